@@ -1,0 +1,59 @@
+# Every target sets itself up: Python >= 3.11, pip and make are all it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+SPHINX_ARGS ?=
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format bench doc clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
+
+# Written last, and only if every line above it succeeded.
+$(VENV)/.ready: pyproject.toml setup.cfg constraints.txt
+	@rm -f $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e '.[test,plot,progress]'
+	@touch $@
+
+$(VENV)/.ready-doc: $(VENV)/.ready
+	@rm -f $@
+	$(PIP) install -c constraints.txt -e '.[doc]'
+	@touch $@
+
+demo: $(VENV)/.ready ## cluster, score and sample real images; writes demo_output/
+	$(BIN)/python -m skdeepgmm.demo --out demo_output
+
+test: $(VENV)/.ready ## run the test suite without the slow tests
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.ready ## run the whole test suite
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready ## style, types, import contracts, docstrings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg
+	$(BIN)/python -m pytest -q tests/test_docstrings.py
+
+format: $(VENV)/.ready ## apply the formatter and the safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready ## time EM against scikit-learn on this machine
+	$(BIN)/python benchmarks/em_speed.py
+
+doc: $(VENV)/.ready-doc ## build the documentation; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -b html $(SPHINX_ARGS) doc doc/_build/html
+
+clean: ## remove the environment and everything generated
+	rm -rf $(VENV) build dist *.egg-info demo_output doc/_build doc/auto_examples \
+	    doc/api/generated doc/sg_execution_times.rst .cache .pytest_cache \
+	    .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
