@@ -1,0 +1,52 @@
+"""scikit-learn's own checks, on every estimator of the public API."""
+
+import inspect
+
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import skdeepgmm
+
+# {class name: {check name: reason}}. An entry whose check passes fails the suite.
+EXPECTED_FAILED_CHECKS = {}
+
+
+def public_estimator_classes():
+    """Return the estimator classes of ``skdeepgmm.__all__``."""
+    objects = (getattr(skdeepgmm, name) for name in skdeepgmm.__all__)
+    return [
+        obj
+        for obj in objects
+        if inspect.isclass(obj) and issubclass(obj, BaseEstimator)
+    ]
+
+
+def construct(cls):
+    """Return an instance of ``cls`` with default settings."""
+    if "estimator" in inspect.signature(cls).parameters:
+        return cls(estimator=skdeepgmm.GaussianMixture())
+    return cls()
+
+
+ESTIMATORS = [construct(cls) for cls in public_estimator_classes()]
+
+
+def _expected_failures(estimator):
+    return EXPECTED_FAILED_CHECKS.get(type(estimator).__name__, {})
+
+
+# Checks feed tiny and constant data on purpose; what we warn about there is tested
+# where it belongs.
+@pytest.mark.filterwarnings("ignore::skdeepgmm.exceptions.DegenerateComponentWarning")
+@pytest.mark.filterwarnings("ignore::skdeepgmm.exceptions.ConvergenceWarning")
+@parametrize_with_checks(
+    ESTIMATORS, expected_failed_checks=_expected_failures, xfail_strict=True
+)
+def test_scikit_learn_check(estimator, check):
+    check(estimator)
+
+
+def test_table_of_expected_failures_names_known_estimators():
+    known = {type(estimator).__name__ for estimator in ESTIMATORS}
+    assert set(EXPECTED_FAILED_CHECKS) <= known

@@ -1,0 +1,138 @@
+"""What a user may rely on: names, imports, clones and plain fitted attributes."""
+
+import importlib
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator, clone
+
+import skdeepgmm
+from tests.test_common import construct, public_estimator_classes
+
+CLASSES = public_estimator_classes()
+SUBPACKAGES = ["metrics", "datasets", "plotting", "exceptions"]
+each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+
+
+def test_estimators_of_the_public_api():
+    names = {cls.__name__ for cls in CLASSES}
+    assert names == {"GaussianMixture", "SGDGaussianMixture", "DensityOutlierDetector"}
+
+
+def test_every_name_in_all_exists():
+    missing = [name for name in skdeepgmm.__all__ if not hasattr(skdeepgmm, name)]
+    assert missing == []
+    assert len(set(skdeepgmm.__all__)) == len(skdeepgmm.__all__)
+
+
+def test_public_names_are_listed_in_all():
+    def is_ours(obj):
+        return getattr(obj, "__module__", "").startswith("skdeepgmm")
+
+    public = {
+        name
+        for name, obj in vars(skdeepgmm).items()
+        if not name.startswith("_") and is_ours(obj)
+    }
+    assert public <= set(skdeepgmm.__all__)
+
+
+@pytest.mark.parametrize("name", SUBPACKAGES)
+def test_subpackages_list_their_names(name):
+    module = importlib.import_module(f"skdeepgmm.{name}")
+    assert module.__all__
+    assert [n for n in module.__all__ if not hasattr(module, n)] == []
+
+
+def test_subpackages_are_there_after_the_plain_import():
+    for name in ("metrics", "datasets", "plotting"):
+        assert getattr(skdeepgmm, name).__name__ == f"skdeepgmm.{name}"
+
+
+def test_version_is_that_of_the_installed_package():
+    assert importlib.metadata.version("skdeepgmm") == skdeepgmm.__version__
+
+
+def test_import_is_light():
+    """Extras stay unimported until something is drawn or shown."""
+    program = (
+        "import sys, skdeepgmm, skdeepgmm.metrics, skdeepgmm.plotting, "
+        "skdeepgmm.datasets\n"
+        "heavy = {'matplotlib', 'rich', 'pandas', 'torchvision', 'hypothesis'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+@each_class
+def test_clone_is_equal_and_unfitted(cls):
+    estimator = construct(cls)
+    copy = clone(estimator)
+    assert copy is not estimator
+    assert repr(copy) == repr(estimator)
+    assert not [name for name in vars(copy) if name.endswith("_")]
+
+
+@each_class
+def test_repr_names_the_class_and_changed_parameters(cls):
+    parameter = "contamination" if "Detector" in cls.__name__ else "n_components"
+    value = 0.25 if parameter == "contamination" else 7
+    text = repr(construct(cls).set_params(**{parameter: value}))
+    assert text.startswith(cls.__name__ + "(")
+    assert f"{parameter}={value}" in text
+    assert "<" in construct(cls)._repr_html_()
+
+
+def _leaves(value):
+    """Yield every object held by ``value`` through containers and estimators."""
+    yield value
+    if isinstance(value, dict):
+        children = list(value.values())
+    elif isinstance(value, (list, tuple, set)):
+        children = list(value)
+    elif isinstance(value, BaseEstimator):
+        children = list(vars(value).values())
+    else:
+        children = []
+    for child in children:
+        yield from _leaves(child)
+
+
+def _is_torch(obj):
+    return type(obj).__module__.split(".")[0] == "torch"
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@each_class
+def test_fitted_attributes_are_plain(cls, kind, blobs):
+    """A fitted estimator unpickles where torch sees no accelerator."""
+    X, _ = blobs
+    data = torch.from_numpy(X) if kind == "torch" else X
+    estimator = construct(cls).fit(data)
+    held = [type(obj).__qualname__ for obj in _leaves(estimator) if _is_torch(obj)]
+    assert held == []
+
+
+@each_class
+def test_pickle_keeps_the_scores(cls, blobs):
+    X, _ = blobs
+    estimator = construct(cls).fit(X)
+    copy = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(copy.score_samples(X), estimator.score_samples(X))
+
+
+@each_class
+def test_fit_does_not_change_the_input_or_the_parameters(cls, blobs):
+    X, _ = blobs
+    before, estimator = X.copy(), construct(cls)
+    parameters = repr(estimator.get_params())
+    estimator.fit(X).score_samples(X)
+    np.testing.assert_array_equal(X, before)
+    assert repr(estimator.get_params()) == parameters
