@@ -1,0 +1,209 @@
+"""What every covariance type provides.
+
+A covariance object holds the covariances of all components of a mixture and their
+Cholesky-type factors, in float64. Two forms of the log-density exist:
+
+* the *exact* form ``log_prob``: triangular products of x - mu_k, accurate for any
+  input;
+* the *natural* form of the exponential family,
+  log(pi_k N(x; mu_k, Sigma_k)) = <natural_k, [1, x, features(x)]>, whose E-step and
+  M-step are one matrix product each on the same feature matrix. It cancels when a
+  component is tight or ill-conditioned beside the spread of the data; ``magnitude``
+  measures by how much.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend.suffstats import Statistics
+
+LOG_2PI = math.log(2.0 * math.pi)
+#: Temporaries of shape (n_components, n_features, n_samples) are cut to this size.
+CHUNK_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Covariance(ABC):
+    """Covariances of all components of a mixture.
+
+    Attributes
+    ----------
+    values : Tensor
+        The covariances, in scikit-learn's shape for the type.
+    precisions_chol : Tensor
+        U with U U^T = inverse covariance, in the same shape.
+    """
+
+    values: Tensor
+    precisions_chol: Tensor
+
+    name: ClassVar[str]
+    #: Whether standardised units need one common scale.
+    isotropic: ClassVar[bool] = False
+
+    # Shapes and counts -----------------------------------------------------------
+
+    @staticmethod
+    @abstractmethod
+    def values_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+        """Return the shape of ``values``."""
+
+    @staticmethod
+    @abstractmethod
+    def second_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+        """Return the shape of ``Statistics.second``."""
+
+    @staticmethod
+    @abstractmethod
+    def n_parameters(n_components: int, n_features: int) -> int:
+        """Return the number of free covariance parameters."""
+
+    @staticmethod
+    @abstractmethod
+    def n_moment_features(n_features: int) -> int:
+        """Return how many rows ``features`` has."""
+
+    @staticmethod
+    def degenerate_below(n_components: int, n_features: int) -> int:
+        """Return the sample count under which the density cannot be determined."""
+        return 0
+
+    # Construction ----------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:
+        """Return the object and a mask of the covariances that have no factor.
+
+        The mask has shape (n_components,), or (1,) where all share one covariance.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_precisions(cls, precisions: Tensor) -> Self:
+        """Return the object whose inverse covariances are ``precisions``."""
+
+    @classmethod
+    @abstractmethod
+    def from_precisions_chol(cls, precisions_chol: Tensor) -> Self:
+        """Return the object with these factors (covariances are not needed)."""
+
+    @classmethod
+    @abstractmethod
+    def estimate(cls, stats: Statistics, delta: Tensor, ridge: Tensor) -> Tensor:
+        """Return the covariances of highest likelihood, plus a ridge.
+
+        Parameters
+        ----------
+        stats : Statistics
+        delta : Tensor of shape (n_components, n_features)
+            New means minus ``stats.center``.
+        ridge : Tensor of shape (n_features,)
+            Added to the variances.
+        """
+
+    @classmethod
+    @abstractmethod
+    def floored(cls, values: Tensor, floor: Tensor) -> Tensor:
+        """Return ``values`` with no variance, in any direction, below ``floor``."""
+
+    @classmethod
+    @abstractmethod
+    def from_variances(cls, variances: Tensor, n_components: int) -> Tensor:
+        """Return values with axis-parallel ``variances`` (n_features,) for all."""
+
+    @abstractmethod
+    def precisions(self) -> Tensor:
+        """Return the inverse covariances, in the shape of ``values``."""
+
+    @abstractmethod
+    def scaled(self, scale: Tensor) -> Self:
+        """Return the covariances of scale * x."""
+
+    # Densities -------------------------------------------------------------------
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, means: Tensor) -> Tensor:
+        """Return log N(x; mu_k, Sigma_k), exact form.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_features, n_samples)
+        means : Tensor of shape (n_components, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_components, n_samples)
+        """
+
+    @abstractmethod
+    def variances(self) -> Tensor:
+        """Return the marginal variances, broadcastable to (n_components, n_features)."""
+
+    @abstractmethod
+    def precision_diagonal(self) -> Tensor:
+        """Return the diagonals of the inverse covariances, shaped as ``variances``."""
+
+    def magnitude(self, means: Tensor) -> float:
+        """Return the largest expected sum of terms that the natural form cancels."""
+        second = self.variances() + means.square()
+        return float((self.precision_diagonal() * second).sum(1).max())
+
+    @abstractmethod
+    def natural(self, means: Tensor, log_weights: Tensor) -> Tensor:
+        """Return coefficients of [1, x, features(x)], one row a component."""
+
+    @staticmethod
+    @abstractmethod
+    def features(x: Tensor, out: Tensor) -> None:
+        """Write the second-moment features of ``x`` to ``out``."""
+
+    def common_log_prob(self, x: Tensor) -> Tensor | None:
+        """Return the part of the natural form that all components share."""
+        return None
+
+    # Statistics ------------------------------------------------------------------
+
+    @classmethod
+    def second_from_features(
+        cls, products: Tensor, x: Tensor, total: Tensor | None
+    ) -> Tensor:
+        """Return ``Statistics.second`` from responsibilities @ features^T.
+
+        ``total`` holds every sample's summed responsibility, None for all one.
+        """
+        return products
+
+    @abstractmethod
+    def second_about(self, x: Tensor, resp: Tensor, center: Tensor) -> Tensor:
+        """Return the second moments about ``center``, float64."""
+
+    # Sampling --------------------------------------------------------------------
+
+    @abstractmethod
+    def color(self, noise: Tensor, component: int) -> Tensor:
+        """Turn standard normal rows into draws from N(0, Sigma_component)."""
+
+
+def column_chunks(x: Tensor, n_components: int) -> Iterator[slice]:
+    """Yield column ranges that keep (n_components, n_features, range) small."""
+    n_features, n_samples = x.shape
+    step = max(1, CHUNK_BYTES // (n_components * n_features * x.element_size()))
+    for start in range(0, n_samples, step):
+        yield slice(start, min(start + step, n_samples))
+
+
+def squared_norms(
+    x: Tensor, n_components: int, whiten: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return sum_d whiten(x)_kd^2 for every component and sample, in chunks."""
+    out = x.new_empty(n_components, x.shape[1])
+    for columns in column_chunks(x, n_components):
+        torch.sum(whiten(x[:, columns]).square_(), dim=1, out=out[:, columns])
+    return out

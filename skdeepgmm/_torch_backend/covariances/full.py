@@ -1,0 +1,136 @@
+"""One unrestricted covariance matrix a component."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend import linalg
+from skdeepgmm._torch_backend.covariances.base import (
+    LOG_2PI,
+    Covariance,
+    column_chunks,
+    squared_norms,
+)
+from skdeepgmm._torch_backend.suffstats import Statistics
+
+
+@dataclass(frozen=True)
+class FullCovariance(Covariance):
+    """Covariance matrices of shape (n_components, n_features, n_features)."""
+
+    name: ClassVar[str] = "full"
+
+    @staticmethod
+    def values_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+        return n_components, n_features, n_features
+
+    @staticmethod
+    def second_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+        return n_components, n_features * (n_features + 1) // 2
+
+    @staticmethod
+    def n_parameters(n_components: int, n_features: int) -> int:
+        return n_components * n_features * (n_features + 1) // 2
+
+    @staticmethod
+    def degenerate_below(n_components: int, n_features: int) -> int:
+        covariance = n_features * (n_features + 1) // 2
+        return n_components * (covariance + n_features + 1) - 1
+
+    @staticmethod
+    def n_moment_features(n_features: int) -> int:
+        return n_features * (n_features + 1) // 2
+
+    @classmethod
+    def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:
+        factors, failed = linalg.precision_cholesky(values)
+        return cls(values, factors), failed
+
+    @classmethod
+    def from_precisions(cls, precisions: Tensor) -> Self:
+        return cls.from_precisions_chol(
+            linalg.precision_cholesky_from_precision(precisions)
+        )
+
+    @classmethod
+    def from_precisions_chol(cls, precisions_chol: Tensor) -> Self:
+        eye = torch.eye(
+            precisions_chol.shape[-1],
+            dtype=precisions_chol.dtype,
+            device=precisions_chol.device,
+        )
+        lower = torch.linalg.solve_triangular(
+            precisions_chol, eye.expand_as(precisions_chol), upper=True
+        ).mT
+        return cls(lower @ lower.mT, precisions_chol)
+
+    @classmethod
+    def estimate(cls, stats: Statistics, delta: Tensor, ridge: Tensor) -> Tensor:
+        packed = stats.second / stats.nk[:, None]
+        values = linalg.unpack_triangle(packed, delta.shape[1])
+        values = values - delta[:, :, None] * delta[:, None, :]
+        values.diagonal(dim1=-2, dim2=-1).add_(ridge)
+        return values
+
+    @classmethod
+    def floored(cls, values: Tensor, floor: Tensor) -> Tensor:
+        return linalg.floor_eigenvalues(values, floor)
+
+    @classmethod
+    def from_variances(cls, variances: Tensor, n_components: int) -> Tensor:
+        return torch.diag(variances).repeat(n_components, 1, 1)
+
+    def precisions(self) -> Tensor:
+        return self.precisions_chol @ self.precisions_chol.mT
+
+    def scaled(self, scale: Tensor) -> Self:
+        return type(self)(
+            self.values * scale[:, None] * scale, self.precisions_chol / scale[:, None]
+        )
+
+    def log_prob(self, x: Tensor, means: Tensor) -> Tensor:
+        factors = self.precisions_chol.to(x.dtype).mT
+        centers = means.to(x.dtype)[:, :, None]
+        distance = squared_norms(
+            x, len(means), lambda part: torch.bmm(factors, part - centers)
+        )
+        return self._log_normalizer()[:, None].to(x.dtype) - 0.5 * distance
+
+    def _log_normalizer(self) -> Tensor:
+        log_det = linalg.log_det_triangular(self.precisions_chol)
+        return log_det - 0.5 * self.precisions_chol.shape[-1] * LOG_2PI
+
+    def variances(self) -> Tensor:
+        return self.values.diagonal(dim1=-2, dim2=-1)
+
+    def precision_diagonal(self) -> Tensor:
+        return self.precisions_chol.square().sum(-1)
+
+    def natural(self, means: Tensor, log_weights: Tensor) -> Tensor:
+        precisions = self.precisions()
+        linear = (precisions @ means[:, :, None])[:, :, 0]
+        constant = log_weights + self._log_normalizer() - 0.5 * (linear * means).sum(1)
+        # Off-diagonal products appear once in the features, twice in x^T P x.
+        precisions.diagonal(dim1=-2, dim2=-1).mul_(0.5)
+        quadratic = -linalg.pack_triangle(precisions)
+        return torch.cat([constant[:, None], linear, quadratic], dim=1)
+
+    @staticmethod
+    def features(x: Tensor, out: Tensor) -> None:
+        linalg.triangle_products(x, out)
+
+    def second_about(self, x: Tensor, resp: Tensor, center: Tensor) -> Tensor:
+        n_components, n_features = center.shape
+        shape = (n_components, n_features, n_features)
+        scatter = torch.zeros(shape, dtype=torch.float64, device=x.device)
+        centers = center.to(x.dtype)[:, :, None]
+        for columns in column_chunks(x, n_components):
+            diff = x[:, columns] - centers
+            scatter += torch.bmm(diff * resp[:, None, columns], diff.mT)
+        return linalg.pack_triangle(scatter)
+
+    def color(self, noise: Tensor, component: int) -> Tensor:
+        factor = self.precisions_chol[component].T
+        return linalg.solve_lower(factor, noise.T).T

@@ -1,0 +1,139 @@
+"""One covariance matrix that all components share."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend import linalg
+from skdeepgmm._torch_backend.covariances.base import (
+    LOG_2PI,
+    Covariance,
+    column_chunks,
+    squared_norms,
+)
+from skdeepgmm._torch_backend.covariances.full import FullCovariance
+from skdeepgmm._torch_backend.suffstats import Statistics
+
+
+@dataclass(frozen=True)
+class TiedCovariance(Covariance):
+    """A covariance matrix of shape (n_features, n_features)."""
+
+    name: ClassVar[str] = "tied"
+
+    @staticmethod
+    def values_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+        return n_features, n_features
+
+    @staticmethod
+    def second_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+        return n_features, n_features
+
+    @staticmethod
+    def n_parameters(n_components: int, n_features: int) -> int:
+        return n_features * (n_features + 1) // 2
+
+    @staticmethod
+    def degenerate_below(n_components: int, n_features: int) -> int:
+        return n_features + n_components
+
+    @staticmethod
+    def n_moment_features(n_features: int) -> int:
+        return 0
+
+    @classmethod
+    def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:
+        factor, failed = linalg.precision_cholesky(values)
+        return cls(values, factor), failed[None]
+
+    @classmethod
+    def from_precisions(cls, precisions: Tensor) -> Self:
+        return cls.from_precisions_chol(
+            linalg.precision_cholesky_from_precision(precisions)
+        )
+
+    @classmethod
+    def from_precisions_chol(cls, precisions_chol: Tensor) -> Self:
+        full = FullCovariance.from_precisions_chol(precisions_chol)
+        return cls(full.values, full.precisions_chol)
+
+    @classmethod
+    def estimate(cls, stats: Statistics, delta: Tensor, ridge: Tensor) -> Tensor:
+        # sum_k [S_k - first_k delta_k^T - delta_k first_k^T + n_k delta_k delta_k^T],
+        # and first_k = n_k delta_k.
+        scatter = stats.second - (stats.nk[:, None] * delta).T @ delta
+        values = scatter / stats.nk.sum()
+        values = 0.5 * (values + values.T)
+        values.diagonal().add_(ridge)
+        return values
+
+    @classmethod
+    def floored(cls, values: Tensor, floor: Tensor) -> Tensor:
+        return linalg.floor_eigenvalues(values, floor)
+
+    @classmethod
+    def from_variances(cls, variances: Tensor, n_components: int) -> Tensor:
+        return torch.diag(variances)
+
+    def precisions(self) -> Tensor:
+        return self.precisions_chol @ self.precisions_chol.mT
+
+    def scaled(self, scale: Tensor) -> Self:
+        return type(self)(
+            self.values * scale[:, None] * scale, self.precisions_chol / scale[:, None]
+        )
+
+    def log_prob(self, x: Tensor, means: Tensor) -> Tensor:
+        # Subtract before whitening: exact where an offset is large.
+        origin = means.mean(0)
+        factor = self.precisions_chol.to(x.dtype).T
+        centers = (factor.to(means.dtype) @ (means - origin).T).T[:, :, None]
+        centers = centers.to(x.dtype)
+        whitened = factor @ (x - origin.to(x.dtype)[:, None])
+        distance = squared_norms(whitened, len(means), lambda part: part - centers)
+        return self._log_normalizer().to(x.dtype) - 0.5 * distance
+
+    def _log_normalizer(self) -> Tensor:
+        log_det = linalg.log_det_triangular(self.precisions_chol)
+        return log_det - 0.5 * self.precisions_chol.shape[-1] * LOG_2PI
+
+    def variances(self) -> Tensor:
+        return self.values.diagonal()[None]
+
+    def precision_diagonal(self) -> Tensor:
+        return self.precisions_chol.square().sum(-1)[None]
+
+    def natural(self, means: Tensor, log_weights: Tensor) -> Tensor:
+        linear = means @ (self.precisions_chol @ self.precisions_chol.T)
+        constant = log_weights + self._log_normalizer() - 0.5 * (linear * means).sum(1)
+        return torch.cat([constant[:, None], linear], dim=1)
+
+    @staticmethod
+    def features(x: Tensor, out: Tensor) -> None:
+        """Do nothing: the quadratic term is common to all components."""
+
+    def common_log_prob(self, x: Tensor) -> Tensor | None:
+        whitened = self.precisions_chol.to(x.dtype).T @ x
+        return whitened.square_().sum(0).mul_(-0.5)
+
+    @classmethod
+    def second_from_features(
+        cls, products: Tensor, x: Tensor, total: Tensor | None
+    ) -> Tensor:
+        weighted = x if total is None else x * total
+        return (weighted @ x.T).double()
+
+    def second_about(self, x: Tensor, resp: Tensor, center: Tensor) -> Tensor:
+        n_components, n_features = center.shape
+        scatter = x.new_zeros(n_features, n_features, dtype=torch.float64)
+        centers = center.to(x.dtype)[:, :, None]
+        for columns in column_chunks(x, n_components):
+            diff = x[:, columns] - centers
+            scatter += torch.bmm(diff * resp[:, None, columns], diff.mT).sum(0)
+        return scatter
+
+    def color(self, noise: Tensor, component: int) -> Tensor:
+        factor = self.precisions_chol.T
+        return linalg.solve_lower(factor, noise.T).T

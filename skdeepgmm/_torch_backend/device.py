@@ -1,0 +1,31 @@
+"""Choice of the compute device."""
+
+import torch
+
+
+def resolve_device(name: str, tensor: object = None) -> torch.device:
+    """Return the torch device that ``name`` means for the input ``tensor``.
+
+    ``"auto"`` follows a tensor input to its device and otherwise takes CUDA when
+    present. Raises ValueError for a name torch does not know or a device that this
+    machine lacks.
+    """
+    if name == "auto":
+        if isinstance(tensor, torch.Tensor):
+            return tensor.device
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device must be 'auto', 'cpu', 'cuda' or 'cuda:<index>', got {name!r}."
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device={name!r} was requested, but torch sees "
+            f"{torch.cuda.device_count()} CUDA devices here. Use device='cpu' or "
+            "'auto', or install a CUDA build of torch."
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be a CPU or CUDA device, got {name!r}.")
+    return device

@@ -1,0 +1,246 @@
+"""The E-step: responsibilities of one batch and their sufficient statistics.
+
+Two kernels compute the same quantities. ``MomentKernel`` writes the log-densities
+and the statistics as one matrix product each on second-moment features;
+``CenteredKernel`` works on x - mu_k. ``choose_kernel`` takes the first wherever its
+cancellation stays below the tolerance of the arithmetic.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend.covariances import Covariance
+from skdeepgmm._torch_backend.data import Block
+from skdeepgmm._torch_backend.mixture import Mixture
+from skdeepgmm._torch_backend.suffstats import Statistics
+
+#: Largest ``Covariance.magnitude`` for the natural form: the absolute error of a
+#: log-density is about machine epsilon times this, 1e-3 nats and 1e-8 nats.
+MAX_MAGNITUDE = {torch.float32: 1e4, torch.float64: 1e8}
+#: With more second-moment features than this (full, about 180 features) a batch no
+#: longer fits the caches and triangular products are as fast.
+MAX_MOMENT_FEATURES = 2**14
+#: Moment features are kept between passes while they need less than this.
+FEATURE_CACHE_BYTES = 64 * 2**20
+
+
+class Kernel(Protocol):
+    """E-step of one mixture on one batch."""
+
+    def log_joint(self, block: Block) -> Tensor:
+        """Return log(pi_k N(x_n)), (n_components, n_samples)."""
+
+    def accumulate(
+        self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
+    ) -> None:
+        """Add the block's statistics under ``resp`` to ``stats``."""
+
+    def empty_statistics(self) -> Statistics:
+        """Return zero statistics about this kernel's centre."""
+
+
+class MomentKernel:
+    """Natural form: W [1, x, features(x)] and R [1, x, features(x)]^T."""
+
+    def __init__(self, mixture: Mixture, dtype: torch.dtype, keep: bool) -> None:
+        self.covariance = mixture.covariance
+        natural = self.covariance.natural(mixture.means, mixture.weights.log())
+        self.natural = natural.to(dtype)
+        self.dtype = dtype
+        self.n_features = mixture.n_features
+        self.center = torch.zeros_like(mixture.means)
+        self.keep = keep
+        self._buffer: Tensor | None = None
+        self._ready: Block | None = None
+
+    def empty_statistics(self) -> Statistics:
+        shape = self.covariance.second_shape(*self.center.shape)
+        return Statistics.zeros(self.center, shape)
+
+    def log_joint(self, block: Block) -> Tensor:
+        features = self._features(block)
+        log_joint = self.natural @ features
+        common = self.covariance.common_log_prob(features[1 : 1 + self.n_features])
+        return log_joint if common is None else log_joint.add_(common)
+
+    def accumulate(
+        self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
+    ) -> None:
+        features = self._features(block)
+        products = (resp @ features.T).double()
+        linear = 1 + self.n_features
+        stats.nk += products[:, 0]
+        stats.first += products[:, 1:linear]
+        stats.second += self.covariance.second_from_features(
+            products[:, linear:], features[1:linear], total
+        )
+
+    def _features(self, block: Block) -> Tensor:
+        if block.features is not None and block.features.dtype == self.dtype:
+            return block.features
+        if self._ready is block and self._buffer is not None:
+            return self._buffer[:, : block.x.shape[1]]
+        features = self._new_features(block)
+        self._write(block.x, features)
+        if self.keep:
+            block.features = features
+        else:
+            self._ready = block
+        return features
+
+    def _new_features(self, block: Block) -> Tensor:
+        rows, columns = self.natural.shape[1], block.x.shape[1]
+        if self.keep:
+            return block.x.new_empty(rows, columns, dtype=self.dtype)
+        if self._buffer is None or self._buffer.shape[1] != columns:
+            self._buffer = block.x.new_empty(rows, columns, dtype=self.dtype)
+        return self._buffer
+
+    def _write(self, x: Tensor, features: Tensor) -> None:
+        linear = 1 + self.n_features
+        features[0] = 1.0
+        features[1:linear] = x
+        self.covariance.features(features[1:linear], features[linear:])
+
+
+class CenteredKernel:
+    """Exact form, statistics about the current means."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        self.mixture = mixture
+        self.center = mixture.means
+
+    def empty_statistics(self) -> Statistics:
+        shape = self.mixture.covariance.second_shape(*self.center.shape)
+        return Statistics.zeros(self.center, shape)
+
+    def log_joint(self, block: Block) -> Tensor:
+        return self.mixture.log_joint(block.x)
+
+    def accumulate(
+        self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
+    ) -> None:
+        mass = resp.double().sum(1)
+        stats.nk += mass
+        # resp @ x - mass * center cancels for a far component: float64 here.
+        stats.first += resp.double() @ block.x.double().T - mass[:, None] * self.center
+        stats.second += self.mixture.covariance.second_about(block.x, resp, self.center)
+
+
+def choose_kernel(
+    mixture: Mixture, dtype: torch.dtype, n_samples: int
+) -> MomentKernel | CenteredKernel:
+    """Return the fastest kernel that is accurate for ``mixture``.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        In standardised units.
+    dtype : torch.dtype
+        Arithmetic of the data.
+    n_samples : int
+        Decides whether the moment features are kept between passes.
+    """
+    n_moments = mixture.covariance.n_moment_features(mixture.n_features)
+    if n_moments > MAX_MOMENT_FEATURES:
+        return CenteredKernel(mixture)
+    magnitude = mixture.covariance.magnitude(mixture.means)
+    for precision in (dtype, torch.float64):
+        if magnitude <= MAX_MAGNITUDE[precision]:
+            itemsize = torch.finfo(precision).bits // 8
+            n_bytes = (1 + mixture.n_features + n_moments) * n_samples * itemsize
+            keep = n_bytes <= FEATURE_CACHE_BYTES
+            return MomentKernel(mixture, precision, keep=keep)
+    return CenteredKernel(mixture)
+
+
+def normalize(log_joint: Tensor) -> Tensor:
+    """Turn log-joint densities into responsibilities in place; return log p(x).
+
+    Parameters
+    ----------
+    log_joint : Tensor of shape (n_components, n_samples)
+
+    Returns
+    -------
+    Tensor of shape (n_samples,)
+    """
+    peak = log_joint.amax(0)
+    # A sample infinitely far from every component: keep -inf - (-inf) out.
+    peak = torch.where(torch.isfinite(peak), peak, torch.zeros_like(peak))
+    resp = log_joint.sub_(peak).exp_()
+    norm = resp.sum(0)
+    resp.div_(norm.clamp_min(torch.finfo(norm.dtype).tiny))
+    return norm.log_().add_(peak)
+
+
+def expectation(
+    mixture: Mixture, blocks: Iterable[Block], dtype: torch.dtype, n_samples: int
+) -> Statistics:
+    """Return the sufficient statistics of one pass over the data (the E-step)."""
+    kernel = choose_kernel(mixture, dtype, n_samples)
+    stats = kernel.empty_statistics()
+    for block in blocks:
+        add_block(kernel, stats, block)
+    return stats
+
+
+def add_block(
+    kernel: MomentKernel | CenteredKernel, stats: Statistics, block: Block
+) -> None:
+    """Add one batch to the statistics; its responsibilities die here."""
+    resp = kernel.log_joint(block)
+    log_prob = normalize(resp).double()
+    total: Tensor | None = None
+    if block.weight is None:
+        stats.add(log_prob.sum(), float(block.x.shape[1]))
+    else:
+        stats.add(block.weight @ log_prob, block.weight.sum())
+        total = block.weight.to(resp.dtype)
+        resp.mul_(total)
+    kernel.accumulate(stats, block, resp, total)
+
+
+def statistics_of(
+    covariance: type[Covariance],
+    center: Tensor,
+    blocks: Iterable[tuple[Block, Tensor]],
+) -> Statistics:
+    """Return the statistics of given responsibilities (start values).
+
+    Parameters
+    ----------
+    covariance : type of Covariance
+    center : Tensor of shape (n_components, n_features), float64
+    blocks : iterable of (Block, responsibilities of shape (n_components, n_samples))
+    """
+    n_components, n_features = center.shape
+    ones = torch.ones(n_features, dtype=torch.float64, device=center.device)
+    unit, _ = covariance.from_values(covariance.from_variances(ones, n_components))
+    kernel = CenteredKernel(Mixture(ones[:1].expand(n_components), center, unit))
+    stats = kernel.empty_statistics()
+    for block, resp in blocks:
+        wide = Block(block.x.double(), block.start, block.stop, block.weight)
+        if block.weight is not None:
+            resp = resp * block.weight
+        kernel.accumulate(stats, wide, resp.double(), block.weight)
+        weight = block.stop - block.start
+        stats.add(
+            torch.zeros((), dtype=torch.float64, device=center.device),
+            float(weight) if block.weight is None else block.weight.sum(),
+        )
+    return stats
+
+
+def row_bytes(
+    kind: type[Covariance], n_components: int, n_features: int, dtype: torch.dtype
+) -> int:
+    """Return the working memory of the E-step for one sample."""
+    n_moments = kind.n_moment_features(n_features)
+    if n_moments > MAX_MOMENT_FEATURES:
+        n_moments = 0
+    values = 1 + 2 * n_features + n_moments + 3 * n_components
+    return values * torch.finfo(dtype).bits // 8

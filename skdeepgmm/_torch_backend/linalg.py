@@ -1,0 +1,98 @@
+"""Linear algebra shared by the covariance classes."""
+
+import torch
+from torch import Tensor
+
+
+def triangle_products(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return the products x_i x_j, i <= j, row by row of the upper triangle.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_features, n_samples)
+    out : Tensor of shape (n_features * (n_features + 1) / 2, n_samples), optional
+    """
+    n_features, n_samples = x.shape
+    if out is None:
+        out = x.new_empty(n_features * (n_features + 1) // 2, n_samples)
+    start = 0
+    for i in range(n_features):
+        stop = start + n_features - i
+        torch.mul(x[i:], x[i], out=out[start:stop])
+        start = stop
+    return out
+
+
+def pack_triangle(matrix: Tensor) -> Tensor:
+    """Return the upper triangle of (..., D, D) as (..., D (D + 1) / 2)."""
+    size = matrix.shape[-1]
+    rows, cols = torch.triu_indices(size, size, device=matrix.device)
+    return matrix[..., rows, cols]
+
+
+def unpack_triangle(packed: Tensor, size: int) -> Tensor:
+    """Return the symmetric matrices whose upper triangles are ``packed``."""
+    rows, cols = torch.triu_indices(size, size, device=packed.device)
+    matrix = packed.new_empty(*packed.shape[:-1], size, size)
+    matrix[..., rows, cols] = packed
+    matrix[..., cols, rows] = packed
+    return matrix
+
+
+def precision_cholesky(covariances: Tensor) -> tuple[Tensor, Tensor]:
+    """Return U with U U^T = inverse(covariance), and which matrices have none.
+
+    U = L^-T for the Cholesky factor L of the covariance: upper triangular, as
+    scikit-learn stores it. Where the factorisation fails U is the identity and the
+    returned mask is True.
+
+    Parameters
+    ----------
+    covariances : Tensor of shape (..., n_features, n_features)
+    """
+    finite = torch.isfinite(covariances).all(-1).all(-1)
+    eye = torch.eye(
+        covariances.shape[-1], dtype=covariances.dtype, device=covariances.device
+    )
+    safe = torch.where(finite[..., None, None], covariances, eye)
+    lower, info = torch.linalg.cholesky_ex(safe)
+    failed = (info != 0) | ~finite
+    lower = torch.where(failed[..., None, None], eye, lower)
+    upper = solve_lower(lower, eye.expand_as(lower)).mT
+    return upper.contiguous(), failed
+
+
+def solve_lower(lower: Tensor, right: Tensor) -> Tensor:
+    """Return the solution of lower @ solution = right."""
+    solution: Tensor = torch.linalg.solve_triangular(lower, right, upper=False)
+    return solution
+
+
+def precision_cholesky_from_precision(precisions: Tensor) -> Tensor:
+    """Return the upper-triangular U with U U^T = precision.
+
+    The Cholesky factor of the precision with rows and columns reversed, reversed
+    back: J P J = L L^T gives P = (J L J)(J L J)^T with J L J upper triangular.
+    """
+    flipped: Tensor = torch.linalg.cholesky(precisions.flip(-1, -2))
+    return flipped.flip(-1, -2)
+
+
+def log_det_triangular(upper: Tensor) -> Tensor:
+    """Return the log-determinants of triangular matrices (..., D, D)."""
+    return upper.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def floor_eigenvalues(matrix: Tensor, floor: Tensor) -> Tensor:
+    """Raise the eigenvalues of symmetric matrices to ``floor`` (a feature vector).
+
+    Eigenvalues are taken in units where ``floor`` is 1 for every feature, so the
+    result does not depend on the features' scales.
+    """
+    root = floor.sqrt()
+    units = root[:, None] * root[None, :]
+    values, vectors = torch.linalg.eigh(matrix / units)
+    raised: Tensor = (
+        (vectors * values.clamp_min(1.0)[..., None, :]) @ vectors.mT * units
+    )
+    return raised

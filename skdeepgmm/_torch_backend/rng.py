@@ -1,0 +1,8 @@
+"""Private random generators: the global torch state is never read nor written."""
+
+import torch
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a torch generator on ``device`` started from ``seed``."""
+    return torch.Generator(device=device).manual_seed(seed)

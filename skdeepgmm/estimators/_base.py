@@ -1,0 +1,114 @@
+"""What all estimators share: input validation, device, seeds, output containers."""
+
+from contextlib import contextmanager
+
+import numpy as np
+from sklearn import get_config
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.device import resolve_device
+from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm.estimators._sklearn_private import (
+    _check_feature_names,
+    _check_n_features,
+)
+
+MAX_SEED = np.iinfo(np.int32).max
+
+
+class TorchEstimator(CallbackSupportMixin, BaseEstimator):
+    """Base of the estimators: tensors inside, arrays outside.
+
+    A subclass has the constructor parameters ``device`` and ``random_state``.
+    """
+
+    def _check_X(self, X, *, reset, min_samples=1, allow_nan=False):
+        """Return X as a float32 or float64 array, or as a tensor if it came as one."""
+        if convert.is_tensor(X):
+            return self._check_tensor_X(X, reset, min_samples, allow_nan)
+        return validate_data(
+            self,
+            X,
+            dtype=[np.float64, np.float32],
+            reset=reset,
+            ensure_min_samples=min_samples,
+            ensure_all_finite="allow-nan" if allow_nan else True,
+        )
+
+    def _check_tensor_X(self, X, reset, min_samples, allow_nan):
+        """Validate a tensor where it lives, with scikit-learn's messages."""
+        if X.ndim != 2:
+            raise ValueError(
+                f"Expected 2D array, got {X.ndim}D tensor of shape {tuple(X.shape)} "
+                "instead. Reshape X to (n_samples, n_features)."
+            )
+        for size, least, axis in zip(
+            X.shape, (min_samples, 1), ("sample", "feature"), strict=True
+        ):
+            if size < least:
+                raise ValueError(
+                    f"Found array with {size} {axis}(s) (shape={tuple(X.shape)}) "
+                    f"while a minimum of {least} is required."
+                )
+        _check_feature_names(self, X, reset=reset)
+        _check_n_features(self, X, reset=reset)
+        return convert.check_tensor(X, allow_nan)
+
+    def _device(self, X=None):
+        """Return the torch device on which to compute with X."""
+        return resolve_device(self.device, X)
+
+    def _generator(self, random_state, device="cpu"):
+        """Return a torch generator seeded by the next draw of ``random_state``."""
+        return generator(int(random_state.randint(MAX_SEED)), device)
+
+    def _random_state(self):
+        return check_random_state(self.random_state)
+
+    def _output(self, tensor, X, dtype=None):
+        """Return a result in the container that the caller of X expects.
+
+        NumPy, or a tensor on X's device when X is a tensor and scikit-learn's array
+        API dispatch is on.
+        """
+        if convert.is_tensor(X) and get_config()["array_api_dispatch"]:
+            return convert.like(tensor, X, dtype)
+        return convert.to_numpy(tensor, dtype)
+
+    @contextmanager
+    def _fit_tasks(self, X, y, max_subtasks):
+        """Open the root callback task of a fit; yields its context."""
+        y = unlabelled(X) if y is None else y
+        context = self._init_callback_context(max_subtasks=max_subtasks)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        yield context
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes=dict
+        )
+
+    def _run_task(self, context, name, X, y, attributes):
+        """Report one finished iteration to the callbacks; True asks to stop.
+
+        Parameters
+        ----------
+        attributes : callable
+            Returns the fitted attributes at this point; called only if a callback
+            wants an estimator.
+        """
+        if not getattr(self, "_skl_callbacks", None):
+            return False
+        y = unlabelled(X) if y is None else y
+        task = context.subcontext(task_name=name)
+        task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        return task.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes=attributes
+        )
+
+
+def unlabelled(X):
+    """Return -1 for every row: scikit-learn's monitors score only if y is given."""
+    return np.full(X.shape[0], -1)

@@ -1,0 +1,170 @@
+"""One call of ``GaussianMixture.fit``: data source, start values, runs."""
+
+import copy
+import math
+
+from skdeepgmm._torch_backend import convert, init
+from skdeepgmm._torch_backend.data import ArraySource, balanced, default_batch_size
+from skdeepgmm._torch_backend.em import DegeneracyGuard, EMConfig, fit_em, maximize
+from skdeepgmm._torch_backend.expectation import row_bytes
+from skdeepgmm._torch_backend.mixture import Mixture
+from skdeepgmm.estimators._start import start_responsibilities
+from skdeepgmm.estimators._validation import (
+    check_means,
+    check_precisions,
+    check_weights,
+)
+from skdeepgmm.estimators._verbose import VerboseReport
+
+
+class EMFit:
+    """The state that the runs of one fit share.
+
+    Parameters
+    ----------
+    estimator : GaussianMixture
+        Gives the settings; its fitted attributes are read for a warm start and
+        never written.
+    X : ndarray or tensor of shape (n_samples, n_features)
+        Validated data.
+    y : array-like or None
+        Handed to the callbacks.
+    """
+
+    def __init__(self, estimator, X, y):
+        self.estimator = estimator
+        self.X, self.y = X, y
+        self.kind = estimator._covariance_class
+        self.given = self._check_given(X.shape[1])
+        self.source = self._make_source(X)
+        self.units = self.source.standardize(self.kind.isotropic)
+        self.random_state = estimator._random_state()
+        self.report = VerboseReport(
+            estimator.verbose, estimator.verbose_interval, estimator.max_iter
+        )
+
+    def __call__(self, index, n_init, fresh, tasks):
+        """Run EM once; returns an EMResult in standardised units."""
+        guard = self._make_guard()
+        start = self._start(guard) if fresh else self._continue()
+        bound = -math.inf if fresh else self._earlier_bound()
+        self.report.begin(index)
+        if n_init == 1:
+            result = self._run(start, guard, bound, tasks)
+        else:
+            result = self._run_as_task(start, guard, bound, tasks)
+        self.report.end(result.last_bound - self.units.log_scale, result.converged)
+        return result
+
+    def _run_as_task(self, start, guard, bound, tasks):
+        """Run EM as one subtask of several."""
+        estimator = self.estimator
+        task = tasks.subcontext("initialization", max_subtasks=estimator.max_iter)
+        task.call_on_fit_task_begin(estimator=estimator, X=self.X, y=self.y)
+        result = self._run(start, guard, bound, task)
+        task.call_on_fit_task_end(
+            estimator=estimator,
+            X=self.X,
+            y=self.y,
+            reconstruction_attributes=lambda: self._attributes(result.mixture),
+        )
+        return result
+
+    def _run(self, start, guard, bound, tasks):
+        estimator = self.estimator
+
+        def on_iteration(n_iter, lower_bound, mixture):
+            self.report.iteration(n_iter, lower_bound - self.units.log_scale)
+            return estimator._run_task(
+                tasks,
+                "iteration",
+                self.X,
+                self.y,
+                lambda: self._attributes(mixture),
+            )
+
+        ridge = estimator.reg_covar / self.units.scale.square()
+        config = EMConfig(estimator.max_iter, estimator.tol, ridge)
+        return fit_em(self.source, start, config, guard, on_iteration, bound)
+
+    def _attributes(self, mixture):
+        """Return fitted attributes of a mixture in standardised units."""
+        return mixture.from_units(self.units).to_arrays(self.source.dtype)
+
+    def _make_source(self, X):
+        estimator = self.estimator
+        device = estimator._device(X)
+        size = estimator.batch_size
+        if size is None:
+            n_bytes = row_bytes(
+                self.kind, estimator.n_components, X.shape[1], convert.torch_dtype(X)
+            )
+            size = balanced(default_batch_size(n_bytes, device), X.shape[0])
+        return ArraySource(X, device, size)
+
+    def _make_guard(self):
+        # A copy: scikit-learn's start values follow from the undisturbed stream.
+        random_state = copy.deepcopy(self.random_state)
+        return DegeneracyGuard(self.source, self.estimator._generator(random_state))
+
+    # Start values ----------------------------------------------------------------
+
+    def _check_given(self, n_features):
+        """Return the checked ``*_init`` parameters, None where not given."""
+        estimator, size = self.estimator, self.estimator.n_components
+        weights, means, precisions = (
+            getattr(estimator, f"{name}_init")
+            for name in ("weights", "means", "precisions")
+        )
+        if weights is not None:
+            weights = check_weights(weights, size)
+        if means is not None:
+            means = check_means(means, size, n_features)
+        if precisions is not None:
+            precisions = check_precisions(precisions, self.kind, size, n_features)
+        return weights, means, precisions
+
+    def _start(self, guard):
+        """Return the start mixture: given parameters first, data for the rest."""
+        weights, means, precisions = (self._tensor(value) for value in self.given)
+        drawn = None
+        if any(value is None for value in self.given):
+            drawn = self._start_from_data(guard)
+        if means is not None:
+            means = (means - self.units.shift) / self.units.scale
+        if precisions is not None:
+            covariance = self.kind.from_precisions(precisions)
+            covariance = covariance.scaled(1.0 / self.units.scale)
+        return Mixture(
+            drawn.weights if weights is None else weights,
+            drawn.means if means is None else means,
+            drawn.covariance if precisions is None else covariance,
+        )
+
+    def _start_from_data(self, guard):
+        estimator = self.estimator
+        responsibilities = start_responsibilities(
+            estimator.init_params,
+            self.X,
+            estimator.n_components,
+            self.random_state,
+            self.units,
+        )
+        stats = init.from_responsibilities(
+            self.kind, self.source, estimator.n_components, responsibilities
+        )
+        ridge = estimator.reg_covar / self.units.scale.square()
+        mixture, failed = maximize(self.kind, stats, ridge)
+        return guard.repair_start(mixture, failed, stats.nk)
+
+    def _continue(self):
+        """Return the last fit as start values (warm start)."""
+        return self.estimator._mixture(self.X).to_units(self.units)
+
+    def _earlier_bound(self):
+        return self.estimator.lower_bound_ + self.units.log_scale
+
+    def _tensor(self, value):
+        if value is None:
+            return None
+        return convert.float64_tensor(value, self.source.device)

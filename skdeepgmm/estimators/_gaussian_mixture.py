@@ -1,0 +1,270 @@
+"""Gaussian mixture by exact expectation maximisation."""
+
+import warnings
+from numbers import Integral
+
+from sklearn.callback import with_callbacks
+from sklearn.exceptions import ConvergenceWarning
+
+from skdeepgmm.estimators._em_fit import EMFit
+from skdeepgmm.estimators._mixture_base import BaseGaussianMixture
+from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators._start import INIT_PARAMS
+from skdeepgmm.exceptions import DegenerateComponentWarning
+
+#: A component with less mass than this many samples has no spread of its own.
+COLLAPSED_MASS = 1.5
+
+
+class GaussianMixture(BaseGaussianMixture):
+    """Gaussian mixture fitted by exact expectation maximisation (EM).
+
+    A drop-in for :class:`sklearn.mixture.GaussianMixture`: same parameters,
+    attributes, start values and results, computed batch by batch on additive
+    sufficient statistics, on CPU or CUDA. It differs in two ways on purpose: a
+    component that collapses or becomes empty is re-seeded with a
+    :class:`~skdeepgmm.exceptions.DegenerateComponentWarning` where scikit-learn
+    raises, and parameters that the data cannot determine are warned about.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of mixture components.
+
+    covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
+        Form of the covariances: 'full', one matrix a component; 'tied', one matrix
+        for all; 'diag', one variance a component and feature; 'spherical', one
+        variance a component.
+
+    tol : float, default=1e-3
+        EM stops when the mean log-likelihood changes by less, in nats per sample.
+
+    reg_covar : float, default=1e-6
+        Added to the variances, in squared units of the data.
+
+    max_iter : int, default=100
+        Maximum number of EM iterations; 0 keeps the start values.
+
+    n_init : int, default=1
+        Number of starts; the one with the highest log-likelihood is kept.
+
+    init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, \
+default='kmeans'
+        Start values, as in scikit-learn. Data with more than 8 million values start
+        from a random subset of rows.
+
+    weights_init : array-like of shape (n_components,), default=None
+        Start weights.
+
+    means_init : array-like of shape (n_components, n_features), default=None
+        Start means.
+
+    precisions_init : array-like, default=None
+        Start precisions (inverse covariances), shaped as ``precisions_``.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the start values and of :meth:`sample`.
+
+    warm_start : bool, default=False
+        Whether to go on from the last fit. ``n_init`` is then ignored after the
+        first fit.
+
+    verbose : int, default=0
+        Whether to print a line every ``verbose_interval`` iterations.
+
+    verbose_interval : int, default=10
+        Iterations a line.
+
+    device : str, default='auto'
+        Where to compute: 'auto' (the device of a tensor X, else CUDA when present),
+        'cpu', 'cuda' or 'cuda:<index>'.
+
+    batch_size : int or None, default=None
+        Rows a batch of the E-step. It changes memory and speed, not the result.
+        None chooses it by the size of the processor's caches.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Mixture weights.
+
+    means_ : ndarray of shape (n_components, n_features)
+        Means.
+
+    covariances_ : ndarray
+        Covariances: (n_components, n_features, n_features) for 'full',
+        (n_features, n_features) for 'tied', (n_components, n_features) for 'diag',
+        (n_components,) for 'spherical'.
+
+    precisions_ : ndarray
+        Inverse covariances, shaped as ``covariances_``.
+
+    precisions_cholesky_ : ndarray
+        Upper-triangular U with U U^T = precision (square roots of the precisions
+        for 'diag' and 'spherical'), shaped as ``covariances_``.
+
+    converged_ : bool
+        Whether the best run converged.
+
+    n_iter_ : int
+        Iterations of the best run.
+
+    lower_bound_ : float
+        Mean log-likelihood of the training data in the last iteration of the best
+        run, in nats per sample.
+
+    lower_bounds_ : list of float
+        The same for every iteration.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had string column names.
+
+    See Also
+    --------
+    SGDGaussianMixture : The same model trained on mini-batches.
+    sklearn.mixture.GaussianMixture : scikit-learn's implementation.
+
+    Notes
+    -----
+    EM maximises ``sum_i log sum_k pi_k N(x_i; mu_k, Sigma_k)`` [1]_. In exponential
+    family form ``log(pi_k N(x; mu_k, Sigma_k)) = <w_k, phi(x)>`` with
+    ``phi(x) = [1, x, x x^T]``, so the E-step is the matrix product ``W phi(X)`` and
+    the M-step needs only ``R phi(X)^T``, R the responsibilities. Both are summed
+    over batches; the responsibilities of all samples never exist together. Data are
+    centred and scaled first; where the product form would still cancel, the E-step
+    works on ``x - mu_k`` instead.
+
+    References
+    ----------
+    .. [1] Dempster, Laird & Rubin (1977). "Maximum likelihood from incomplete data
+       via the EM algorithm". Journal of the Royal Statistical Society B, 39.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeepgmm import GaussianMixture
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.randn(50, 2), rng.randn(50, 2) + [10, 0]])
+    >>> gm = GaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> gm.means_.round().astype(int)[gm.means_[:, 0].argsort()]
+    array([[ 0,  0],
+           [10,  0]])
+    >>> labels = gm.predict([[0, 0], [12, 3]])
+    >>> bool(labels[0] != labels[1])
+    True
+    """
+
+    _parameter_constraints = {
+        **BaseGaussianMixture._parameter_constraints,
+        "init_params": [StrOptions(set(INIT_PARAMS))],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        covariance_type="full",
+        tol=1e-3,
+        reg_covar=1e-6,
+        max_iter=100,
+        n_init=1,
+        init_params="kmeans",
+        weights_init=None,
+        means_init=None,
+        precisions_init=None,
+        random_state=None,
+        warm_start=False,
+        verbose=0,
+        verbose_interval=10,
+        device="auto",
+        batch_size=None,
+    ):
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.device = device
+        self.batch_size = batch_size
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Estimate the parameters by EM.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data: an array, a memory map, a data frame or a torch tensor.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        self : GaussianMixture
+            The fitted mixture.
+
+        Raises
+        ------
+        ValueError
+            If X is not finite, has fewer rows than ``n_components`` or a start value
+            does not fit.
+        """
+        X = self._check_X(X, reset=True, min_samples=2)
+        self._check_enough_samples(*X.shape)
+        run = EMFit(self, X, y)
+        fresh = not (self.warm_start and hasattr(self, "converged_"))
+        n_init = self.n_init if fresh else 1
+        n_tasks = self.max_iter if n_init == 1 else n_init
+        with self._fit_tasks(X, y, n_tasks) as tasks:
+            results = [run(index, n_init, fresh, tasks) for index in range(n_init)]
+            best = max(results, key=lambda result: result.last_bound)
+            self._set_result(best, run.source)
+        return self
+
+    def _set_result(self, result, source):
+        """Store the best run as fitted attributes and warn about its flaws."""
+        units = source.standardization
+        self._set_mixture(result.mixture.from_units(units), source.dtype)
+        self.converged_ = result.converged
+        self.n_iter_ = result.n_iter
+        self.lower_bounds_ = [bound - units.log_scale for bound in result.lower_bounds]
+        self.lower_bound_ = result.last_bound - units.log_scale
+        self._warn_degenerate(result)
+        if not (result.converged or result.stopped) and self.max_iter > 0:
+            warnings.warn(
+                "Best performing initialization did not converge. Try different init "
+                "parameters, or increase max_iter, tol, or check for degenerate data.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _warn_degenerate(self, result):
+        """Warn about the components that were repaired or hold a single sample."""
+        flaws = dict(result.events)
+        if result.nk is not None:
+            for k in (result.nk < COLLAPSED_MASS).nonzero()[:, 0].tolist():
+                flaws.setdefault(k, "holds fewer than 2 samples, variance = reg_covar")
+        if flaws:
+            listed = "; ".join(f"component {k}: {flaws[k]}" for k in sorted(flaws))
+            warnings.warn(
+                f"Degenerate components in the fitted mixture ({listed}). Decrease "
+                "n_components, increase reg_covar, or remove duplicated rows and "
+                "constant features.",
+                DegenerateComponentWarning,
+                stacklevel=4,
+            )

@@ -1,0 +1,248 @@
+"""Template of the flat mixtures: everything that follows from fitted parameters."""
+
+import math
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import DensityMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skdeepgmm._torch_backend import convert, scoring
+from skdeepgmm._torch_backend.covariances import COVARIANCES
+from skdeepgmm._torch_backend.mixture import Mixture, n_parameters
+from skdeepgmm.estimators._base import TorchEstimator
+from skdeepgmm.estimators._sklearn_private import Interval, StrOptions
+from skdeepgmm.exceptions import DegenerateComponentWarning
+
+
+class BaseGaussianMixture(DensityMixin, TorchEstimator):
+    """Gaussian mixture with fitted attributes; a subclass learns them.
+
+    A subclass has the constructor parameters ``n_components``, ``covariance_type``,
+    ``random_state``, ``device`` and ``batch_size``.
+    """
+
+    _parameter_constraints = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions(set(COVARIANCES))],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "precisions_init": ["array-like", None],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "device": [str],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "precisions_cholesky_")
+
+    @property
+    def _covariance_class(self):
+        return COVARIANCES[self.covariance_type]
+
+    def _set_mixture(self, mixture, dtype):
+        """Store the parameters as NumPy attributes."""
+        for name, value in mixture.to_arrays(dtype).items():
+            setattr(self, name, value)
+
+    def _mixture(self, X=None):
+        """Return the fitted parameters as tensors on the compute device."""
+        check_is_fitted(self)
+        return Mixture.from_arrays(
+            self._covariance_class,
+            self.weights_,
+            self.means_,
+            self.precisions_cholesky_,
+            self._device(X),
+        )
+
+    def _score(self, function, X):
+        """Apply a function of ``scoring`` to X, in the wider of both dtypes."""
+        check_is_fitted(self)
+        X = self._check_X(X, reset=False)
+        mixture = self._mixture(X)
+        dtype = convert.wider(convert.torch_dtype(self.means_), convert.torch_dtype(X))
+        source = scoring.scoring_source(mixture, X, self.batch_size)
+        return self._output(function(mixture, source, dtype), X)
+
+    def _check_enough_samples(self, n_samples, n_features):
+        """Raise without a sample a component; warn where the density is degenerate."""
+        if n_samples < self.n_components:
+            raise ValueError(
+                "Expected n_samples >= n_components "
+                f"but got n_components = {self.n_components}, "
+                f"n_samples = {n_samples}"
+            )
+        kind = self._covariance_class
+        least = kind.degenerate_below(self.n_components, n_features)
+        if n_samples < least:
+            warnings.warn(
+                f"covariance_type={self.covariance_type!r} with "
+                f"n_components={self.n_components} and {n_features} features needs at "
+                f"least {least} samples to determine its parameters, got {n_samples}: "
+                "the density is degenerate and set by reg_covar. Use "
+                "covariance_type='diag' or 'spherical', fewer components, fewer "
+                "features or a larger reg_covar.",
+                DegenerateComponentWarning,
+                stacklevel=3,
+            )
+
+    def fit_predict(self, X, y=None):
+        """Fit the mixture to X and return the component of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Index of the most probable component; equal to ``fit(X).predict(X)``.
+        """
+        return self.fit(X, y).predict(X)
+
+    def score_samples(self, X):
+        """Compute the log-density of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples,)
+            log p(x), in nats.
+        """
+        return self._score(scoring.score_samples, X)
+
+    def score(self, X, y=None):
+        """Compute the mean log-density of the samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        log_likelihood : float
+            Mean of :meth:`score_samples`, in nats per sample; higher is better.
+        """
+        return float(self.score_samples(X).mean())
+
+    def predict(self, X):
+        """Find the most probable component of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Component indices.
+        """
+        return self._score(scoring.predict, X)
+
+    def predict_proba(self, X):
+        """Compute the posterior probability of each component.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        resp : ndarray of shape (n_samples, n_components)
+            Responsibilities p(k | x); rows sum to one.
+        """
+        return self._score(scoring.predict_proba, X)
+
+    def sample(self, n_samples=1):
+        """Draw random samples from the fitted mixture.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of samples.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Samples, in the order of their components.
+
+        y : ndarray of shape (n_samples,)
+            Component of each sample.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is below one.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples} . The sampling requires "
+                "at least one sample."
+            )
+        random_state = self._random_state()
+        weights = np.asarray(self.weights_, dtype=np.float64)
+        counts = random_state.multinomial(n_samples, weights / weights.sum())
+        mixture = self._mixture()
+        draw = self._generator(random_state, mixture.means.device)
+        rows, labels = mixture.sample(counts.tolist(), draw)
+        dtype = convert.torch_dtype(self.means_)
+        return convert.to_numpy(rows, dtype), convert.to_numpy(labels)
+
+    def _n_parameters(self):
+        """Return the number of free parameters of the model."""
+        return n_parameters(self._covariance_class, *self.means_.shape)
+
+    def bic(self, X):
+        """Compute the Bayesian information criterion on X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        bic : float
+            -2 log p(X) + n_parameters * log(n_samples), in nats; lower is better.
+        """
+        n_samples = len(X)
+        penalty = self._n_parameters() * math.log(n_samples)
+        return -2 * self.score(X) * n_samples + penalty
+
+    def aic(self, X):
+        """Compute the Akaike information criterion on X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        aic : float
+            -2 log p(X) + 2 * n_parameters, in nats; lower is better.
+        """
+        return -2 * self.score(X) * len(X) + 2 * self._n_parameters()

@@ -1,0 +1,16 @@
+"""Private names of scikit-learn that the estimators use, imported here alone."""
+
+from sklearn.base import _fit_context
+from sklearn.utils._array_api import _convert_to_numpy, get_namespace
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_feature_names, _check_n_features
+
+__all__ = [
+    "Interval",
+    "StrOptions",
+    "_check_feature_names",
+    "_check_n_features",
+    "_convert_to_numpy",
+    "_fit_context",
+    "get_namespace",
+]

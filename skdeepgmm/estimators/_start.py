@@ -1,0 +1,80 @@
+"""Start values of the flat mixtures, drawn as scikit-learn draws them."""
+
+import numpy as np
+from sklearn.cluster import KMeans, kmeans_plusplus
+
+from skdeepgmm._torch_backend import convert, init
+
+#: Larger data are started from a random subset of rows with this many values.
+MAX_START_VALUES = 2**23
+
+INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
+
+
+def start_responsibilities(init_params, X, n_components, random_state, units):
+    """Return a function that makes the start responsibilities of one batch.
+
+    Parameters
+    ----------
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}
+        Same draws from ``random_state`` as scikit-learn, for data that need no
+        subset.
+    X : ndarray, memmap or tensor of shape (n_samples, n_features)
+        Data.
+    n_components : int
+        Number of components.
+    random_state : RandomState
+        Source of randomness.
+    units : Standardization
+        Units of the batches.
+    """
+    return STARTS[init_params](X, n_components, random_state, units)
+
+
+def _from_kmeans(X, n_components, random_state, units):
+    rows, _ = _host_rows(X, n_components, random_state)
+    kmeans = KMeans(n_clusters=n_components, n_init=1, random_state=random_state)
+    kmeans.fit(rows)
+    if len(rows) == X.shape[0]:
+        return init.labels_function(convert.index_tensor(kmeans.labels_), n_components)
+    centers = convert.float64_tensor(kmeans.cluster_centers_, units.shift.device)
+    return init.nearest_function((centers - units.shift) / units.scale)
+
+
+def _from_kmeans_plusplus(X, n_components, random_state, units):
+    rows, index = _host_rows(X, n_components, random_state)
+    _, chosen = kmeans_plusplus(rows, n_components, random_state=random_state)
+    chosen = chosen if index is None else index[chosen]
+    return init.rows_function(convert.index_tensor(chosen), n_components)
+
+
+def _from_random_rows(X, n_components, random_state, units):
+    chosen = random_state.choice(X.shape[0], size=n_components, replace=False)
+    return init.rows_function(convert.index_tensor(chosen), n_components)
+
+
+def _from_random_responsibilities(X, n_components, random_state, units):
+    def responsibilities(block):
+        resp = random_state.uniform(size=(block.stop - block.start, n_components))
+        return convert.float64_tensor(resp / resp.sum(axis=1, keepdims=True), "cpu")
+
+    return responsibilities
+
+
+STARTS = {
+    "kmeans": _from_kmeans,
+    "k-means++": _from_kmeans_plusplus,
+    "random": _from_random_responsibilities,
+    "random_from_data": _from_random_rows,
+}
+
+
+def _host_rows(X, n_components, random_state):
+    """Return rows for a k-means start, and their indices if they are a subset."""
+    n_samples, n_features = X.shape
+    most = max(MAX_START_VALUES // n_features, 20 * n_components)
+    if n_samples <= most:
+        return (convert.to_numpy(X) if convert.is_tensor(X) else X), None
+    index = np.sort(random_state.choice(n_samples, size=most, replace=False))
+    rows = X[index.tolist()] if convert.is_tensor(X) else X[index]
+    return (convert.to_numpy(rows) if convert.is_tensor(X) else rows), index
