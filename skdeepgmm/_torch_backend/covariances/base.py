@@ -144,7 +144,7 @@ class Covariance(ABC):
 
     @abstractmethod
     def variances(self) -> Tensor:
-        """Return the marginal variances, broadcastable to (n_components, n_features)."""
+        """Return marginal variances that broadcast to (n_components, n_features)."""
 
     @abstractmethod
     def precision_diagonal(self) -> Tensor:
