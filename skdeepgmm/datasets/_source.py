@@ -4,8 +4,8 @@ import hashlib
 import importlib.util
 import os
 import sys
-import tempfile
 import time
+import uuid
 import warnings
 import zipfile
 import zlib
@@ -197,11 +197,11 @@ def _bar(console, message):
 def _write_atomically(path, arrays):
     """Write the cache beside its final place, then rename: no half file is read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             np.savez_compressed(file, **arrays)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
