@@ -1,9 +1,10 @@
 """What a user may rely on: names, imports, clones and plain fitted attributes."""
 
-import importlib
+import importlib.metadata
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import skdeepgmm
 from tests.test_common import construct, public_estimator_classes
 
 CLASSES = public_estimator_classes()
+ROOT = Path(__file__).parents[1]
 SUBPACKAGES = ["metrics", "datasets", "plotting", "exceptions"]
 each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 
@@ -57,18 +59,57 @@ def test_version_is_that_of_the_installed_package():
     assert importlib.metadata.version("skdeepgmm") == skdeepgmm.__version__
 
 
-def test_import_is_light():
-    """Extras stay unimported until something is drawn or shown."""
+def _run(program):
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_import_loads_no_optional_package():
     program = (
-        "import sys, skdeepgmm, skdeepgmm.metrics, skdeepgmm.plotting, "
-        "skdeepgmm.datasets\n"
-        "heavy = {'matplotlib', 'rich', 'pandas', 'torchvision', 'hypothesis'}\n"
+        "import sys, skdeepgmm\n"
+        "heavy = {'matplotlib', 'rich', 'pandas', 'torch'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    assert _run(program) == "[]"
+
+
+def test_using_everything_loads_no_more_than_scikit_learn_does():
+    """scikit-learn 1.9 itself imports rich and pandas where they are installed."""
+    program = (
+        "import sys, torch, sklearn.callback, sklearn.datasets, sklearn.mixture\n"
+        "before = set(sys.modules)\n"
+        "from skdeepgmm import *\n"
+        "heavy = {'matplotlib', 'rich', 'pandas', 'torchvision', 'hypothesis'}\n"
+        "print('matplotlib' in sys.modules, sorted(heavy & set(sys.modules) - before))"
     )
-    assert result.stdout.strip() == "[]"
+    assert _run(program) == "False []"
+
+
+def test_a_fit_needs_no_optional_package():
+    program = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['matplotlib', 'rich']))\n"
+        "import numpy as np\n"
+        "from skdeepgmm import *\n"
+        "X = np.random.default_rng(0).normal(size=(50, 2))\n"
+        "print(GaussianMixture(verbose=0, random_state=0).fit(X).predict(X).sum())"
+    )
+    assert _run(program) == "0"
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        skdeepgmm.no_such_name
+
+
+def test_dir_lists_the_public_names():
+    assert set(skdeepgmm.__all__) <= set(dir(skdeepgmm))
 
 
 @each_class
