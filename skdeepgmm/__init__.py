@@ -8,20 +8,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skdeepgmm import datasets, metrics
-    from skdeepgmm.estimators import GaussianMixture
+    from skdeepgmm import datasets, metrics, plotting
+    from skdeepgmm.estimators import (
+        DensityOutlierDetector,
+        GaussianMixture,
+        SGDGaussianMixture,
+    )
+    from skdeepgmm.persistence import load, save
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "GaussianMixture",
+    "SGDGaussianMixture",
+    "DensityOutlierDetector",
+    "save",
+    "load",
     "datasets",
     "metrics",
+    "plotting",
     "__version__",
 ]
 
 _HOMES = {
     "GaussianMixture": "skdeepgmm.estimators",
+    "SGDGaussianMixture": "skdeepgmm.estimators",
+    "DensityOutlierDetector": "skdeepgmm.estimators",
+    "save": "skdeepgmm.persistence",
+    "load": "skdeepgmm.persistence",
 }
 _MODULES = ("datasets", "exceptions", "metrics", "plotting")
 
