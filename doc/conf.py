@@ -42,6 +42,7 @@ html_theme_options = {
 
 autosummary_generate = True
 autodoc_typehints = "none"
+default_role = "literal"
 numpydoc_show_class_members = False
 
 sphinx_gallery_conf = {
