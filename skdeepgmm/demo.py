@@ -5,7 +5,7 @@ Fits scikit-learn's KMeans and GaussianMixture and every mixture of this package
 """
 
 import argparse
-import importlib.util
+import importlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,9 +94,17 @@ def evaluate(label, model, data):
     )
 
 
+def _installed(name):
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
 def fit_with_progress(model, X):
     """Fit; show scikit-learn's progress bar where rich and the model allow it."""
-    bar = importlib.util.find_spec("rich") and hasattr(model, "set_callbacks")
+    bar = _installed("rich") and hasattr(model, "set_callbacks")
     if bar:
         from sklearn.callback import ProgressBar
 
@@ -181,7 +189,7 @@ def draw_pictures(rows, out):
 
 def write_pictures(rows, out):
     """Draw, or say what is missing."""
-    if importlib.util.find_spec("matplotlib") is None:
+    if not _installed("matplotlib"):
         print("Pictures need matplotlib: pip install 'skdeepgmm[plot]'.")
         return
     import matplotlib

@@ -1,7 +1,6 @@
 """Where a split image set comes from: a local npz file, else OpenML, then cached."""
 
 import hashlib
-import importlib.util
 import os
 import sys
 import time
@@ -136,18 +135,24 @@ def _checked(arrays, source, place):
 
 
 def _download(source):
-    # Without pandas only scikit-learn's slower parser works.
-    parser = "auto" if importlib.util.find_spec("pandas") else "liac-arff"
     with _progress(f"Downloading {source.title} from OpenML"):
         X, y = fetch_openml(
             source.openml_name,
             version=1,
             as_frame=False,
-            parser=parser,
+            parser=_parser(),
             return_X_y=True,
             cache=False,  # the npz file written from it is the cache
         )
     return _split(np.asarray(X), np.asarray(y), source)
+
+
+def _parser():
+    try:
+        import pandas  # noqa: F401
+    except ImportError:
+        return "liac-arff"  # slower, and the only one that works without pandas
+    return "auto"
 
 
 def _split(X, y, source):

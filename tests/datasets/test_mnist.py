@@ -1,8 +1,8 @@
 """Where the images come from, in which order, and what is checked on the way."""
 
-import builtins
 import dataclasses
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -158,15 +158,8 @@ def test_a_broken_write_leaves_nothing(openml, tmp_path, monkeypatch):
 
 
 def test_without_rich_and_pandas(openml, monkeypatch, capsys):
-    real_import = builtins.__import__
-
-    def without_rich(name, *args, **kwargs):
-        if name.split(".")[0] == "rich":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_rich)
-    monkeypatch.setattr(_source.importlib.util, "find_spec", lambda name: None)
+    for name in ("rich", "rich.console", "pandas"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it now fails
     fetch_mnist()
     assert "Downloading MNIST from OpenML ...\n" in capsys.readouterr().err
     assert openml.calls[0][1]["parser"] == "liac-arff"

@@ -1,6 +1,6 @@
 """The pictures are the means, in the order of the weights."""
 
-import builtins
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -97,14 +97,8 @@ def test_an_unfitted_estimator_is_refused():
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
-    real_import = builtins.__import__
-
-    def without_matplotlib(name, *args, **kwargs):
-        if name.split(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+    for name in ("matplotlib", "matplotlib.pyplot"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it now fails
     display = ComponentsDisplay(np.ones((1, 4)), np.ones(1), image_shape=(2, 2))
     with pytest.raises(ImportError, match=r"pip install 'skdeepgmm\[plot\]'"):
         display.plot()
