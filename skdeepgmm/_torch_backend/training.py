@@ -1,0 +1,182 @@
+"""The one training loop: epochs, batches, finite checks, roll-back, early stopping."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class DivergenceError(RuntimeError):
+    """A loss stayed non-finite after every roll-back."""
+
+
+class Trainable(Protocol):
+    """What the loop needs of a model.
+
+    ``step_scale`` multiplies the model's learning rates; the loop halves it when it
+    goes back to an earlier state. ``state_dict`` holds everything that a step
+    changes (``step_scale`` excepted), so that a restored model repeats its past.
+    """
+
+    step_scale: float
+
+    def step(self, batch: Any) -> Mapping[str, Tensor]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any) -> Any: ...
+
+
+#: Returns the batches of one epoch.
+Batches = Callable[[], Iterator[Any]]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of a run.
+
+    Attributes
+    ----------
+    epochs : int
+    tol : float
+        The smallest gain of the score that counts as progress.
+    patience : int
+        Epochs without progress after which training stops.
+    rollbacks : int
+        How often a non-finite loss is answered by a smaller step.
+    """
+
+    epochs: int
+    tol: float = 0.0
+    patience: int = 10
+    rollbacks: int = 8
+
+
+@dataclass
+class TrainingState:
+    """What a run has reached; ``on_epoch`` sees it, the caller gets it.
+
+    Attributes
+    ----------
+    history : list of dict of str to float
+        Mean losses of every epoch, with ``"score"`` where one was measured.
+    converged : bool
+        The score made no progress for ``patience`` epochs.
+    stopped : bool
+        ``on_epoch`` asked to stop.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    converged: bool = False
+    stopped: bool = False
+
+    @property
+    def epoch(self) -> int:
+        return len(self.history)
+
+
+def train(
+    model: Trainable,
+    batches: Batches,
+    config: TrainingConfig,
+    on_epoch: Callable[[TrainingState], bool] = lambda state: False,
+    score: Callable[[], float | None] = lambda: None,
+) -> TrainingState:
+    """Train ``model`` and return what was reached.
+
+    ``score()`` measures the model on held-out data after every epoch, higher is
+    better; None means not yet. When it makes no progress, training ends with the
+    best state. An epoch with a non-finite loss or state is undone and repeated with
+    half the step; DivergenceError after ``config.rollbacks`` of those.
+    """
+    state = TrainingState()
+    best = Best(config)
+    rollbacks = 0
+    good = copy.deepcopy(model.state_dict())
+    while state.epoch < config.epochs:
+        losses = run_epoch(model, batches())
+        if not is_finite(losses, model.state_dict()):
+            if rollbacks == config.rollbacks:
+                raise DivergenceError(describe(state.epoch + 1, losses))
+            rollbacks += 1
+            model.load_state_dict(copy.deepcopy(good))
+            model.step_scale *= 0.5
+            continue
+        good = copy.deepcopy(model.state_dict())
+        value = score()
+        state.history.append(losses if value is None else {**losses, "score": value})
+        state.converged = best.update(value, good)
+        state.stopped = on_epoch(state)
+        if state.converged or state.stopped:
+            break
+    if best.state is not None:
+        model.load_state_dict(best.state)
+    return state
+
+
+def run_epoch(model: Trainable, batches: Iterator[Any]) -> dict[str, float]:
+    """Step through the batches and return the mean of every loss."""
+    totals: dict[str, Tensor] = {}
+    count = 0
+    for batch in batches:
+        for name, value in model.step(batch).items():
+            # Summed where they live: no wait for a device between two steps.
+            totals[name] = totals[name] + value if name in totals else value
+        count += 1
+    return {name: float(total) / count for name, total in totals.items()}
+
+
+class Best:
+    """The best scored state so far, and how long ago that was."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+        self.score = -math.inf
+        self.state: Any = None
+        self.reference = -math.inf
+        self.waited = 0
+
+    def update(self, score: float | None, state: Any) -> bool:
+        """Count one epoch; True when patience is over."""
+        if score is None:
+            return False
+        if score > self.score:
+            self.score, self.state = score, state
+        if score > self.reference + self.config.tol:
+            self.reference, self.waited = score, 0
+        else:
+            self.waited += 1
+        return self.waited >= self.config.patience
+
+
+def is_finite(losses: Mapping[str, float], state: Mapping[str, Any]) -> bool:
+    """Tell whether the losses and all tensors of the state are finite."""
+    tensors = (value for value in state.values() if isinstance(value, Tensor))
+    return all(map(math.isfinite, losses.values())) and all(
+        bool(torch.isfinite(tensor).all()) for tensor in tensors
+    )
+
+
+def describe(epoch: int, losses: Mapping[str, float]) -> str:
+    """Say where the loss was lost."""
+    values = ", ".join(f"{name} is {value}" for name, value in losses.items())
+    return (
+        f"training diverged in epoch {epoch} ({values}) although the step was halved "
+        "again and again. Lower learning_rate, or check the data for extreme values."
+    )
+
+
+def shuffled(
+    n_samples: int, batch_size: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield the row indices of one epoch in random order, batch by batch.
+
+    Batches differ by at most one row, so that none is tiny.
+    """
+    order = torch.randperm(n_samples, generator=generator)
+    n_batches = max(1, -(-n_samples // batch_size))
+    yield from torch.tensor_split(order, n_batches)
