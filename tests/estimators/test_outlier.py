@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import skdeepgmm
 from skdeepgmm.estimators._outlier import DensityOutlierDetector
 
 
@@ -155,6 +156,27 @@ def test_callbacks_reach_the_model(X):
     assert ("Pipeline", "fit-final-estimator") in callback.ended
     assert callback.ended[-1] == ("DensityOutlierDetector", "fit")
     assert callback.torn_down == 1
+
+
+def test_callbacks_see_the_iterations_of_our_mixture(X):
+    callback = RecordingCallback()
+    mixture = skdeepgmm.GaussianMixture(2, random_state=0)
+    detector = DensityOutlierDetector(mixture).set_callbacks(callback).fit(X)
+    inner = [name for cls, name in callback.ended if cls == "GaussianMixture"]
+    assert len(inner) >= detector.estimator_.n_iter_
+    assert not hasattr(detector.estimator_, "_skl_callbacks")
+    assert callback.torn_down == 1
+
+
+def test_the_default_model_is_our_mixture(X):
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        # Without a random_state the mixture draws its seed from NumPy, as any does.
+        detector = DensityOutlierDetector().fit(X)
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+    assert type(detector.estimator_) is skdeepgmm.GaussianMixture
+    assert detector.estimator is None
 
 
 def test_tags_follow_the_model():
