@@ -140,7 +140,10 @@ class ArraySource:
         mean, variance = self.moments()
         # A shift that X's dtype holds exactly makes x - shift exact in that dtype.
         shift = mean.to(self.dtype).double()
-        scale = torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
+        # A constant feature has the variance of its mean's rounding error, if any.
+        rounding = (100 * torch.finfo(torch.float64).eps * mean).square()
+        variance = torch.where(variance > rounding, variance, 0.0)
+        scale = torch.where(variance > 0, variance, 1.0).sqrt()
         found = Standardization(shift, scale)
         if isotropic:
             pooled = variance.mean()

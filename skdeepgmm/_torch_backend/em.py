@@ -184,7 +184,7 @@ class DegeneracyGuard:
             return mixture.covariance
         if bool(good.any()):
             weights = mixture.weights[good] / mixture.weights[good].sum()
-            fresh = torch.tensordot(weights, values[good], dims=1)
+            fresh = kind.pooled(values[good], weights)
         else:
             ones = torch.ones_like(mixture.means[0])
             fresh = kind.from_variances(ones, 1)[0]

@@ -7,12 +7,11 @@ cancellation stays below the tolerance of the arithmetic.
 """
 
 from collections.abc import Iterable
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend.covariances import Covariance
+from skdeepgmm._torch_backend.covariances import Covariance, LowRankCovariance
 from skdeepgmm._torch_backend.data import Block
 from skdeepgmm._torch_backend.mixture import Mixture
 from skdeepgmm._torch_backend.suffstats import Statistics
@@ -25,21 +24,6 @@ MAX_MAGNITUDE = {torch.float32: 1e4, torch.float64: 1e8}
 MAX_MOMENT_FEATURES = 2**14
 #: Moment features are kept between passes while they need less than this.
 FEATURE_CACHE_BYTES = 64 * 2**20
-
-
-class Kernel(Protocol):
-    """E-step of one mixture on one batch."""
-
-    def log_joint(self, block: Block) -> Tensor:
-        """Return log(pi_k N(x_n)), (n_components, n_samples)."""
-
-    def accumulate(
-        self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
-    ) -> None:
-        """Add the block's statistics under ``resp`` to ``stats``."""
-
-    def empty_statistics(self) -> Statistics:
-        """Return zero statistics about this kernel's centre."""
 
 
 class MomentKernel:
@@ -130,9 +114,44 @@ class CenteredKernel:
         stats.second += self.mixture.covariance.second_about(block.x, resp, self.center)
 
 
-def choose_kernel(
-    mixture: Mixture, dtype: torch.dtype, n_samples: int
-) -> MomentKernel | CenteredKernel:
+class FactorKernel(MomentKernel):
+    """Low rank: the D^-1 part in natural form, the factors by one more product."""
+
+    covariance: LowRankCovariance
+
+    def __init__(self, mixture: Mixture, dtype: torch.dtype, keep: bool) -> None:
+        super().__init__(mixture, dtype, keep)
+        self.means = mixture.means
+        self._scores: tuple[Block, Tensor] | None = None
+
+    def log_joint(self, block: Block) -> Tensor:
+        features = self._features(block)
+        x = features[1 : 1 + self.n_features]
+        scores = self.covariance.factor_scores(x, self.means)
+        self._scores = block, scores
+        log_joint = self.natural @ features
+        return log_joint.add_(scores.square().sum(1), alpha=0.5)
+
+    def accumulate(
+        self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
+    ) -> None:
+        if self._scores is None or self._scores[0] is not block:
+            raise RuntimeError("log_joint of a block comes before its statistics")
+        features = self._features(block)
+        linear = 1 + self.n_features
+        products = (resp @ features.T).double()
+        stats.nk += products[:, 0]
+        stats.first += products[:, 1:linear]
+        stats.second += self.covariance.second_from_scores(
+            features[1:linear], products[:, linear:], self._scores[1], resp
+        )
+        self._scores = None
+
+
+AnyKernel = MomentKernel | CenteredKernel
+
+
+def choose_kernel(mixture: Mixture, dtype: torch.dtype, n_samples: int) -> AnyKernel:
     """Return the fastest kernel that is accurate for ``mixture``.
 
     Parameters
@@ -153,7 +172,9 @@ def choose_kernel(
             itemsize = torch.finfo(precision).bits // 8
             n_bytes = (1 + mixture.n_features + n_moments) * n_samples * itemsize
             keep = n_bytes <= FEATURE_CACHE_BYTES
-            return MomentKernel(mixture, precision, keep=keep)
+            factors = isinstance(mixture.covariance, LowRankCovariance)
+            kernel = FactorKernel if factors else MomentKernel
+            return kernel(mixture, precision, keep=keep)
     return CenteredKernel(mixture)
 
 
@@ -188,9 +209,7 @@ def expectation(
     return stats
 
 
-def add_block(
-    kernel: MomentKernel | CenteredKernel, stats: Statistics, block: Block
-) -> None:
+def add_block(kernel: AnyKernel, stats: Statistics, block: Block) -> None:
     """Add one batch to the statistics; its responsibilities die here."""
     resp = kernel.log_joint(block)
     log_prob = normalize(resp).double()
@@ -242,5 +261,6 @@ def row_bytes(
     n_moments = kind.n_moment_features(n_features)
     if n_moments > MAX_MOMENT_FEATURES:
         n_moments = 0
-    values = 1 + 2 * n_features + n_moments + 3 * n_components
+    rank = kind.rank if issubclass(kind, LowRankCovariance) else 0
+    values = 1 + 2 * n_features + n_moments + (3 + 2 * rank) * n_components
     return values * torch.finfo(dtype).bits // 8

@@ -1,5 +1,6 @@
 """The parameters of a Gaussian mixture and what follows from them alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skdeepgmm._torch_backend.convert import to_numpy
+from skdeepgmm._torch_backend.convert import float64_tensor, to_numpy
 from skdeepgmm._torch_backend.covariances import Covariance
 from skdeepgmm._torch_backend.data import Standardization
 
@@ -28,30 +29,26 @@ class Mixture:
     covariance: Covariance
 
     @classmethod
-    def from_arrays(
+    def from_attributes(
         cls,
         kind: type[Covariance],
-        weights: NDArray[Any],
-        means: NDArray[Any],
-        precisions_chol: NDArray[Any],
+        attributes: Mapping[str, NDArray[Any]],
         device: torch.device,
     ) -> "Mixture":
-        """Return the mixture with these parameters (copied, float64)."""
-        weight, mean, factor = (
-            torch.tensor(array, dtype=torch.float64, device=device)
-            for array in (weights, means, precisions_chol)
-        )
-        return cls(weight, mean, kind.from_precisions_chol(factor))
+        """Return the mixture with these fitted attributes (copied, float64).
 
-    def to_arrays(self, dtype: torch.dtype) -> dict[str, NDArray[Any]]:
-        """Return the parameters under scikit-learn's attribute names."""
-        tensors = {
-            "weights_": self.weights,
-            "means_": self.means,
-            "covariances_": self.covariance.values,
-            "precisions_cholesky_": self.covariance.precisions_chol,
-            "precisions_": self.covariance.precisions(),
-        }
+        ``attributes`` holds "weights_", "means_" and what ``kind.stored`` names.
+        """
+        weights, means, *covariance = (
+            float64_tensor(attributes[name], device)
+            for name in ("weights_", "means_", *kind.stored)
+        )
+        return cls(weights, means, kind.from_stored(*covariance))
+
+    def to_attributes(self, dtype: torch.dtype) -> dict[str, NDArray[Any]]:
+        """Return the parameters as arrays under scikit-learn's attribute names."""
+        tensors = {"weights_": self.weights, "means_": self.means}
+        tensors |= self.covariance.attributes()
         return {name: to_numpy(value, dtype) for name, value in tensors.items()}
 
     @property
@@ -104,16 +101,9 @@ class Mixture:
         """
         parts = []
         for component, count in enumerate(counts):
-            noise = torch.randn(
-                count,
-                self.n_features,
-                generator=generator,
-                dtype=self.means.dtype,
-                device=self.means.device,
-            )
-            parts.append(
-                self.means[component] + self.covariance.color(noise, component)
-            )
+            shape = (count, self.n_features)
+            offset = self.covariance.draw(component, shape, generator)
+            parts.append(self.means[component] + offset)
         device = self.means.device
         labels = torch.repeat_interleave(
             torch.arange(len(counts), device=device),

@@ -5,7 +5,7 @@ import math
 
 from skdeepgmm._torch_backend import convert, init
 from skdeepgmm._torch_backend.data import ArraySource, balanced, default_batch_size
-from skdeepgmm._torch_backend.em import DegeneracyGuard, EMConfig, fit_em, maximize
+from skdeepgmm._torch_backend.em import DegeneracyGuard, EMConfig, fit_em
 from skdeepgmm._torch_backend.expectation import row_bytes
 from skdeepgmm._torch_backend.mixture import Mixture
 from skdeepgmm.estimators._start import start_responsibilities
@@ -83,13 +83,12 @@ class EMFit:
                 lambda: self._attributes(mixture),
             )
 
-        ridge = estimator.reg_covar / self.units.scale.square()
-        config = EMConfig(estimator.max_iter, estimator.tol, ridge)
+        config = EMConfig(estimator.max_iter, estimator.tol, self._ridge())
         return fit_em(self.source, start, config, guard, on_iteration, bound)
 
     def _attributes(self, mixture):
         """Return fitted attributes of a mixture in standardised units."""
-        return mixture.from_units(self.units).to_arrays(self.source.dtype)
+        return mixture.from_units(self.units).to_attributes(self.source.dtype)
 
     def _make_source(self, X):
         estimator = self.estimator
@@ -150,12 +149,18 @@ class EMFit:
             self.random_state,
             self.units,
         )
-        stats = init.from_responsibilities(
-            self.kind, self.source, estimator.n_components, responsibilities
+        mixture, failed, nk = init.start_mixture(
+            self.kind,
+            self.source,
+            estimator.n_components,
+            responsibilities,
+            self._ridge(),
         )
-        ridge = estimator.reg_covar / self.units.scale.square()
-        mixture, failed = maximize(self.kind, stats, ridge)
-        return guard.repair_start(mixture, failed, stats.nk)
+        return guard.repair_start(mixture, failed, nk)
+
+    def _ridge(self):
+        """Return what is added to the variances, in standardised units."""
+        return self.estimator.reg_covar / self.units.scale.square()
 
     def _continue(self):
         """Return the last fit as start values (warm start)."""

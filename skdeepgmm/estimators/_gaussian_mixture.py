@@ -83,6 +83,10 @@ default='kmeans'
         Rows a batch of the E-step. It changes memory and speed, not the result.
         None chooses it by the size of the processor's caches.
 
+    rank : int, default=10
+        Number of factors of 'low_rank' covariances, at most ``n_features``; unused
+        otherwise.
+
     Attributes
     ----------
     weights_ : ndarray of shape (n_components,)
@@ -182,6 +186,7 @@ default='kmeans'
         verbose_interval=10,
         device="auto",
         batch_size=None,
+        rank=10,
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -199,6 +204,7 @@ default='kmeans'
         self.verbose_interval = verbose_interval
         self.device = device
         self.batch_size = batch_size
+        self.rank = rank
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)

@@ -9,7 +9,7 @@ from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert, scoring
-from skdeepgmm._torch_backend.covariances import COVARIANCES
+from skdeepgmm._torch_backend.covariances import COVARIANCES, LowRankCovariance
 from skdeepgmm._torch_backend.mixture import Mixture, n_parameters
 from skdeepgmm.estimators._base import TorchEstimator
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions
@@ -26,6 +26,7 @@ class BaseGaussianMixture(DensityMixin, TorchEstimator):
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "covariance_type": [StrOptions(set(COVARIANCES))],
+        "rank": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "reg_covar": [Interval(Real, 0.0, None, closed="left")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
@@ -41,26 +42,25 @@ class BaseGaussianMixture(DensityMixin, TorchEstimator):
     }
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "precisions_cholesky_")
+        return hasattr(self, "means_")
 
     @property
     def _covariance_class(self):
-        return COVARIANCES[self.covariance_type]
+        kind = COVARIANCES[self.covariance_type]
+        if issubclass(kind, LowRankCovariance):
+            return kind.of_rank(min(self.rank, self.n_features_in_))
+        return kind
 
     def _set_mixture(self, mixture, dtype):
         """Store the parameters as NumPy attributes."""
-        for name, value in mixture.to_arrays(dtype).items():
+        for name, value in mixture.to_attributes(dtype).items():
             setattr(self, name, value)
 
     def _mixture(self, X=None):
         """Return the fitted parameters as tensors on the compute device."""
         check_is_fitted(self)
-        return Mixture.from_arrays(
-            self._covariance_class,
-            self.weights_,
-            self.means_,
-            self.precisions_cholesky_,
-            self._device(X),
+        return Mixture.from_attributes(
+            self._covariance_class, vars(self), self._device(X)
         )
 
     def _score(self, function, X):

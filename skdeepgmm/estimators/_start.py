@@ -54,7 +54,11 @@ def _from_random_rows(X, n_components, random_state, units):
 
 
 def _from_random_responsibilities(X, n_components, random_state, units):
+    state = random_state.get_state()
+
     def responsibilities(block):
+        if block.start == 0:
+            random_state.set_state(state)
         resp = random_state.uniform(size=(block.stop - block.start, n_components))
         return convert.float64_tensor(resp / resp.sum(axis=1, keepdims=True), "cpu")
 

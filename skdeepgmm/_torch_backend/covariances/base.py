@@ -35,42 +35,42 @@ class Covariance(ABC):
     Attributes
     ----------
     values : Tensor
-        The covariances, in scikit-learn's shape for the type.
-    precisions_chol : Tensor
-        U with U U^T = inverse covariance, in the same shape.
+        The covariances, in scikit-learn's shape for the type ('low_rank': factors
+        and noise variances side by side).
     """
 
     values: Tensor
-    precisions_chol: Tensor
 
     name: ClassVar[str]
+    #: Fitted attributes from which ``from_stored`` makes the object again.
+    stored: ClassVar[tuple[str, ...]] = ("precisions_cholesky_",)
     #: Whether standardised units need one common scale.
     isotropic: ClassVar[bool] = False
 
     # Shapes and counts -----------------------------------------------------------
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def values_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+    def values_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
         """Return the shape of ``values``."""
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def second_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+    def second_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
         """Return the shape of ``Statistics.second``."""
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def n_parameters(n_components: int, n_features: int) -> int:
+    def n_parameters(cls, n_components: int, n_features: int) -> int:
         """Return the number of free covariance parameters."""
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def n_moment_features(n_features: int) -> int:
+    def n_moment_features(cls, n_features: int) -> int:
         """Return how many rows ``features`` has."""
 
-    @staticmethod
-    def degenerate_below(n_components: int, n_features: int) -> int:
+    @classmethod
+    def degenerate_below(cls, n_components: int, n_features: int) -> int:
         """Return the sample count under which the density cannot be determined."""
         return 0
 
@@ -91,8 +91,12 @@ class Covariance(ABC):
 
     @classmethod
     @abstractmethod
-    def from_precisions_chol(cls, precisions_chol: Tensor) -> Self:
-        """Return the object with these factors (covariances are not needed)."""
+    def from_stored(cls, *attributes: Tensor) -> Self:
+        """Return the object from the fitted attributes named by ``stored``."""
+
+    @abstractmethod
+    def attributes(self) -> dict[str, Tensor]:
+        """Return the fitted attributes by name."""
 
     @classmethod
     @abstractmethod
@@ -118,9 +122,19 @@ class Covariance(ABC):
     def from_variances(cls, variances: Tensor, n_components: int) -> Tensor:
         """Return values with axis-parallel ``variances`` (n_features,) for all."""
 
-    @abstractmethod
-    def precisions(self) -> Tensor:
-        """Return the inverse covariances, in the shape of ``values``."""
+    @classmethod
+    def pooled(cls, values: Tensor, weights: Tensor) -> Tensor:
+        """Return one component's covariance that stands for several.
+
+        Parameters
+        ----------
+        values : Tensor
+            ``values`` of the components.
+        weights : Tensor of shape (n_components,)
+            Their weights, summing to one.
+        """
+        mean: Tensor = torch.tensordot(weights, values, dims=1)
+        return mean
 
     @abstractmethod
     def scaled(self, scale: Tensor) -> Self:
@@ -187,8 +201,61 @@ class Covariance(ABC):
     # Sampling --------------------------------------------------------------------
 
     @abstractmethod
+    def draw(
+        self, component: int, shape: tuple[int, int], generator: torch.Generator
+    ) -> Tensor:
+        """Draw rows from N(0, Sigma_component), of ``shape`` (count, n_features)."""
+
+
+@dataclass(frozen=True)
+class CholeskyCovariance(Covariance):
+    """A covariance with an explicit Cholesky-type factor.
+
+    Attributes
+    ----------
+    precisions_chol : Tensor
+        U with U U^T = inverse covariance, in the shape of ``values``.
+    """
+
+    precisions_chol: Tensor
+
+    @abstractmethod
+    def precisions(self) -> Tensor:
+        """Return the inverse covariances, in the shape of ``values``."""
+
+    @classmethod
+    @abstractmethod
+    def from_precisions_chol(cls, precisions_chol: Tensor) -> Self:
+        """Return the object with these factors."""
+
+    @classmethod
+    def from_stored(cls, *attributes: Tensor) -> Self:
+        return cls.from_precisions_chol(*attributes)
+
+    def attributes(self) -> dict[str, Tensor]:
+        return {
+            "covariances_": self.values,
+            "precisions_cholesky_": self.precisions_chol,
+            "precisions_": self.precisions(),
+        }
+
+    @abstractmethod
     def color(self, noise: Tensor, component: int) -> Tensor:
         """Turn standard normal rows into draws from N(0, Sigma_component)."""
+
+    def draw(
+        self, component: int, shape: tuple[int, int], generator: torch.Generator
+    ) -> Tensor:
+        return self.color(normal_like(self.values, shape, generator), component)
+
+
+def normal_like(
+    tensor: Tensor, shape: tuple[int, int], generator: torch.Generator
+) -> Tensor:
+    """Return standard normal draws of the dtype and device of ``tensor``."""
+    return torch.randn(
+        shape, generator=generator, dtype=tensor.dtype, device=tensor.device
+    )
 
 
 def column_chunks(x: Tensor, n_components: int) -> Iterator[slice]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.covariances.base import (
     LOG_2PI,
-    Covariance,
+    CholeskyCovariance,
     column_chunks,
     squared_norms,
 )
@@ -16,25 +16,25 @@ from skdeepgmm._torch_backend.suffstats import Statistics
 
 
 @dataclass(frozen=True)
-class DiagCovariance(Covariance):
+class DiagCovariance(CholeskyCovariance):
     """Variances of shape (n_components, n_features)."""
 
     name: ClassVar[str] = "diag"
 
-    @staticmethod
-    def values_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+    @classmethod
+    def values_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
         return n_components, n_features
 
-    @staticmethod
-    def second_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+    @classmethod
+    def second_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
         return n_components, n_features
 
-    @staticmethod
-    def n_parameters(n_components: int, n_features: int) -> int:
+    @classmethod
+    def n_parameters(cls, n_components: int, n_features: int) -> int:
         return n_components * n_features
 
-    @staticmethod
-    def n_moment_features(n_features: int) -> int:
+    @classmethod
+    def n_moment_features(cls, n_features: int) -> int:
         return n_features
 
     @classmethod

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.covariances.base import (
     LOG_2PI,
-    Covariance,
+    CholeskyCovariance,
     column_chunks,
     squared_norms,
 )
@@ -17,26 +17,26 @@ from skdeepgmm._torch_backend.suffstats import Statistics
 
 
 @dataclass(frozen=True)
-class SphericalCovariance(Covariance):
+class SphericalCovariance(CholeskyCovariance):
     """Variances of shape (n_components,); ``n_features`` comes with the means."""
 
     name: ClassVar[str] = "spherical"
     isotropic: ClassVar[bool] = True
 
-    @staticmethod
-    def values_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+    @classmethod
+    def values_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
         return (n_components,)
 
-    @staticmethod
-    def second_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+    @classmethod
+    def second_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
         return (n_components,)
 
-    @staticmethod
-    def n_parameters(n_components: int, n_features: int) -> int:
+    @classmethod
+    def n_parameters(cls, n_components: int, n_features: int) -> int:
         return n_components
 
-    @staticmethod
-    def n_moment_features(n_features: int) -> int:
+    @classmethod
+    def n_moment_features(cls, n_features: int) -> int:
         return 1
 
     @classmethod

@@ -9,7 +9,7 @@ from torch import Tensor
 from skdeepgmm._torch_backend import linalg
 from skdeepgmm._torch_backend.covariances.base import (
     LOG_2PI,
-    Covariance,
+    CholeskyCovariance,
     column_chunks,
     squared_norms,
 )
@@ -18,29 +18,29 @@ from skdeepgmm._torch_backend.suffstats import Statistics
 
 
 @dataclass(frozen=True)
-class TiedCovariance(Covariance):
+class TiedCovariance(CholeskyCovariance):
     """A covariance matrix of shape (n_features, n_features)."""
 
     name: ClassVar[str] = "tied"
 
-    @staticmethod
-    def values_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+    @classmethod
+    def values_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
         return n_features, n_features
 
-    @staticmethod
-    def second_shape(n_components: int, n_features: int) -> tuple[int, ...]:
+    @classmethod
+    def second_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
         return n_features, n_features
 
-    @staticmethod
-    def n_parameters(n_components: int, n_features: int) -> int:
+    @classmethod
+    def n_parameters(cls, n_components: int, n_features: int) -> int:
         return n_features * (n_features + 1) // 2
 
-    @staticmethod
-    def degenerate_below(n_components: int, n_features: int) -> int:
+    @classmethod
+    def degenerate_below(cls, n_components: int, n_features: int) -> int:
         return n_features + n_components
 
-    @staticmethod
-    def n_moment_features(n_features: int) -> int:
+    @classmethod
+    def n_moment_features(cls, n_features: int) -> int:
         return 0
 
     @classmethod
