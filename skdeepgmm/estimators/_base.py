@@ -15,6 +15,7 @@ from skdeepgmm._torch_backend.rng import generator
 from skdeepgmm.estimators._sklearn_private import (
     _check_feature_names,
     _check_n_features,
+    _check_sample_weight,
 )
 
 MAX_SEED = np.iinfo(np.int32).max
@@ -58,6 +59,19 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         _check_n_features(self, X, reset=reset)
         return convert.check_tensor(X, allow_nan)
 
+    def _check_weight(self, sample_weight, X):
+        """Return float64 sample weights for the rows of X, None for no weights."""
+        if sample_weight is None:
+            return None
+        if convert.is_tensor(sample_weight):
+            sample_weight = convert.to_numpy(sample_weight)
+        return _check_sample_weight(
+            sample_weight,
+            np.empty((X.shape[0], 0)),
+            dtype=np.float64,
+            ensure_non_negative=True,
+        )
+
     def _device(self, X=None):
         """Return the torch device on which to compute with X."""
         return resolve_device(self.device, X)
@@ -80,17 +94,24 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         return convert.to_numpy(tensor, dtype)
 
     @contextmanager
-    def _fit_tasks(self, X, y, max_subtasks):
-        """Open the root callback task of a fit; yields its context."""
-        y = unlabelled(X) if y is None else y
+    def _fit_tasks(self, data, max_subtasks):
+        """Open the root callback task of a fit; yields its context.
+
+        Parameters
+        ----------
+        data : dict
+            What the callbacks get: see :func:`callback_data`.
+        max_subtasks : int
+            Number of tasks below the root.
+        """
         context = self._init_callback_context(max_subtasks=max_subtasks)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        context.call_on_fit_task_begin(estimator=self, **data)
         yield context
         context.call_on_fit_task_end(
-            estimator=self, X=X, y=y, reconstruction_attributes=dict
+            estimator=self, reconstruction_attributes=dict, **data
         )
 
-    def _run_task(self, context, name, X, y, attributes):
+    def _run_task(self, context, name, data, attributes):
         """Report one finished iteration to the callbacks; True asks to stop.
 
         Parameters
@@ -101,14 +122,19 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         """
         if not getattr(self, "_skl_callbacks", None):
             return False
-        y = unlabelled(X) if y is None else y
         task = context.subcontext(task_name=name)
-        task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        task.call_on_fit_task_begin(estimator=self, **data)
         return task.call_on_fit_task_end(
-            estimator=self, X=X, y=y, reconstruction_attributes=attributes
+            estimator=self, reconstruction_attributes=attributes, **data
         )
 
 
-def unlabelled(X):
-    """Return -1 for every row: scikit-learn's monitors score only if y is given."""
-    return np.full(X.shape[0], -1)
+def callback_data(X, y=None, sample_weight=None):
+    """Return the training data as callbacks expect them.
+
+    Labels that were not given are -1 for every row: scikit-learn's monitors compute
+    a score, the log-likelihood too, only where y is given.
+    """
+    metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+    y = (lambda: np.full(X.shape[0], -1)) if y is None else y
+    return {"X": X, "y": y, "metadata": metadata}

@@ -27,13 +27,16 @@ class EMFit:
         never written.
     X : ndarray or tensor of shape (n_samples, n_features)
         Validated data.
-    y : array-like or None
-        Handed to the callbacks.
+    data : dict
+        What the callbacks get.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Validated weights.
     """
 
-    def __init__(self, estimator, X, y):
+    def __init__(self, estimator, X, data, sample_weight=None):
         self.estimator = estimator
-        self.X, self.y = X, y
+        self.X, self.data = X, data
+        self.sample_weight = sample_weight
         self.kind = estimator._covariance_class
         self.given = self._check_given(X.shape[1])
         self.source = self._make_source(X)
@@ -60,13 +63,12 @@ class EMFit:
         """Run EM as one subtask of several."""
         estimator = self.estimator
         task = tasks.subcontext("initialization", max_subtasks=estimator.max_iter)
-        task.call_on_fit_task_begin(estimator=estimator, X=self.X, y=self.y)
+        task.call_on_fit_task_begin(estimator=estimator, **self.data)
         result = self._run(start, guard, bound, task)
         task.call_on_fit_task_end(
             estimator=estimator,
-            X=self.X,
-            y=self.y,
             reconstruction_attributes=lambda: self._attributes(result.mixture),
+            **self.data,
         )
         return result
 
@@ -76,11 +78,7 @@ class EMFit:
         def on_iteration(n_iter, lower_bound, mixture):
             self.report.iteration(n_iter, lower_bound - self.units.log_scale)
             return estimator._run_task(
-                tasks,
-                "iteration",
-                self.X,
-                self.y,
-                lambda: self._attributes(mixture),
+                tasks, "iteration", self.data, lambda: self._attributes(mixture)
             )
 
         config = EMConfig(estimator.max_iter, estimator.tol, self._ridge())
@@ -99,7 +97,8 @@ class EMFit:
                 self.kind, estimator.n_components, X.shape[1], convert.torch_dtype(X)
             )
             size = balanced(default_batch_size(n_bytes, device), X.shape[0])
-        return ArraySource(X, device, size)
+        weight = self._tensor(self.sample_weight, device)
+        return ArraySource(X, device, size, weight)
 
     def _make_guard(self):
         # A copy: scikit-learn's start values follow from the undisturbed stream.
@@ -148,6 +147,7 @@ class EMFit:
             estimator.n_components,
             self.random_state,
             self.units,
+            self.sample_weight,
         )
         mixture, failed, nk = init.start_mixture(
             self.kind,
@@ -169,7 +169,7 @@ class EMFit:
     def _earlier_bound(self):
         return self.estimator.lower_bound_ + self.units.log_scale
 
-    def _tensor(self, value):
+    def _tensor(self, value, device=None):
         if value is None:
             return None
-        return convert.float64_tensor(value, self.source.device)
+        return convert.float64_tensor(value, device or self.source.device)

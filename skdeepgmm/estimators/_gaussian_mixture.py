@@ -6,6 +6,7 @@ from numbers import Integral
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 
+from skdeepgmm.estimators._base import callback_data
 from skdeepgmm.estimators._em_fit import EMFit
 from skdeepgmm.estimators._mixture_base import BaseGaussianMixture
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
@@ -31,10 +32,12 @@ class GaussianMixture(BaseGaussianMixture):
     n_components : int, default=1
         Number of mixture components.
 
-    covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
+    covariance_type : {'full', 'tied', 'diag', 'spherical', 'low_rank'}, \
+default='full'
         Form of the covariances: 'full', one matrix a component; 'tied', one matrix
         for all; 'diag', one variance a component and feature; 'spherical', one
-        variance a component.
+        variance a component; 'low_rank', ``rank`` factors and one noise variance a
+        feature for each component (mixture of factor analysers).
 
     tol : float, default=1e-3
         EM stops when the mean log-likelihood changes by less, in nats per sample.
@@ -208,7 +211,7 @@ default='kmeans'
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Estimate the parameters by EM.
 
         Parameters
@@ -218,6 +221,9 @@ default='kmeans'
 
         y : Ignored
             Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights; an integer weight counts a row that often.
 
         Returns
         -------
@@ -231,12 +237,14 @@ default='kmeans'
             does not fit.
         """
         X = self._check_X(X, reset=True, min_samples=2)
+        sample_weight = self._check_weight(sample_weight, X)
         self._check_enough_samples(*X.shape)
-        run = EMFit(self, X, y)
+        data = callback_data(X, y, sample_weight)
+        run = EMFit(self, X, data, sample_weight)
         fresh = not (self.warm_start and hasattr(self, "converged_"))
         n_init = self.n_init if fresh else 1
         n_tasks = self.max_iter if n_init == 1 else n_init
-        with self._fit_tasks(X, y, n_tasks) as tasks:
+        with self._fit_tasks(data, n_tasks) as tasks:
             results = [run(index, n_init, fresh, tasks) for index in range(n_init)]
             best = max(results, key=lambda result: result.last_bound)
             self._set_result(best, run.source)

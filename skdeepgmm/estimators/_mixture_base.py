@@ -94,7 +94,7 @@ class BaseGaussianMixture(DensityMixin, TorchEstimator):
                 stacklevel=3,
             )
 
-    def fit_predict(self, X, y=None):
+    def fit_predict(self, X, y=None, sample_weight=None):
         """Fit the mixture to X and return the component of each sample.
 
         Parameters
@@ -105,12 +105,15 @@ class BaseGaussianMixture(DensityMixin, TorchEstimator):
         y : Ignored
             Not used, present for API consistency by convention.
 
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights.
+
         Returns
         -------
         labels : ndarray of shape (n_samples,)
             Index of the most probable component; equal to ``fit(X).predict(X)``.
         """
-        return self.fit(X, y).predict(X)
+        return self.fit(X, y, sample_weight=sample_weight).predict(X)
 
     def score_samples(self, X):
         """Compute the log-density of each sample.
@@ -127,8 +130,8 @@ class BaseGaussianMixture(DensityMixin, TorchEstimator):
         """
         return self._score(scoring.score_samples, X)
 
-    def score(self, X, y=None):
-        """Compute the mean log-density of the samples.
+    def score(self, X, y=None, sample_weight=None):
+        """Compute the (weighted) mean log-density of the samples.
 
         Parameters
         ----------
@@ -138,12 +141,19 @@ class BaseGaussianMixture(DensityMixin, TorchEstimator):
         y : Ignored
             Not used, present for API consistency by convention.
 
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights.
+
         Returns
         -------
         log_likelihood : float
             Mean of :meth:`score_samples`, in nats per sample; higher is better.
         """
-        return float(self.score_samples(X).mean())
+        log_prob = self.score_samples(X)
+        sample_weight = self._check_weight(sample_weight, log_prob)
+        if sample_weight is None:
+            return float(log_prob.mean())
+        return float(np.average(np.asarray(log_prob), weights=sample_weight))
 
     def predict(self, X):
         """Find the most probable component of each sample.

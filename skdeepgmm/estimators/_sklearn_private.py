@@ -3,13 +3,18 @@
 from sklearn.base import _fit_context
 from sklearn.utils._array_api import _convert_to_numpy, get_namespace
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names, _check_n_features
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    _check_sample_weight,
+)
 
 __all__ = [
     "Interval",
     "StrOptions",
     "_check_feature_names",
     "_check_n_features",
+    "_check_sample_weight",
     "_convert_to_numpy",
     "_fit_context",
     "get_namespace",

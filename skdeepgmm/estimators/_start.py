@@ -11,7 +11,9 @@ MAX_START_VALUES = 2**23
 INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
 
 
-def start_responsibilities(init_params, X, n_components, random_state, units):
+def start_responsibilities(
+    init_params, X, n_components, random_state, units, sample_weight=None
+):
     """Return a function that makes the start responsibilities of one batch.
 
     Parameters
@@ -27,33 +29,41 @@ def start_responsibilities(init_params, X, n_components, random_state, units):
         Source of randomness.
     units : Standardization
         Units of the batches.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Weights; rows without weight are not drawn.
     """
-    return STARTS[init_params](X, n_components, random_state, units)
+    start = STARTS[init_params]
+    return start(X, n_components, random_state, units, sample_weight)
 
 
-def _from_kmeans(X, n_components, random_state, units):
-    rows, _ = _host_rows(X, n_components, random_state)
+def _from_kmeans(X, n_components, random_state, units, weight):
+    rows, index = _host_rows(X, n_components, random_state)
+    weight = weight if weight is None or index is None else weight[index]
     kmeans = KMeans(n_clusters=n_components, n_init=1, random_state=random_state)
-    kmeans.fit(rows)
-    if len(rows) == X.shape[0]:
+    kmeans.fit(rows, sample_weight=weight)
+    if index is None:
         return init.labels_function(convert.index_tensor(kmeans.labels_), n_components)
     centers = convert.float64_tensor(kmeans.cluster_centers_, units.shift.device)
     return init.nearest_function((centers - units.shift) / units.scale)
 
 
-def _from_kmeans_plusplus(X, n_components, random_state, units):
+def _from_kmeans_plusplus(X, n_components, random_state, units, weight):
     rows, index = _host_rows(X, n_components, random_state)
-    _, chosen = kmeans_plusplus(rows, n_components, random_state=random_state)
+    weight = weight if weight is None or index is None else weight[index]
+    _, chosen = kmeans_plusplus(
+        rows, n_components, sample_weight=weight, random_state=random_state
+    )
     chosen = chosen if index is None else index[chosen]
     return init.rows_function(convert.index_tensor(chosen), n_components)
 
 
-def _from_random_rows(X, n_components, random_state, units):
-    chosen = random_state.choice(X.shape[0], size=n_components, replace=False)
+def _from_random_rows(X, n_components, random_state, units, weight):
+    chance = None if weight is None else weight / weight.sum()
+    chosen = random_state.choice(X.shape[0], size=n_components, replace=False, p=chance)
     return init.rows_function(convert.index_tensor(chosen), n_components)
 
 
-def _from_random_responsibilities(X, n_components, random_state, units):
+def _from_random_responsibilities(X, n_components, random_state, units, weight):
     state = random_state.get_state()
 
     def responsibilities(block):
