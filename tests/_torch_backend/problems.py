@@ -100,7 +100,7 @@ def as_block(X, dtype=torch.float64, weight=None):
     """Return rows X as one block."""
     x = torch.tensor(np.asarray(X), dtype=dtype).T.contiguous()
     weight = None if weight is None else torch.tensor(weight, dtype=torch.float64)
-    return Block(x, 0, x.shape[1], weight)
+    return Block(x, slice(0, x.shape[1]), 0, weight)
 
 
 def source_of(X, batch_size=None, sample_weight=None, standardize=False):

@@ -16,8 +16,10 @@ from tests._torch_backend.problems import CPU, source_of
 def test_batches_partition_the_rows(n_samples, batch_size):
     X = np.arange(2.0 * n_samples).reshape(n_samples, 2)
     blocks = list(source_of(X, batch_size).blocks())
-    assert [block.start for block in blocks[1:]] == [b.stop for b in blocks[:-1]]
-    assert max(block.stop - block.start for block in blocks) <= batch_size
+    assert [block.number for block in blocks] == list(range(len(blocks)))
+    assert max(block.n_samples for block in blocks) <= batch_size
+    for block in blocks:
+        np.testing.assert_array_equal(block.x.T, X[block.index])
     np.testing.assert_array_equal(torch.cat([b.x for b in blocks], dim=1).T, X)
 
 
@@ -94,12 +96,10 @@ def test_constant_features_have_scale_one(value, isotropic):
     assert not next(iter(source.blocks())).x.any()
 
 
-@pytest.mark.xfail(
-    reason="the rounding of the mean of 0.1 counts as variance: scale 1e-17",
-    strict=True,
-)
-def test_constant_features_that_round_have_scale_one():
-    source = source_of(np.full((20, 2), 0.1))
+@pytest.mark.parametrize("value", [0.1, 1e8 / 3, 1e-30, -1e100 / 3])
+@pytest.mark.parametrize("batch_size", [3, 20])
+def test_constant_features_whose_mean_rounds_have_scale_one(value, batch_size):
+    source = source_of(np.full((20, 2), value), batch_size)
     assert source.standardize().scale.tolist() == [1.0, 1.0]
 
 

@@ -181,6 +181,17 @@ def test_statistics_add_over_any_split(name, make, cuts):
     assert_statistics_close(merged, whole)
 
 
+@kinds
+def test_recentred_statistics_are_those_about_the_new_centre(rng, name):
+    mixture = random_mixture(name, rng)
+    X = rng.normal(size=(40, 4))
+    centered = run(CenteredKernel(mixture), X)
+    moment = run(MomentKernel(mixture, torch.float64, keep=False), X)
+    kind = COVARIANCES[name]
+    assert_statistics_close(moment.recentered(kind, mixture.means), centered)
+    assert_statistics_close(centered.recentered(kind, moment.center), moment)
+
+
 def test_statistics_of_different_centres_do_not_add(rng):
     mixture = random_mixture("diag", rng)
     first = CenteredKernel(mixture).empty_statistics()
@@ -310,8 +321,7 @@ def test_a_pass_does_not_depend_on_the_batches(rng, name, batch_size):
     mixture = random_mixture(name, rng)
     X = rng.normal(size=(50, 4))
     split, whole = (
-        expectation(mixture, source_of(X, size).blocks(), torch.float64, 50)
-        for size in (batch_size, 50)
+        expectation(mixture, source_of(X, size)) for size in (batch_size, 50)
     )
     assert_statistics_close(split, whole, rtol=1e-11, atol=1e-11)
 
@@ -323,20 +333,18 @@ def test_kept_features_change_nothing(rng, name, n_bytes, monkeypatch):
     source = source_of(rng.normal(size=(50, 4)), 7)
     for _ in range(2):
         mixture = random_mixture(name, rng)
-        found = expectation(mixture, source.blocks(), torch.float64, 50)
+        found = expectation(mixture, source)
         kept = [block.features is not None for block in source.blocks()]
         assert all(kept) == any(kept) == (n_bytes > 0)
-        fresh = source_of(source.X, 50).blocks()
-        assert_statistics_close(
-            found, expectation(mixture, fresh, torch.float64, 50), atol=1e-10
-        )
+        fresh = source_of(source.X, 50)
+        assert_statistics_close(found, expectation(mixture, fresh), atol=1e-10)
 
 
 def test_features_kept_in_one_type_are_not_used_in_the_other(rng):
     source = source_of(rng.normal(size=(400, 3)).astype(np.float32), 64)
     broad = random_mixture("full", rng, 2, 3, spread=1.0)
     for mixture in (broad, tight("full", deviation=1e-3), broad):
-        stats = expectation(mixture, source.blocks(), torch.float32, 400)
+        stats = expectation(mixture, source)
         exact = run(CenteredKernel(mixture), source.X.astype(float))
         assert stats.mean_log_likelihood == pytest.approx(
             exact.mean_log_likelihood, rel=1e-5
@@ -359,7 +367,7 @@ def test_responsibilities_never_exist_for_more_than_a_batch(
         monkeypatch.setattr(module, "MAX_MOMENT_FEATURES", -1)
     mixture = random_mixture(name, rng)
     source = source_of(rng.normal(size=(50, 4)), 8)
-    expectation(mixture, source.blocks(), torch.float64, 50)
+    expectation(mixture, source)
     assert shapes == [(3, 8)] * 6 + [(3, 2)]
 
 

@@ -49,7 +49,7 @@ def test_start_from_labels_equals_numpy(rng, name, batch_size, dtype):
 @batches
 def test_rows_function_gives_one_row_to_each_component(rng, batch_size):
     indices = [59, 0, 8, 7]
-    function = init.rows_function(torch.tensor(indices), 4)
+    function = init.rows_function(torch.tensor(indices), 60)
     resp = gather(function, rng.normal(size=(60, 2)), batch_size)
     expected = np.zeros((60, 4))
     expected[indices, range(4)] = 1
@@ -57,7 +57,7 @@ def test_rows_function_gives_one_row_to_each_component(rng, batch_size):
 
 
 def test_one_row_may_start_two_components(rng):
-    function = init.rows_function(torch.tensor([3, 3]), 2)
+    function = init.rows_function(torch.tensor([3, 3]), 6)
     resp = gather(function, rng.normal(size=(6, 2)), 2)
     np.testing.assert_array_equal(resp[3], [1, 1])
     assert resp.sum() == 2
@@ -80,7 +80,7 @@ def test_soft_responsibilities_do_not_depend_on_the_batches(rng, name, batch_siz
     tensor = torch.from_numpy(resp)
 
     def function(block):
-        return tensor[block.start : block.stop]
+        return tensor[block.index]
 
     split, whole = (
         init.from_responsibilities(COVARIANCES[name], source_of(X, size), 2, function)
