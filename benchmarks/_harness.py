@@ -114,6 +114,15 @@ def memory_status(field):
     return int(values[0]) * 1024 if values else 0
 
 
+def anonymous_memory():
+    """Return the resident memory without pages of files, in bytes, 0 if unknown."""
+    try:
+        _, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * resource.getpagesize()
+
+
 def peak_resident():
     """Return the largest resident memory of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -135,11 +144,11 @@ class PeakMemory:
         Bytes by which ``ru_maxrss`` rose above the resident memory at the start.
         Pages of a memory-mapped file count here.
     anonymous : int
-        Bytes by which anonymous memory rose, sampled every 2 ms; 0 where the
+        Bytes by which anonymous memory rose, sampled every 10 ms; 0 where the
         operating system does not report it.
     """
 
-    interval = 0.002
+    interval = 0.01
 
     def __init__(self, sampled=False):
         self.sampled = sampled
@@ -147,7 +156,7 @@ class PeakMemory:
     def __enter__(self):
         _reset_peak()
         self.resident_before = memory_status("VmRSS") or peak_resident()
-        self.anonymous_before = self.highest = memory_status("RssAnon")
+        self.anonymous_before = self.highest = anonymous_memory()
         self.finished = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         if self.sampled:
@@ -156,7 +165,7 @@ class PeakMemory:
 
     def _watch(self):
         while not self.finished.wait(self.interval):
-            self.highest = max(self.highest, memory_status("RssAnon"))
+            self.highest = max(self.highest, anonymous_memory())
 
     def __exit__(self, *_):
         self.finished.set()
