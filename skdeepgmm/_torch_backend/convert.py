@@ -22,6 +22,11 @@ def check_tensor(X: torch.Tensor, allow_nan: bool = False) -> torch.Tensor:
     Integer and half-precision tensors become float64 and float32.
     """
     X = X.detach()
+    if X.layout != torch.strided:
+        raise TypeError(
+            "Sparse data was passed, but dense data is required: X is a tensor of "
+            f"layout {X.layout}. Use X.to_dense()."
+        )
     if X.is_complex():
         raise ValueError("Complex data not supported: X is a complex tensor.")
     if X.dtype in (torch.float16, torch.bfloat16):

@@ -5,10 +5,12 @@ A pass never needs the data as a whole. Blocks are laid out features first,
 reduction along the leading axis, which vectorises over the samples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor, torch_dtype
@@ -45,19 +47,28 @@ class Block:
     Attributes
     ----------
     x : Tensor of shape (n_features, n_samples)
-    start, stop : int
+    index : slice or ndarray
         The rows of the source that the block holds.
+    number : int
+        Position of the block in its pass.
     weight : Tensor of shape (n_samples,) or None
         Sample weights, None when all are one.
+    observed : Tensor of int64 or None
+        The features that ``x`` holds, None for all.
     features : Tensor or None
         Second-moment features kept from an earlier pass (small data only).
     """
 
     x: Tensor
-    start: int
-    stop: int
+    index: slice | NDArray[np.int64]
+    number: int
     weight: Tensor | None = None
+    observed: Tensor | None = None
     features: Tensor | None = None
+
+    @property
+    def n_samples(self) -> int:
+        return self.x.shape[1]
 
 
 class ArraySource:
@@ -71,6 +82,11 @@ class ArraySource:
         Rows a batch.
     sample_weight : Tensor of shape (n_samples,) or None
         float64 weights on ``device``.
+
+    Attributes
+    ----------
+    patterns : list of Pattern or None
+        Groups of rows that miss the same features; None for data without NaN.
     """
 
     def __init__(
@@ -89,6 +105,8 @@ class ArraySource:
         self.sample_weight = sample_weight
         self.standardization: Standardization | None = None
         self._kept: list[Block] | None = None
+        self._kept_parts: dict[int, list[Block]] = {}
+        self.patterns = find_patterns(X, self.batch_size)
 
     def rows(self) -> Iterator[tuple[int, int, Tensor]]:
         """Yield (start, stop, rows of shape (stop - start, n_features))."""
@@ -101,9 +119,12 @@ class ArraySource:
             )
 
     def take(self, indices: list[int]) -> Tensor:
-        """Return the standardised rows at ``indices``, (n_features, n_indices)."""
+        """Return the standardised rows at ``indices``, (n_features, n_indices).
+
+        Missing entries take the feature's mean, which is 0 in these units.
+        """
         rows = rows_to_tensor(self.X[indices], self.device, torch.float64)
-        return self._standardize(rows).contiguous()
+        return self._standardize(rows).nan_to_num_(0.0)
 
     def total_weight(self) -> float:
         """Return the sum of the sample weights."""
@@ -115,29 +136,39 @@ class ArraySource:
         """Return the weighted mean and variance of every feature, float64.
 
         Batches are merged by Chan's update, so that an offset that is large beside
-        the spread costs no digits.
+        the spread costs no digits. NaN entries do not count.
         """
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        mean = torch.zeros(self.n_features, dtype=torch.float64, device=self.device)
-        scatter = torch.zeros_like(mean)
+        total = torch.zeros(self.n_features, dtype=torch.float64, device=self.device)
+        mean, scatter = torch.zeros_like(total), torch.zeros_like(total)
         for start, stop, rows in self.rows():
             rows = rows.double()
-            weight = self._weight(start, stop, rows)
-            mass = weight.sum()
-            if mass == 0:
-                continue
-            batch_mean = weight @ rows / mass
-            batch_scatter = weight @ (rows - batch_mean).square()
+            weight = self._weight(start, stop, rows)[:, None]
+            if self.patterns is not None:
+                weight = weight * ~torch.isnan(rows)
+                rows = rows.nan_to_num(0.0)
+            mass = (
+                weight.sum(0) if weight.shape[1] > 1 else weight.sum().expand_as(mean)
+            )
+            safe = mass.clamp_min(torch.finfo(torch.float64).tiny)
+            batch_mean = (weight * rows).sum(0) / safe
+            batch_scatter = (weight * (rows - batch_mean).square()).sum(0)
             delta = batch_mean - mean
-            new_total = total + mass
+            new_total = (total + mass).clamp_min(torch.finfo(torch.float64).tiny)
             mean = mean + delta * (mass / new_total)
             scatter += batch_scatter + delta.square() * (total * mass / new_total)
-            total = new_total
+            total = total + mass
+        empty = (total == 0).nonzero()[:, 0].tolist()
+        if empty:
+            raise ValueError(
+                f"Features {empty} of X have no observed value (NaN in every row). "
+                "Drop them."
+            )
         return mean, scatter / total
 
     def standardize(self, isotropic: bool = False) -> Standardization:
         """Measure mean and deviation; later blocks come standardised by them."""
         mean, variance = self.moments()
+        self._check_range(variance)
         # A shift that X's dtype holds exactly makes x - shift exact in that dtype.
         shift = mean.to(self.dtype).double()
         # A constant feature has the variance of its mean's rounding error, if any.
@@ -151,25 +182,65 @@ class ArraySource:
             found = Standardization(shift, common.expand_as(scale).contiguous())
         self.standardization = found
         self._kept = None
+        self._kept_parts = {}
         return found
+
+    def _check_range(self, variance: Tensor) -> None:
+        """Raise where variances, or their inverses, leave the data's dtype."""
+        limits = torch.finfo(self.dtype)
+        used = variance[variance > 0]
+        if bool((~(variance < limits.max)).any()):
+            raise ValueError(
+                f"X has features whose variance overflows {self.dtype}. Rescale X, for "
+                "example with StandardScaler."
+            )
+        if bool((used < 1.0 / limits.max).any()):
+            raise ValueError(
+                f"X has features whose inverse variance overflows {self.dtype}. "
+                "Rescale X, for example with StandardScaler."
+            )
 
     def blocks(self) -> Iterator[Block]:
         """Yield the data once, as standardised blocks."""
         if self._kept is not None:
             yield from self._kept
             return
-        itemsize = torch.finfo(self.dtype).bits // 8
-        keep = self.n_samples * self.n_features * itemsize <= CACHE_BYTES
-        kept: list[Block] = []
-        for start, stop, rows in self.rows():
-            block = Block(
-                self._standardize(rows), start, stop, self._block_weight(start, stop)
-            )
+        keep, kept = self._fits_cache(), []
+        for number, (start, stop, rows) in enumerate(self.rows()):
+            weight = self._block_weight(slice(start, stop))
+            block = Block(self._standardize(rows), slice(start, stop), number, weight)
             if keep:
                 kept.append(block)
             yield block
         if keep:
             self._kept = kept
+
+    def parts(self) -> Iterator[tuple["Pattern", Iterable[Block]]]:
+        """Yield the data once, by pattern of missing features.
+
+        The blocks of a part hold the observed features only.
+        """
+        for number, pattern in enumerate(self.patterns or []):
+            if number in self._kept_parts:
+                yield pattern, self._kept_parts[number]
+            elif self._fits_cache():
+                self._kept_parts[number] = list(self._part(number, pattern))
+                yield pattern, self._kept_parts[number]
+            else:
+                yield pattern, self._part(number, pattern)
+
+    def _part(self, number: int, pattern: "Pattern") -> Iterator[Block]:
+        observed = pattern.observed.to(self.device)
+        for start in range(0, len(pattern.rows), self.batch_size):
+            index = pattern.rows[start : start + self.batch_size]
+            rows = rows_to_tensor(self.X[index], self.device, self.dtype)
+            x = self._standardize(rows)[observed].contiguous()
+            weight = self._block_weight(index)
+            yield Block(x, index, number + start, weight, observed)
+
+    def _fits_cache(self) -> bool:
+        itemsize = torch.finfo(self.dtype).bits // 8
+        return self.n_samples * self.n_features * itemsize <= CACHE_BYTES
 
     def _standardize(self, rows: Tensor) -> Tensor:
         if self.standardization is None:
@@ -178,14 +249,71 @@ class ArraySource:
         scale = self.standardization.scale.to(rows.dtype)
         return ((rows - shift) / scale).T.contiguous()
 
-    def _block_weight(self, start: int, stop: int) -> Tensor | None:
+    def _block_weight(self, index: slice | NDArray[np.int64]) -> Tensor | None:
         if self.sample_weight is None:
             return None
-        return self.sample_weight[start:stop]
+        if isinstance(index, slice):
+            return self.sample_weight[index]
+        return self.sample_weight[torch.from_numpy(index).to(self.device)]
 
     def _weight(self, start: int, stop: int, rows: Tensor) -> Tensor:
-        weight = self._block_weight(start, stop)
+        weight = self._block_weight(slice(start, stop))
         return rows.new_ones(stop - start) if weight is None else weight
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Rows that miss the same features.
+
+    Attributes
+    ----------
+    observed, missing : Tensor of int64
+        Feature indices.
+    rows : ndarray of int64
+        Row indices.
+    """
+
+    observed: Tensor
+    missing: Tensor
+    rows: NDArray[np.int64]
+
+
+def find_patterns(X: ArrayLike2D, batch_size: int) -> list[Pattern] | None:
+    """Group the rows of X by their missing features; None when nothing is missing."""
+    starts = range(0, X.shape[0], batch_size)
+    if not any(_may_miss(X[start : start + batch_size]) for start in starts):
+        return None
+    masks = (missing_mask(X[start : start + batch_size]) for start in starts)
+    packed = np.concatenate([np.packbits(mask, axis=1) for mask in masks])
+    if not packed.any():
+        return None
+    codes, inverse = np.unique(packed, axis=0, return_inverse=True)
+    order = np.argsort(inverse, axis=None, kind="stable")
+    counts = np.bincount(inverse.ravel(), minlength=len(codes))
+    rows = np.split(order, np.cumsum(counts)[:-1])
+    missing = np.unpackbits(codes, axis=1, count=X.shape[1]).astype(bool)
+    return [
+        Pattern(
+            torch.from_numpy(np.flatnonzero(~mask)),
+            torch.from_numpy(np.flatnonzero(mask)),
+            group,
+        )
+        for mask, group in zip(missing, rows, strict=True)
+    ]
+
+
+def _may_miss(rows: ArrayLike2D) -> bool:
+    """Tell, by one sum, that ``rows`` may hold NaN (never wrongly that not)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(rows.sum() != rows.sum())
+
+
+def missing_mask(rows: ArrayLike2D) -> NDArray[np.bool_]:
+    """Return where ``rows`` are NaN."""
+    if isinstance(rows, torch.Tensor):
+        mask: NDArray[np.bool_] = torch.isnan(rows).cpu().numpy()
+        return mask
+    return np.isnan(rows)
 
 
 def balanced(batch_size: int, n_samples: int) -> int:

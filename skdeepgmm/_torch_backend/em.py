@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -92,10 +92,7 @@ def maximize(
     """
     nk = stats.nk + MASS_FLOOR
     delta = stats.first / nk[:, None]
-    safe = Statistics(
-        stats.log_likelihood, stats.total, nk, stats.first, stats.second, stats.center
-    )
-    values = kind.estimate(safe, delta, ridge)
+    values = kind.estimate(replace(stats, nk=nk), delta, ridge)
     covariance, failed = kind.from_values(values)
     return Mixture(nk / nk.sum(), stats.center + delta, covariance), failed
 
@@ -104,10 +101,10 @@ class DegeneracyGuard:
     """Re-seeds components that died, so that a fit never ends in an error.
 
     A component is *empty* when it holds less than ``EMPTY_MASS`` samples and
-    *collapsed* when its covariance has no Cholesky factor. Either way it starts
-    anew on a badly explained sample with the pooled covariance of the others. A
-    component that failed ``MAX_RESEEDS`` times keeps its place with variances
-    floored at ``VARIANCE_FLOOR`` of the features' variance.
+    *collapsed* when it sits on one point. Either way it starts anew on a badly
+    explained sample with the pooled covariance of the others, at most
+    ``MAX_RESEEDS`` times. Every other covariance without a Cholesky factor keeps its
+    place with variances floored at ``VARIANCE_FLOOR`` of the features' variance.
     """
 
     def __init__(self, source: ArraySource, generator: torch.Generator) -> None:
@@ -116,19 +113,36 @@ class DegeneracyGuard:
         self.reseeds: dict[int, int] = {}
         self.events: dict[int, str] = {}
 
-    def __call__(self, mixture: Mixture, failed: Tensor, nk: Tensor) -> Mixture | None:
-        """Return the repaired mixture, or None when nothing was wrong."""
+    def __call__(
+        self, mixture: Mixture, failed: Tensor, nk: Tensor
+    ) -> tuple[Mixture, bool]:
+        """Return the repaired mixture and whether a component was moved."""
         empty = nk < EMPTY_MASS
         if not bool((empty | failed).any()):
-            return None
-        shared = len(failed) != len(nk)
+            return mixture, False
+        point = self._collapsed_to_a_point(mixture, failed)
         if bool(failed.any()):
-            mixture = self._floor(mixture, failed, shared)
-        bad = empty if shared else empty | failed
-        for k in bad.nonzero()[:, 0].tolist():
-            reason = "empty" if bool(empty[k]) else "collapsed (singular covariance)"
-            mixture = self._reseed(mixture, k, reason, ~bad)
-        return mixture
+            mixture = self._floor(mixture, failed)
+        moved = False
+        for k in (empty | point).nonzero()[:, 0].tolist():
+            reason = "empty" if bool(empty[k]) else "collapsed onto one point"
+            mixture, done = self._reseed(mixture, k, reason, ~(empty | point))
+            moved = moved or done
+        return mixture, moved
+
+    def _collapsed_to_a_point(self, mixture: Mixture, failed: Tensor) -> Tensor:
+        """Return which components, not all, have no spread in any direction.
+
+        A component that is singular along a constant feature only, or all of them
+        on discrete data, keep their places.
+        """
+        if len(failed) != mixture.n_components or bool(failed.all()):
+            return torch.zeros(
+                mixture.n_components, dtype=torch.bool, device=failed.device
+            )
+        variances = mixture.covariance.variances().expand_as(mixture.means)
+        flat = ~(variances > VARIANCE_FLOOR)
+        return failed & flat.all(1)
 
     def repair_start(self, mixture: Mixture, failed: Tensor, nk: Tensor) -> Mixture:
         """Return start values that EM can run from.
@@ -141,19 +155,22 @@ class DegeneracyGuard:
             mixture = with_floor(mixture, failed)
         empty = nk < EMPTY_MASS
         for k in empty.nonzero()[:, 0].tolist():
-            mixture = self._reseed(mixture, k, "empty at the start", ~empty)
+            mixture, _ = self._reseed(mixture, k, "empty at the start", ~empty)
         return mixture
 
-    def _floor(self, mixture: Mixture, failed: Tensor, shared: bool) -> Mixture:
+    def _floor(self, mixture: Mixture, failed: Tensor) -> Mixture:
         what = "singular covariance, variances floored at 1e-6 of the features'"
-        for k in range(mixture.n_components) if shared else failed.nonzero()[:, 0]:
+        for k in failed.expand(mixture.n_components).nonzero()[:, 0]:
             self.events[int(k)] = what
         return with_floor(mixture, failed)
 
-    def _reseed(self, mixture: Mixture, k: int, reason: str, good: Tensor) -> Mixture:
+    def _reseed(
+        self, mixture: Mixture, k: int, reason: str, good: Tensor
+    ) -> tuple[Mixture, bool]:
+        """Start component k anew, unless that was tried often; tell if it moved."""
         if self.reseeds.get(k, 0) >= MAX_RESEEDS:
             self.events[k] = f"{reason}, kept with floored variances"
-            return mixture
+            return mixture, False
         self.reseeds[k] = self.reseeds.get(k, 0) + 1
         self.events[k] = f"{reason}, re-seeded"
         means = mixture.means.clone()
@@ -161,7 +178,7 @@ class DegeneracyGuard:
         weights = mixture.weights.clone()
         weights[k] = 1.0 / len(weights)
         covariance = self._pooled(mixture, k, good)
-        return Mixture(weights / weights.sum(), means, covariance)
+        return Mixture(weights / weights.sum(), means, covariance), True
 
     def _badly_explained_row(self, mixture: Mixture, good: Tensor) -> Tensor:
         """Draw a row among the worse explained half of a random subset."""
@@ -196,12 +213,31 @@ class DegeneracyGuard:
 def with_floor(mixture: Mixture, failed: Tensor) -> Mixture:
     """Return the mixture with the failed covariances floored."""
     kind = type(mixture.covariance)
-    values = mixture.covariance.values.nan_to_num(0.0)
+    values = mixture.covariance.values.nan_to_num(0.0, 0.0, 0.0)
     floored = kind.floored(values, torch.full_like(mixture.means[0], VARIANCE_FLOOR))
     if len(failed) == mixture.n_components:
         mask = failed.reshape(-1, *[1] * (floored.ndim - 1))
         floored = torch.where(mask, floored, mixture.covariance.values)
     return Mixture(mixture.weights, mixture.means, kind.from_values(floored)[0])
+
+
+def em_step(
+    mixture: Mixture, source: ArraySource, ridge: Tensor
+) -> tuple[Statistics, Mixture, Tensor]:
+    """Return the statistics of one E-step and the M-step's mixture and failures.
+
+    Where one step leads from broad to tight components, the statistics may be too
+    coarse for the new mixture: the E-step is then done again, exactly.
+    """
+    kind = type(mixture.covariance)
+    stats = expectation(mixture, source)
+    new, failed = maximize(kind, stats, ridge)
+    if math.isfinite(stats.reach):
+        reach = math.inf if bool(failed.any()) else new.covariance.magnitude(new.means)
+        if not reach <= stats.reach:
+            stats = expectation(mixture, source, reach)
+            new, failed = maximize(kind, stats, ridge)
+    return stats, new, failed
 
 
 def fit_em(
@@ -218,20 +254,15 @@ def fit_em(
     a true result stops the run. ``lower_bound`` is the bound of an earlier run that
     this one continues.
     """
-    kind = type(start.covariance)
     result = EMResult(start, events=guard.events)
     for n_iter in range(1, config.max_iter + 1):
-        stats = expectation(
-            result.mixture, source.blocks(), source.dtype, source.n_samples
-        )
-        mixture, failed = maximize(kind, stats, config.ridge)
-        repaired = guard(mixture, failed, stats.nk)
+        stats, mixture, failed = em_step(result.mixture, source, config.ridge)
+        result.mixture, moved = guard(mixture, failed, stats.nk)
         previous, lower_bound = lower_bound, stats.mean_log_likelihood
-        result.mixture = mixture if repaired is None else repaired
         result.nk = stats.nk
         result.lower_bounds.append(lower_bound)
         result.stopped = on_iteration(n_iter, lower_bound, result.mixture)
-        result.converged = repaired is None and abs(lower_bound - previous) < config.tol
+        result.converged = not moved and abs(lower_bound - previous) < config.tol
         if result.converged or result.stopped:
             break
     return result

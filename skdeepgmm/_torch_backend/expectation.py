@@ -6,13 +6,15 @@ and the statistics as one matrix product each on second-moment features;
 cancellation stays below the tolerance of the arithmetic.
 """
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend.covariances import Covariance, LowRankCovariance
-from skdeepgmm._torch_backend.data import Block
+from skdeepgmm._torch_backend.data import ArraySource, Block
 from skdeepgmm._torch_backend.mixture import Mixture
 from skdeepgmm._torch_backend.suffstats import Statistics
 
@@ -34,6 +36,7 @@ class MomentKernel:
         natural = self.covariance.natural(mixture.means, mixture.weights.log())
         self.natural = natural.to(dtype)
         self.dtype = dtype
+        self.reach = MAX_MAGNITUDE[dtype]
         self.n_features = mixture.n_features
         self.center = torch.zeros_like(mixture.means)
         self.keep = keep
@@ -93,16 +96,19 @@ class MomentKernel:
 class CenteredKernel:
     """Exact form, statistics about the current means."""
 
-    def __init__(self, mixture: Mixture) -> None:
+    def __init__(self, mixture: Mixture, dtype: torch.dtype = torch.float64) -> None:
         self.mixture = mixture
+        self.dtype = dtype
         self.center = mixture.means
+        exact = dtype == torch.float64
+        self.reach = math.inf if exact else MAX_MAGNITUDE[dtype]
 
     def empty_statistics(self) -> Statistics:
         shape = self.mixture.covariance.second_shape(*self.center.shape)
         return Statistics.zeros(self.center, shape)
 
     def log_joint(self, block: Block) -> Tensor:
-        return self.mixture.log_joint(block.x)
+        return self.mixture.log_joint(block.x.to(self.dtype))
 
     def accumulate(
         self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
@@ -111,7 +117,9 @@ class CenteredKernel:
         stats.nk += mass
         # resp @ x - mass * center cancels for a far component: float64 here.
         stats.first += resp.double() @ block.x.double().T - mass[:, None] * self.center
-        stats.second += self.mixture.covariance.second_about(block.x, resp, self.center)
+        stats.second += self.mixture.covariance.second_about(
+            block.x.to(self.dtype), resp, self.center
+        )
 
 
 class FactorKernel(MomentKernel):
@@ -151,7 +159,9 @@ class FactorKernel(MomentKernel):
 AnyKernel = MomentKernel | CenteredKernel
 
 
-def choose_kernel(mixture: Mixture, dtype: torch.dtype, n_samples: int) -> AnyKernel:
+def choose_kernel(
+    mixture: Mixture, dtype: torch.dtype, n_samples: int, reach: float = 0.0
+) -> AnyKernel:
     """Return the fastest kernel that is accurate for ``mixture``.
 
     Parameters
@@ -162,11 +172,15 @@ def choose_kernel(mixture: Mixture, dtype: torch.dtype, n_samples: int) -> AnyKe
         Arithmetic of the data.
     n_samples : int
         Decides whether the moment features are kept between passes.
+    reach : float
+        Magnitude up to which the statistics must be accurate, beyond the
+        mixture's own.
     """
     n_moments = mixture.covariance.n_moment_features(mixture.n_features)
+    magnitude = max(mixture.covariance.magnitude(mixture.means), reach)
     if n_moments > MAX_MOMENT_FEATURES:
-        return CenteredKernel(mixture)
-    magnitude = mixture.covariance.magnitude(mixture.means)
+        narrow = magnitude <= MAX_MAGNITUDE[dtype]
+        return CenteredKernel(mixture, dtype if narrow else torch.float64)
     for precision in (dtype, torch.float64):
         if magnitude <= MAX_MAGNITUDE[precision]:
             itemsize = torch.finfo(precision).bits // 8
@@ -190,23 +204,88 @@ def normalize(log_joint: Tensor) -> Tensor:
     Tensor of shape (n_samples,)
     """
     peak = log_joint.amax(0)
-    # A sample infinitely far from every component: keep -inf - (-inf) out.
-    peak = torch.where(torch.isfinite(peak), peak, torch.zeros_like(peak))
+    # A sample infinitely far from every component: equal shares, not 0 / 0.
+    unreached = ~torch.isfinite(peak)
+    peak = peak.masked_fill(unreached, 0.0)
     resp = log_joint.sub_(peak).exp_()
     norm = resp.sum(0)
-    resp.div_(norm.clamp_min(torch.finfo(norm.dtype).tiny))
+    resp.div_(norm)
+    if bool(unreached.any()):
+        resp[:, unreached] = 1.0 / len(resp)
     return norm.log_().add_(peak)
 
 
 def expectation(
-    mixture: Mixture, blocks: Iterable[Block], dtype: torch.dtype, n_samples: int
+    mixture: Mixture, source: ArraySource, reach: float = 0.0
 ) -> Statistics:
-    """Return the sufficient statistics of one pass over the data (the E-step)."""
-    kernel = choose_kernel(mixture, dtype, n_samples)
-    stats = kernel.empty_statistics()
-    for block in blocks:
+    """Return the sufficient statistics of one pass over the data (the E-step).
+
+    ``reach`` asks for statistics that are accurate for an M-step whose mixture has
+    this magnitude.
+    """
+    if source.patterns is not None:
+        return _expectation_of_parts(mixture, source)
+    kernel = choose_kernel(mixture, source.dtype, source.n_samples, reach)
+    stats = replace(kernel.empty_statistics(), reach=kernel.reach)
+    for block in source.blocks():
         add_block(kernel, stats, block)
     return stats
+
+
+def _expectation_of_parts(mixture: Mixture, source: ArraySource) -> Statistics:
+    """Return the E-step's statistics where entries are missing.
+
+    Rows that miss the same features are one complete data set of the marginal
+    mixture; its statistics are completed by the conditional expectations.
+    """
+    shape = mixture.covariance.second_shape(*mixture.means.shape)
+    total = Statistics.zeros(mixture.means, shape)
+    for pattern, blocks in source.parts():
+        observed = pattern.observed.to(source.device)
+        missing = pattern.missing.to(source.device)
+        if len(observed) == 0:
+            blocks = list(blocks)
+            total = total.merge(_unseen(mixture, blocks, missing))
+            continue
+        seen = mixture.marginal(observed)
+        kernel = choose_kernel(seen, source.dtype, len(pattern.rows))
+        stats = kernel.empty_statistics()
+        for block in blocks:
+            add_block(kernel, stats, block)
+        total = total.merge(completed(mixture, stats, observed, missing))
+    return total
+
+
+def completed(
+    mixture: Mixture, stats: Statistics, observed: Tensor, missing: Tensor
+) -> Statistics:
+    """Return statistics of all features, about the means, from observed ones."""
+    kind = type(mixture.covariance)
+    centered = stats.recentered(kind, mixture.means[:, observed])
+    if len(missing) == 0:
+        return replace(centered, center=mixture.means)
+    first, second = mixture.covariance.expand(centered, observed, missing)
+    return replace(centered, first=first, second=second, center=mixture.means)
+
+
+def _unseen(mixture: Mixture, blocks: list[Block], missing: Tensor) -> Statistics:
+    """Return the expected statistics of rows with no observed entry."""
+    mass = mixture.means.new_zeros(())
+    for block in blocks:
+        mass += block.n_samples if block.weight is None else block.weight.sum()
+    observed = missing[:0]
+    empty = mixture.marginal(observed)
+    shape = empty.covariance.second_shape(*empty.means.shape)
+    stats = Statistics.zeros(empty.means, shape)
+    stats.nk += mass * mixture.weights
+    stats.add(torch.zeros_like(mass), mass)
+    if isinstance(mixture.covariance, LowRankCovariance):
+        # Unseen factors have mean 0 and covariance I.
+        rank = stats.second.shape[2] - 1
+        eye = torch.eye(rank, dtype=mass.dtype, device=mass.device)
+        stats.second[:, :, :rank] += stats.nk[:, None, None] * eye
+    first, second = mixture.covariance.expand(stats, observed, missing)
+    return replace(stats, first=first, second=second, center=mixture.means)
 
 
 def add_block(kernel: AnyKernel, stats: Statistics, block: Block) -> None:
@@ -215,7 +294,7 @@ def add_block(kernel: AnyKernel, stats: Statistics, block: Block) -> None:
     log_prob = normalize(resp).double()
     total: Tensor | None = None
     if block.weight is None:
-        stats.add(log_prob.sum(), float(block.x.shape[1]))
+        stats.add(log_prob.sum(), float(block.n_samples))
     else:
         stats.add(block.weight @ log_prob, block.weight.sum())
         total = block.weight.to(resp.dtype)
@@ -236,22 +315,25 @@ def statistics_of(
     center : Tensor of shape (n_components, n_features), float64
     blocks : iterable of (Block, responsibilities of shape (n_components, n_samples))
     """
-    n_components, n_features = center.shape
-    ones = torch.ones(n_features, dtype=torch.float64, device=center.device)
-    unit, _ = covariance.from_values(covariance.from_variances(ones, n_components))
-    kernel = CenteredKernel(Mixture(ones[:1].expand(n_components), center, unit))
+    kernel = CenteredKernel(unit_mixture(covariance, center))
     stats = kernel.empty_statistics()
     for block, resp in blocks:
-        wide = Block(block.x.double(), block.start, block.stop, block.weight)
+        wide = replace(block, x=block.x.double(), features=None)
         if block.weight is not None:
             resp = resp * block.weight
         kernel.accumulate(stats, wide, resp.double(), block.weight)
-        weight = block.stop - block.start
-        stats.add(
-            torch.zeros((), dtype=torch.float64, device=center.device),
-            float(weight) if block.weight is None else block.weight.sum(),
-        )
+        weight = block.n_samples if block.weight is None else block.weight.sum()
+        stats.add(torch.zeros_like(stats.total), weight)
     return stats
+
+
+def unit_mixture(covariance: type[Covariance], means: Tensor) -> Mixture:
+    """Return equal weights and unit variances about ``means``."""
+    n_components, n_features = means.shape
+    ones = torch.ones(n_features, dtype=torch.float64, device=means.device)
+    unit, _ = covariance.from_values(covariance.from_variances(ones, n_components))
+    weights = means.new_full((n_components,), 1.0 / n_components)
+    return Mixture(weights, means, unit)
 
 
 def row_bytes(

@@ -1,6 +1,6 @@
 """Start values from labels, centres or random responsibilities, batch by batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -12,7 +12,11 @@ from skdeepgmm._torch_backend.covariances import (
 )
 from skdeepgmm._torch_backend.data import ArraySource, Block
 from skdeepgmm._torch_backend.em import maximize
-from skdeepgmm._torch_backend.expectation import statistics_of
+from skdeepgmm._torch_backend.expectation import (
+    completed,
+    statistics_of,
+    unit_mixture,
+)
 from skdeepgmm._torch_backend.mixture import Mixture
 from skdeepgmm._torch_backend.rng import generator
 from skdeepgmm._torch_backend.suffstats import Statistics
@@ -37,12 +41,22 @@ def from_responsibilities(
         n_components, source.n_features, dtype=torch.float64, device=source.device
     )
 
-    def pairs() -> Iterator[tuple[Block, Tensor]]:
-        for block in source.blocks():
+    def pairs(blocks: Iterable[Block]) -> Iterator[tuple[Block, Tensor]]:
+        for block in blocks:
             resp = responsibilities(block).to(source.device, torch.float64)
             yield block, resp.T
 
-    return statistics_of(kind, center, pairs())
+    if source.patterns is None:
+        return statistics_of(kind, center, pairs(source.blocks()))
+    # Missing entries count as the feature's mean with its whole variance.
+    unit = unit_mixture(kind, center)
+    total = Statistics.zeros(center, kind.second_shape(*center.shape))
+    for pattern, blocks in source.parts():
+        observed = pattern.observed.to(source.device)
+        stats = statistics_of(kind, center[:, observed], pairs(blocks))
+        missing = pattern.missing.to(source.device)
+        total = total.merge(completed(unit, stats, observed, missing))
+    return total
 
 
 def start_mixture(
@@ -120,7 +134,7 @@ def _scatter_times(
     stacked = basis.mT.reshape(-1, n_features)
     offset = torch.bmm(basis.mT, mixture.means[..., None])
     for block in source.blocks():
-        x = block.x.double()
+        x = block.x.double().nan_to_num(0.0)
         resp = responsibilities(block).to(x).T
         if block.weight is not None:
             resp = resp * block.weight
@@ -138,21 +152,21 @@ def labels_function(labels: Tensor, n_components: int) -> ResponsibilityFunction
     """Return one-hot responsibilities of given ``labels`` (n_samples,)."""
 
     def responsibilities(block: Block) -> Tensor:
-        part = labels[block.start : block.stop].long()
+        part = labels[block.index].long()
         return torch.nn.functional.one_hot(part, n_components).double()
 
     return responsibilities
 
 
-def rows_function(indices: Tensor, n_components: int) -> ResponsibilityFunction:
+def rows_function(indices: Tensor) -> ResponsibilityFunction:
     """Return responsibilities that give row ``indices[k]`` to component k alone."""
 
     def responsibilities(block: Block) -> Tensor:
-        resp = torch.zeros(block.stop - block.start, n_components, dtype=torch.float64)
-        inside = (indices >= block.start) & (indices < block.stop)
-        components = inside.nonzero()[:, 0]
-        resp[indices[components] - block.start, components] = 1.0
-        return resp
+        if isinstance(block.index, slice):
+            rows = torch.arange(block.index.start, block.index.stop)
+        else:
+            rows = torch.from_numpy(block.index)
+        return (rows[:, None] == indices).double()
 
     return responsibilities
 
@@ -165,11 +179,12 @@ def nearest_function(centers: Tensor) -> ResponsibilityFunction:
     centers : Tensor of shape (n_components, n_features)
         In the units of the blocks.
     """
-    half_norms = 0.5 * centers.square().sum(1)
 
     def responsibilities(block: Block) -> Tensor:
-        x = block.x.to(centers.dtype)
-        nearest = (centers @ x - half_norms[:, None]).argmax(0)
+        x = block.x.to(centers.dtype).nan_to_num(0.0)
+        kept = centers if block.observed is None else centers[:, block.observed]
+        half_norms = 0.5 * kept.square().sum(1)
+        nearest = (kept @ x - half_norms[:, None]).argmax(0)
         return torch.nn.functional.one_hot(nearest, len(centers)).double()
 
     return responsibilities

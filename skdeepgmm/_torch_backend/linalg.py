@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+#: Squared Cholesky pivots below this share of the variance are rounding errors.
+SINGULAR_PIVOT = 1e-14
+
 
 def triangle_products(x: Tensor, out: Tensor | None = None) -> Tensor:
     """Return the products x_i x_j, i <= j, row by row of the upper triangle.
@@ -56,7 +59,11 @@ def precision_cholesky(covariances: Tensor) -> tuple[Tensor, Tensor]:
     )
     safe = torch.where(finite[..., None, None], covariances, eye)
     lower, info = torch.linalg.cholesky_ex(safe)
-    failed = (info != 0) | ~finite
+    # A pivot that is rounding error is no pivot: the matrix is singular.
+    diagonal = safe.diagonal(dim1=-2, dim2=-1)
+    pivots = lower.diagonal(dim1=-2, dim2=-1).square()
+    singular = (pivots < SINGULAR_PIVOT * diagonal).any(-1)
+    failed = (info != 0) | ~finite | singular
     lower = torch.where(failed[..., None, None], eye, lower)
     upper = solve_lower(lower, eye.expand_as(lower)).mT
     return upper.contiguous(), failed

@@ -73,6 +73,12 @@ class Mixture:
         log_weights = self.weights.log().to(x.dtype)
         return self.covariance.log_prob(x, self.means).add_(log_weights[:, None])
 
+    def marginal(self, kept: Tensor) -> "Mixture":
+        """Return the mixture of the features at the indices ``kept``."""
+        return Mixture(
+            self.weights, self.means[:, kept], self.covariance.marginal(kept)
+        )
+
     def from_units(self, units: Standardization) -> "Mixture":
         """Return the mixture of the data whose standardised form this one models."""
         return Mixture(

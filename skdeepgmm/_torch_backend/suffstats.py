@@ -1,9 +1,14 @@
 """Additive sufficient statistics of a Gaussian mixture."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from skdeepgmm._torch_backend.covariances import Covariance
 
 
 @dataclass
@@ -28,6 +33,8 @@ class Statistics:
         Sum of responsibility times second moments about the centre; its shape is
         the covariance type's.
     center : Tensor of shape (n_components, n_features)
+    reach : float
+        Largest magnitude of a mixture that these statistics determine accurately.
     """
 
     log_likelihood: Tensor
@@ -36,6 +43,7 @@ class Statistics:
     first: Tensor
     second: Tensor
     center: Tensor
+    reach: float = math.inf
 
     @classmethod
     def zeros(cls, center: Tensor, second_shape: tuple[int, ...]) -> "Statistics":
@@ -59,24 +67,34 @@ class Statistics:
         """Return the statistics of both data sets (equal centres)."""
         if not torch.equal(self.center, other.center):
             raise ValueError("Statistics about different centres do not add.")
-        return Statistics(
-            self.log_likelihood + other.log_likelihood,
-            self.total + other.total,
-            self.nk + other.nk,
-            self.first + other.first,
-            self.second + other.second,
-            self.center,
+        return replace(
+            self,
+            log_likelihood=self.log_likelihood + other.log_likelihood,
+            total=self.total + other.total,
+            nk=self.nk + other.nk,
+            first=self.first + other.first,
+            second=self.second + other.second,
         )
 
     def scaled(self, factor: float) -> "Statistics":
         """Return the statistics of the same data at ``factor`` times the weight."""
-        return Statistics(
-            self.log_likelihood * factor,
-            self.total * factor,
-            self.nk * factor,
-            self.first * factor,
-            self.second * factor,
-            self.center,
+        return replace(
+            self,
+            log_likelihood=self.log_likelihood * factor,
+            total=self.total * factor,
+            nk=self.nk * factor,
+            first=self.first * factor,
+            second=self.second * factor,
+        )
+
+    def recentered(self, kind: type["Covariance"], center: Tensor) -> "Statistics":
+        """Return the same statistics about another centre."""
+        shift = center - self.center
+        return replace(
+            self,
+            first=self.first - self.nk[:, None] * shift,
+            second=kind.recentered(self.second, self.first, self.nk, shift),
+            center=center,
         )
 
     @property

@@ -1,5 +1,6 @@
 """Estimators: scikit-learn classes on the private tensor engine."""
 
 from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
+from skdeepgmm.estimators._outlier import DensityOutlierDetector
 
-__all__ = ["GaussianMixture"]
+__all__ = ["DensityOutlierDetector", "GaussianMixture"]

@@ -81,6 +81,9 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         return generator(int(random_state.randint(MAX_SEED)), device)
 
     def _random_state(self):
+        """Return a RandomState; None means fresh entropy, not NumPy's global one."""
+        if self.random_state is None:
+            return np.random.RandomState()
         return check_random_state(self.random_state)
 
     def _output(self, tensor, X, dtype=None):

@@ -126,7 +126,7 @@ default='kmeans'
     n_features_in_ : int
         Number of features seen during fit.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had string column names.
 
     See Also
@@ -236,7 +236,8 @@ default='kmeans'
             If X is not finite, has fewer rows than ``n_components`` or a start value
             does not fit.
         """
-        X = self._check_X(X, reset=True, min_samples=2)
+        self._check_warm_start(X)
+        X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
         sample_weight = self._check_weight(sample_weight, X)
         self._check_enough_samples(*X.shape)
         data = callback_data(X, y, sample_weight)
@@ -245,7 +246,9 @@ default='kmeans'
         n_init = self.n_init if fresh else 1
         n_tasks = self.max_iter if n_init == 1 else n_init
         with self._fit_tasks(data, n_tasks) as tasks:
-            results = [run(index, n_init, fresh, tasks) for index in range(n_init)]
+            results = []
+            while len(results) < n_init and not (results and results[-1].stopped):
+                results.append(run(len(results), n_init, fresh, tasks))
             best = max(results, key=lambda result: result.last_bound)
             self._set_result(best, run.source)
         return self

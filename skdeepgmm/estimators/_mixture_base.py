@@ -15,6 +15,17 @@ from skdeepgmm.estimators._base import TorchEstimator
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
+#: Attributes that depend on the covariance type; a new fit drops the old ones.
+COVARIANCE_ATTRIBUTES = (
+    "covariances_",
+    "precisions_",
+    "precisions_cholesky_",
+    "factors_",
+    "noise_variance_",
+)
+#: Fitted attributes that tell the covariance type of the last fit.
+FITTED_COVARIANCES = ("covariances_", "factors_")
+
 
 class BaseGaussianMixture(DensityMixin, TorchEstimator):
     """Gaussian mixture with fitted attributes; a subclass learns them.
@@ -53,6 +64,8 @@ class BaseGaussianMixture(DensityMixin, TorchEstimator):
 
     def _set_mixture(self, mixture, dtype):
         """Store the parameters as NumPy attributes."""
+        for name in COVARIANCE_ATTRIBUTES:
+            vars(self).pop(name, None)
         for name, value in mixture.to_attributes(dtype).items():
             setattr(self, name, value)
 
@@ -66,11 +79,37 @@ class BaseGaussianMixture(DensityMixin, TorchEstimator):
     def _score(self, function, X):
         """Apply a function of ``scoring`` to X, in the wider of both dtypes."""
         check_is_fitted(self)
-        X = self._check_X(X, reset=False)
+        X = self._check_X(X, reset=False, allow_nan=True)
         mixture = self._mixture(X)
         dtype = convert.wider(convert.torch_dtype(self.means_), convert.torch_dtype(X))
         source = scoring.scoring_source(mixture, X, self.batch_size)
         return self._output(function(mixture, source, dtype), X)
+
+    def _check_warm_start(self, X):
+        """Raise, before anything changes, where the last fit cannot go on with X."""
+        if not (self.warm_start and hasattr(self, "converged_")):
+            return
+        width = np.shape(X)[1] if np.ndim(X) == 2 else self.n_features_in_
+        if width != self.n_features_in_:
+            raise ValueError(
+                f"warm_start=True continues a fit on {self.n_features_in_} features, "
+                f"but X has {width}. Set warm_start=False to start anew."
+            )
+        fitted = tuple(name for name in FITTED_COVARIANCES if hasattr(self, name))
+        kind = self._covariance_class
+        shape = kind.values_shape(self.n_components, width)
+        same = "covariances_" in fitted and self.covariances_.shape == shape
+        if "factors_" in fitted:
+            same = kind.stored[0] == "factors_" and self.factors_.shape == (
+                *shape[:-1],
+                shape[-1] - 1,
+            )
+        if len(self.means_) != self.n_components or not same:
+            raise ValueError(
+                "warm_start=True continues the last fit, but n_components, "
+                "covariance_type or rank has changed since. Set warm_start=False to "
+                "start anew."
+            )
 
     def _check_enough_samples(self, n_samples, n_features):
         """Raise without a sample a component; warn where the density is degenerate."""
@@ -221,6 +260,64 @@ class BaseGaussianMixture(DensityMixin, TorchEstimator):
         dtype = convert.torch_dtype(self.means_)
         return convert.to_numpy(rows, dtype), convert.to_numpy(labels)
 
+    def impute(self, X):
+        """Fill missing entries by their conditional mean.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data; NaN marks a missing entry.
+
+        Returns
+        -------
+        X_filled : ndarray of shape (n_samples, n_features)
+            X with every missing entry at E[x_missing | x_observed].
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdeepgmm import GaussianMixture
+        >>> X = np.random.RandomState(0).randn(500, 1) * [1.0, 2.0]
+        >>> gm = GaussianMixture(random_state=0).fit(X)
+        >>> gm.impute([[1.0, np.nan]]).round(2)
+        array([[1., 2.]])
+        """
+        return self._score(scoring.impute, X)
+
+    def sample_conditional(self, X, n_samples=1):
+        """Draw missing entries given the observed ones.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Data; NaN marks a missing entry.
+
+        n_samples : int, default=1
+            Number of draws of each row.
+
+        Returns
+        -------
+        X_filled : ndarray of shape (n_samples, n_rows, n_features)
+            Copies of X whose missing entries are drawn from
+            p(x_missing | x_observed).
+        """
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
+        random_state = self._random_state()
+
+        def draw(mixture, source, dtype):
+            device_draw = self._generator(random_state, mixture.means.device)
+            return scoring.sample_conditional(
+                mixture, source, dtype, n_samples, device_draw
+            )
+
+        return self._score(draw, X)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
     def _n_parameters(self):
         """Return the number of free parameters of the model."""
         return n_parameters(self._covariance_class, *self.means_.shape)
@@ -238,6 +335,7 @@ class BaseGaussianMixture(DensityMixin, TorchEstimator):
         bic : float
             -2 log p(X) + n_parameters * log(n_samples), in nats; lower is better.
         """
+        check_is_fitted(self)
         n_samples = len(X)
         penalty = self._n_parameters() * math.log(n_samples)
         return -2 * self.score(X) * n_samples + penalty
@@ -255,4 +353,5 @@ class BaseGaussianMixture(DensityMixin, TorchEstimator):
         aic : float
             -2 log p(X) + 2 * n_parameters, in nats; lower is better.
         """
+        check_is_fitted(self)
         return -2 * self.score(X) * len(X) + 2 * self._n_parameters()

@@ -54,22 +54,22 @@ def _from_kmeans_plusplus(X, n_components, random_state, units, weight):
         rows, n_components, sample_weight=weight, random_state=random_state
     )
     chosen = chosen if index is None else index[chosen]
-    return init.rows_function(convert.index_tensor(chosen), n_components)
+    return init.rows_function(convert.index_tensor(chosen))
 
 
 def _from_random_rows(X, n_components, random_state, units, weight):
     chance = None if weight is None else weight / weight.sum()
     chosen = random_state.choice(X.shape[0], size=n_components, replace=False, p=chance)
-    return init.rows_function(convert.index_tensor(chosen), n_components)
+    return init.rows_function(convert.index_tensor(chosen))
 
 
 def _from_random_responsibilities(X, n_components, random_state, units, weight):
     state = random_state.get_state()
 
     def responsibilities(block):
-        if block.start == 0:
+        if block.number == 0:
             random_state.set_state(state)
-        resp = random_state.uniform(size=(block.stop - block.start, n_components))
+        resp = random_state.uniform(size=(block.n_samples, n_components))
         return convert.float64_tensor(resp / resp.sum(axis=1, keepdims=True), "cpu")
 
     return responsibilities
@@ -88,7 +88,19 @@ def _host_rows(X, n_components, random_state):
     n_samples, n_features = X.shape
     most = max(MAX_START_VALUES // n_features, 20 * n_components)
     if n_samples <= most:
-        return (convert.to_numpy(X) if convert.is_tensor(X) else X), None
+        return _filled(convert.to_numpy(X) if convert.is_tensor(X) else X), None
     index = np.sort(random_state.choice(n_samples, size=most, replace=False))
     rows = X[index.tolist()] if convert.is_tensor(X) else X[index]
-    return (convert.to_numpy(rows) if convert.is_tensor(X) else rows), index
+    return _filled(convert.to_numpy(rows) if convert.is_tensor(X) else rows), index
+
+
+def _filled(rows):
+    """Return float64 ``rows`` with the features' means for missing entries.
+
+    k-means in float32 mixes clusters that are close beside their offset.
+    """
+    rows = np.asarray(rows, dtype=np.float64)
+    missing = np.isnan(rows)
+    if not missing.any():
+        return rows
+    return np.where(missing, np.nanmean(rows, axis=0), rows)

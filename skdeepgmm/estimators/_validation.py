@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.utils import check_array
 
+from skdeepgmm._torch_backend import convert
+
 
 def check_weights(weights, n_components):
     """Return the start weights, checked to be a distribution.
@@ -16,7 +18,7 @@ def check_weights(weights, n_components):
     ValueError
         If the shape is wrong, a weight lies outside [0, 1] or the sum is not one.
     """
-    weights = check_array(weights, dtype=[np.float64, np.float32], ensure_2d=False)
+    weights = _parameter(weights)
     _check_shape(weights, (n_components,), "weights")
     if (weights < 0.0).any() or (weights > 1.0).any():
         raise ValueError(
@@ -44,7 +46,7 @@ def check_means(means, n_components, n_features):
     ValueError
         If the shape is wrong.
     """
-    means = check_array(means, dtype=[np.float64, np.float32], ensure_2d=False)
+    means = _parameter(means)
     _check_shape(means, (n_components, n_features), "means")
     return means
 
@@ -64,9 +66,7 @@ def check_precisions(precisions, kind, n_components, n_features):
     ValueError
         If the shape is wrong or a precision is not symmetric and positive.
     """
-    precisions = check_array(
-        precisions, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True
-    )
+    precisions = _parameter(precisions)
     shape = kind.values_shape(n_components, n_features)
     _check_shape(precisions, shape, f"{kind.name} precision")
     if kind.name in ("diag", "spherical"):
@@ -80,6 +80,14 @@ def check_precisions(precisions, kind, n_components, n_features):
             f"'{kind.name} precision' should be symmetric, positive-definite"
         )
     return precisions
+
+
+def _parameter(value):
+    if convert.is_tensor(value):
+        value = convert.to_numpy(value)
+    return check_array(
+        value, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True
+    )
 
 
 def _check_shape(array, shape, name):

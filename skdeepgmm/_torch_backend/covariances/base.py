@@ -198,6 +198,60 @@ class Covariance(ABC):
     def second_about(self, x: Tensor, resp: Tensor, center: Tensor) -> Tensor:
         """Return the second moments about ``center``, float64."""
 
+    @classmethod
+    @abstractmethod
+    def recentered(
+        cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor
+    ) -> Tensor:
+        """Return ``Statistics.second`` about a centre moved by ``shift``.
+
+        ``first`` and ``nk`` are the statistics about the old centre.
+        """
+
+    # Parts of the features -------------------------------------------------------
+
+    @abstractmethod
+    def marginal(self, kept: Tensor) -> Self:
+        """Return the covariances of the features at the indices ``kept``."""
+
+    @abstractmethod
+    def regress(self, diff: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
+        """Return E[x_missing - mu_missing | x_observed] of every component.
+
+        Parameters
+        ----------
+        diff : Tensor of shape (n_components, n_observed, n_samples)
+            x_observed - mu_observed.
+        observed, missing : Tensor of int64
+            Feature indices.
+
+        Returns
+        -------
+        Tensor of shape (n_components, n_missing, n_samples)
+        """
+
+    @abstractmethod
+    def conditional(self, observed: Tensor, missing: Tensor) -> Self:
+        """Return the covariances of x_missing given x_observed."""
+
+    @abstractmethod
+    def expand(
+        self, stats: Statistics, observed: Tensor, missing: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Complete the statistics of observed features by their expectation.
+
+        Parameters
+        ----------
+        stats : Statistics
+            Of the observed features, about this mixture's means there.
+
+        Returns
+        -------
+        first : Tensor of shape (n_components, n_features)
+        second : Tensor
+            Statistics of all features about the means.
+        """
+
     # Sampling --------------------------------------------------------------------
 
     @abstractmethod
@@ -261,7 +315,8 @@ def normal_like(
 def column_chunks(x: Tensor, n_components: int) -> Iterator[slice]:
     """Yield column ranges that keep (n_components, n_features, range) small."""
     n_features, n_samples = x.shape
-    step = max(1, CHUNK_BYTES // (n_components * n_features * x.element_size()))
+    column_bytes = max(n_components * n_features, 1) * x.element_size()
+    step = max(1, CHUNK_BYTES // column_bytes)
     for start in range(0, n_samples, step):
         yield slice(start, min(start + step, n_samples))
 

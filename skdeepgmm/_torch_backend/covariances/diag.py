@@ -105,5 +105,29 @@ class DiagCovariance(CholeskyCovariance):
             second += torch.bmm(diff, resp[:, columns, None])[:, :, 0]
         return second
 
+    @classmethod
+    def recentered(
+        cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor
+    ) -> Tensor:
+        return second - 2.0 * shift * first + nk[:, None] * shift.square()
+
+    def marginal(self, kept: Tensor) -> Self:
+        return type(self)(self.values[:, kept], self.precisions_chol[:, kept])
+
+    def regress(self, diff: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
+        return diff.new_zeros(len(diff), len(missing), diff.shape[2])
+
+    def conditional(self, observed: Tensor, missing: Tensor) -> Self:
+        return self.marginal(missing)
+
+    def expand(
+        self, stats: Statistics, observed: Tensor, missing: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        first = torch.zeros_like(self.values)
+        first[:, observed] = stats.first
+        second = stats.nk[:, None] * self.values
+        second[:, observed] = stats.second
+        return first, second
+
     def color(self, noise: Tensor, component: int) -> Tensor:
         return noise / self.precisions_chol[component]

@@ -225,9 +225,7 @@ class LowRankCovariance(Covariance):
         spread = torch.bmm(weighted, scores.mT).double()
         # z = L^-T scores; M^-1 = L^-T L^-1.
         eye = torch.eye(rank, dtype=torch.float64, device=x.device)
-        inverse = linalg.solve_lower(
-            self.posterior_chol, eye.expand(n_components, rank, rank)
-        )
+        inverse = self._posterior_root().mT
         nk = resp.double().sum(1)[:, None, None]
         top = torch.cat([cross @ inverse, squares[..., None]], dim=-1)
         spread = inverse.mT @ (spread + nk * eye) @ inverse
@@ -249,6 +247,65 @@ class LowRankCovariance(Covariance):
             squares = (diff.square() @ part.T).T.double()
             parts.append(one.second_from_scores(diff, squares, scores, part))
         return torch.cat(parts)
+
+    @classmethod
+    def recentered(
+        cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor
+    ) -> Tensor:
+        n_features, rank = shift.shape[1], second.shape[2] - 1
+        moved = second.clone()
+        mean = second[:, n_features:, rank]
+        moved[:, :n_features, :rank] -= shift[..., None] * mean[:, None]
+        squares = -2.0 * shift * first + nk[:, None] * shift.square()
+        moved[:, :n_features, rank] += squares
+        return moved
+
+    def marginal(self, kept: Tensor) -> Self:
+        return type(self).from_values(self.values[:, kept])[0]
+
+    def regress(self, diff: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
+        seen = self.marginal(observed)
+        scores = torch.bmm(seen.whitener.to(diff.dtype), diff)
+        loadings = self.factors[:, missing] @ seen._posterior_root()
+        return torch.bmm(loadings.to(diff.dtype), scores)
+
+    def _posterior_root(self) -> Tensor:
+        """Return L^-T, a root of the posterior covariance M^-1 of the factors."""
+        eye = torch.eye(
+            self.posterior_chol.shape[-1],
+            dtype=self.values.dtype,
+            device=self.values.device,
+        )
+        return linalg.solve_lower(
+            self.posterior_chol, eye.expand_as(self.posterior_chol)
+        ).mT
+
+    def conditional(self, observed: Tensor, missing: Tensor) -> Self:
+        # z | x_o ~ N(., L^-T L^-1): its root goes into the missing part's factors.
+        factors = self.factors[:, missing] @ self.marginal(observed)._posterior_root()
+        values = torch.cat([factors, self.noise[:, missing, None]], dim=-1)
+        return type(self).from_values(values)[0]
+
+    def expand(
+        self, stats: Statistics, observed: Tensor, missing: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        n_components, n_features, width = self.values.shape
+        rank, n_observed = width - 1, len(observed)
+        hidden = stats.second[:, n_observed:]
+        spread, mean = hidden[..., :rank], hidden[..., rank]
+        loadings = self.factors[:, missing]
+        second = self.values.new_empty(n_components, n_features + rank, width)
+        second[:, n_features:] = hidden
+        second[:, observed] = stats.second[:, :n_observed]
+        cross = loadings @ spread
+        second[:, missing, :rank] = cross
+        second[:, missing, rank] = (cross * loadings).sum(-1) + (
+            stats.nk[:, None] * self.noise[:, missing]
+        )
+        first = self.values.new_empty(n_components, n_features)
+        first[:, observed] = stats.first
+        first[:, missing] = (loadings @ mean[..., None])[..., 0]
+        return first, second
 
     def draw(
         self, component: int, shape: tuple[int, int], generator: torch.Generator

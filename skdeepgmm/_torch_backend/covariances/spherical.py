@@ -118,5 +118,29 @@ class SphericalCovariance(CholeskyCovariance):
             second += (distance * resp[:, columns]).sum(1)
         return second
 
+    @classmethod
+    def recentered(
+        cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor
+    ) -> Tensor:
+        moved = 2.0 * (shift * first).sum(1)
+        return second - moved + nk * shift.square().sum(1)
+
+    def marginal(self, kept: Tensor) -> Self:
+        return self
+
+    def regress(self, diff: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
+        return diff.new_zeros(len(diff), len(missing), diff.shape[2])
+
+    def conditional(self, observed: Tensor, missing: Tensor) -> Self:
+        return self
+
+    def expand(
+        self, stats: Statistics, observed: Tensor, missing: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        n_features = len(observed) + len(missing)
+        first = stats.first.new_zeros(len(self.values), n_features)
+        first[:, observed] = stats.first
+        return first, stats.second + len(missing) * stats.nk * self.values
+
     def color(self, noise: Tensor, component: int) -> Tensor:
         return noise / self.precisions_chol[component]

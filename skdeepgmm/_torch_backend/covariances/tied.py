@@ -134,6 +134,49 @@ class TiedCovariance(CholeskyCovariance):
             scatter += torch.bmm(diff * resp[:, None, columns], diff.mT).sum(0)
         return scatter
 
+    @classmethod
+    def recentered(
+        cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor
+    ) -> Tensor:
+        moved = first.T @ shift
+        return second - moved - moved.T + (nk[:, None] * shift).T @ shift
+
+    def marginal(self, kept: Tensor) -> Self:
+        return type(self).from_values(self.values[kept[:, None], kept])[0]
+
+    def regress(self, diff: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
+        return self._gain(observed, missing).to(diff.dtype) @ diff
+
+    def conditional(self, observed: Tensor, missing: Tensor) -> Self:
+        return type(self).from_values(self._residual(observed, missing))[0]
+
+    def _gain(self, observed: Tensor, missing: Tensor) -> Tensor:
+        """Return Sigma_mo Sigma_oo^-1 of shape (..., n_missing, n_observed)."""
+        cross = self.values[..., observed[:, None], missing]
+        chol: Tensor = torch.linalg.cholesky(
+            self.values[..., observed[:, None], observed]
+        )
+        return torch.cholesky_solve(cross, chol).mT
+
+    def _residual(self, observed: Tensor, missing: Tensor) -> Tensor:
+        explained = (
+            self._gain(observed, missing) @ (self.values[observed[:, None], missing])
+        )
+        residual = self.values[missing[:, None], missing] - explained
+        return 0.5 * (residual + residual.mT)
+
+    def expand(
+        self, stats: Statistics, observed: Tensor, missing: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        n_features = self.values.shape[-1]
+        lift = self.values.new_zeros(n_features, len(observed))
+        lift[observed, torch.arange(len(observed), device=lift.device)] = 1.0
+        lift[missing] = self._gain(observed, missing)
+        second = lift @ stats.second @ lift.T
+        residual = stats.nk.sum() * self._residual(observed, missing)
+        second[missing[:, None], missing] += residual
+        return stats.first @ lift.T, second
+
     def color(self, noise: Tensor, component: int) -> Tensor:
         factor = self.precisions_chol.T
         return linalg.solve_lower(factor, noise.T).T
