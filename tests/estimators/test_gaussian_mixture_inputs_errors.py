@@ -36,12 +36,12 @@ BOTH = pytest.mark.parametrize("convert", [as_array, torch.tensor])
 
 
 @BOTH
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_missing_and_infinite_values(X, convert, value):
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_values(X, convert, value):
     mixture = fitted(X)
     X[3, 1] = value
     bad = convert(X)
-    message = "Input X contains (NaN|infinity)"
+    message = "Input X contains .*infinity"
     for call in (GaussianMixture().fit, mixture.predict, mixture.score_samples):
         with pytest.raises(ValueError, match=message):
             call(bad)
