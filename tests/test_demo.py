@@ -19,10 +19,7 @@ def quick_data():
 
 
 def run(out, capsys):
-    with warnings.catch_warnings():
-        # Few images and short fits: what they warn of is tested elsewhere.
-        warnings.simplefilter("ignore")
-        demo.main(["--quick", "--out", str(out)])
+    demo.main(["--quick", "--out", str(out)])
     return capsys.readouterr().out
 
 
@@ -47,6 +44,18 @@ def test_without_rich_and_matplotlib(tmp_path, capsys, monkeypatch):
     text = run(tmp_path / "pictures", capsys)
     assert "pip install 'skdeepgmm[plot]'" in text
     assert not (tmp_path / "pictures").exists()
+
+
+def test_warnings_are_printed_once_on_short_lines(capsys):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            warnings.warn("a long message " * 10)
+    demo.print_warnings(caught)
+    text = capsys.readouterr().out
+    assert text.count("UserWarning") == 1
+    assert text.count("long") == 10
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_every_public_mixture_takes_part():
