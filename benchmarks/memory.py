@@ -21,7 +21,7 @@ import _report
 import numpy as np
 
 LIMIT_MB = 300
-N_FEATURES, N_COMPONENTS, N_ITER = 32, 64, 3
+N_FEATURES, N_COMPONENTS = 32, 64
 CHUNK = 100_000
 
 
@@ -48,7 +48,7 @@ def measure(spec):
         N_COMPONENTS,
         covariance_type=spec["covariance_type"],
         init_params=spec["init"],
-        max_iter=N_ITER,
+        max_iter=spec["n_iter"],
         tol=0.0,
         random_state=0,
         device=spec["device"],
@@ -76,6 +76,7 @@ def run(arguments):
                 "shape": shape,
                 "covariance_type": covariance_type,
                 "init": arguments.init,
+                "n_iter": arguments.iterations,
                 "device": arguments.device,
             }
             result = _harness.run_worker(__file__, spec)
@@ -85,6 +86,7 @@ def run(arguments):
         "machine": _harness.machine(arguments.device),
         "shape": shape,
         "init": arguments.init,
+        "n_iter": arguments.iterations,
         "fits": rows,
     }
 
@@ -114,7 +116,7 @@ def markdown(results):
         "# Working memory of a fit from a memory map\n\n"
         f"{_harness.machine_line(results['machine'])}\n\n"
         f"float32 [{n_samples:,} x {n_features}] = "
-        f"{4 * n_samples * n_features / 1e6:.0f} MB, K={N_COMPONENTS}, {N_ITER} "
+        f"{4 * n_samples * n_features / 1e6:.0f} MB, K={N_COMPONENTS}, {results['n_iter']} "
         f"iterations, init_params={results['init']!r}. Peak above the memory before "
         f"the fit; the limit is {LIMIT_MB} MB.\n\n"
         f"{_report.table(header, lines)}"
@@ -128,6 +130,7 @@ def parse_arguments():
         "--covariance-types", nargs="+", choices=kinds, default=["full", "diag"]
     )
     parser.add_argument("--init", default="kmeans", help="init_params of the fit")
+    parser.add_argument("--iterations", type=int, default=3, help="EM iterations")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the rows, bench_output/"
