@@ -97,10 +97,6 @@ def test_normalize_works_in_place_and_far_from_zero(dtype):
     np.testing.assert_allclose(resp[:, 1], [0.7310586, 0.2689414], rtol=1e-6)
 
 
-@pytest.mark.xfail(
-    reason="a sample at -inf under every component gets responsibilities of zero",
-    strict=True,
-)
 def test_responsibilities_sum_to_one_for_a_sample_no_component_reaches():
     log_joint = torch.full((2, 1), -torch.inf, dtype=torch.float64)
     normalize(log_joint)
@@ -224,7 +220,7 @@ def test_statistics_are_float64(rng, name, dtype):
     X = rng.normal(size=(20, 4)).astype(np.float32)
     for kernel in (MomentKernel(mixture, dtype, keep=False), CenteredKernel(mixture)):
         stats = run(kernel, X, dtype)
-        for field in Statistics.__dataclass_fields__:
+        for field in set(Statistics.__dataclass_fields__) - {"reach"}:
             assert getattr(stats, field).dtype == torch.float64, field
 
 

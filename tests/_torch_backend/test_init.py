@@ -49,7 +49,7 @@ def test_start_from_labels_equals_numpy(rng, name, batch_size, dtype):
 @batches
 def test_rows_function_gives_one_row_to_each_component(rng, batch_size):
     indices = [59, 0, 8, 7]
-    function = init.rows_function(torch.tensor(indices), 60)
+    function = init.rows_function(torch.tensor(indices))
     resp = gather(function, rng.normal(size=(60, 2)), batch_size)
     expected = np.zeros((60, 4))
     expected[indices, range(4)] = 1
@@ -57,7 +57,7 @@ def test_rows_function_gives_one_row_to_each_component(rng, batch_size):
 
 
 def test_one_row_may_start_two_components(rng):
-    function = init.rows_function(torch.tensor([3, 3]), 6)
+    function = init.rows_function(torch.tensor([3, 3]))
     resp = gather(function, rng.normal(size=(6, 2)), 2)
     np.testing.assert_array_equal(resp[3], [1, 1])
     assert resp.sum() == 2

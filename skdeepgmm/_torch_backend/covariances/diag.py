@@ -14,6 +14,9 @@ from skdeepgmm._torch_backend.covariances.base import (
 )
 from skdeepgmm._torch_backend.suffstats import Statistics
 
+#: Smaller variances, in squared standardised units, are squared rounding errors.
+LEAST_VARIANCE = 1e-20
+
 
 @dataclass(frozen=True)
 class DiagCovariance(CholeskyCovariance):
@@ -39,7 +42,7 @@ class DiagCovariance(CholeskyCovariance):
 
     @classmethod
     def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:
-        positive = torch.isfinite(values) & (values > 0)
+        positive = torch.isfinite(values) & (values > LEAST_VARIANCE)
         safe = torch.where(positive, values, torch.ones_like(values))
         return cls(values, safe.rsqrt()), ~positive.reshape(len(values), -1).all(1)
 
