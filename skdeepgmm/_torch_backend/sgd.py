@@ -26,11 +26,16 @@ from skdeepgmm._torch_backend.sgd_factors import FACTORS
 #: Rate of the factors while annealed, relative to that of the means: precisions that
 #: follow at once starve the components which start a little worse.
 ANNEALED_FACTOR_RATE = 0.2
+#: Features from which on that rate falls as 1 / n_features: advantages in log-density
+#: add up over the features.
+ANNEALED_FEATURES = 32
 #: Fraction of a run in which the weights stay equal, for the same reason: a component
 #: that loses weight loses samples, and so more weight.
 EQUAL_WEIGHTS = 0.6
-#: A component below this share of the mean weight is dead.
+#: A component that gets less than this share of an equal part of the samples, averaged
+#: over the last batches, is dead.
 DEAD_SHARE = 0.02
+USAGE_MEMORY = 0.95
 #: Steps between two looks for dead components, and how often one is re-seeded.
 REVIVE_EVERY = 25
 MAX_RESEEDS = 3
@@ -60,11 +65,13 @@ class RunPlan:
     """A run of known length: everything is a fraction of it.
 
     The rate falls linearly to zero, so that the last epochs average over the data.
+    ``fresh`` is False for a run that goes on from a fitted mixture.
     """
 
     learning_rate: float
     total_steps: int
     schedule: annealing.Schedule | None = None
+    fresh: bool = True
 
     def progress(self, step: int) -> float:
         return step / self.total_steps
@@ -78,10 +85,10 @@ class RunPlan:
         return self.schedule.radius(self.progress(step))
 
     def frees_weights(self, step: int) -> bool:
-        return self.progress(step) >= EQUAL_WEIGHTS
+        return not self.fresh or self.progress(step) >= EQUAL_WEIGHTS
 
     def may_reseed(self, step: int) -> bool:
-        return self.frees_weights(step) and self.progress(step) < LAST_RESEED
+        return self.radius(step) is None and 0.1 < self.progress(step) < LAST_RESEED
 
 
 @dataclass(frozen=True)
@@ -162,12 +169,15 @@ class SGDMixture:
         Chooses the rows on which dead components start anew.
     events : dict of int to int
         How often each re-seeded component was re-seeded.
+    usage : Tensor of shape (n_components,)
+        Running mean of the samples' share that each component gets.
     """
 
     parameters: Parameters
     config: SGDConfig
     generator: torch.Generator
     velocity: Parameters = field(init=False)
+    usage: Tensor = field(init=False)
     steps: int = 0
     step_scale: float = 1.0
     events: dict[int, int] = field(default_factory=dict)
@@ -175,6 +185,7 @@ class SGDMixture:
     def __post_init__(self) -> None:
         self.kind = FACTORS[self.config.covariance_type]
         self.velocity = self.parameters.zeros()
+        self.usage = torch.full_like(self.parameters.logits, 1.0 / self.n_components)
         self.largest = self.kind.largest(self.config.ridge)
         self.distances = annealing.torus_distances(self.n_components)
 
@@ -195,7 +206,8 @@ class SGDMixture:
             for part, values in parts.items()
             for name, value in vars(values).items()
         }
-        return {**tensors, "steps": self.steps, "events": dict(self.events)}
+        counts = {"steps": self.steps, "events": dict(self.events)}
+        return {**tensors, "usage": self.usage, **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a state."""
@@ -203,10 +215,11 @@ class SGDMixture:
             names = vars(getattr(self, part))
             values = {name: state[f"{part}.{name}"].clone() for name in names}
             setattr(self, part, Parameters(**values))
+        self.usage = state["usage"].clone()
         self.steps, self.events = state["steps"], dict(state["events"])
 
     def log_joint(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log(pi_k N(x; mu_k, Sigma_k)), (n_samples, n_components), and cache."""
+        """Return log(pi_k N(x; mu_k, Sigma_k)) of every row and component, and cache."""
         now = self.parameters
         log_prob, cache = self.kind.log_prob(x, now.means, now.factor)
         return log_prob + torch.log_softmax(now.logits, 0), cache
@@ -223,6 +236,7 @@ class SGDMixture:
         log_joint, cache = self.log_joint(x)
         value, weights = self.objective(log_joint)
         self.move(self.gradient(x, cache, weights))
+        self.usage = self.usage.lerp(weights.mean(0), 1.0 - USAGE_MEMORY)
         self.steps += 1
         if self.steps % REVIVE_EVERY == 0 and self.config.plan.may_reseed(self.steps):
             self.reseed_dead(x, log_joint)
@@ -252,7 +266,8 @@ class SGDMixture:
             factor = factor / normalizer.reshape(-1, *[1] * (factor.ndim - 1))
         logits = (mass - prior) / normalizer
         if self.annealed:
-            factor = factor * ANNEALED_FACTOR_RATE
+            slower = min(1.0, ANNEALED_FEATURES / x.shape[1])
+            factor = factor * (ANNEALED_FACTOR_RATE * slower)
         if not self.config.plan.frees_weights(self.steps):
             logits = torch.zeros_like(logits)
         return Parameters(logits, means / normalizer[:, None], factor)
@@ -270,7 +285,7 @@ class SGDMixture:
 
     def reseed_dead(self, x: Tensor, log_joint: Tensor) -> None:
         """Start dead components anew on rows that the mixture explains badly."""
-        share = torch.softmax(self.parameters.logits, 0) * self.n_components
+        share = self.usage * self.n_components
         worst = torch.logsumexp(log_joint, 1).argsort()
         for k in (share < DEAD_SHARE).nonzero()[:, 0].tolist():
             if self.events.get(k, 0) < MAX_RESEEDS:
@@ -292,6 +307,7 @@ class SGDMixture:
         )
         now.logits[owner] -= math.log(2.0)
         now.logits[k] = now.logits[owner]
+        self.usage[[k, owner]] = 1.0 / self.n_components
         for half in (k, owner):
             speed.logits[half], speed.means[half] = 0.0, 0.0
         if not self.kind.shared:
