@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from skdeepgmm import datasets, metrics, plotting
+    from skdeepgmm.chunked import ChunkedArray
     from skdeepgmm.estimators import (
         DensityOutlierDetector,
         GaussianMixture,
@@ -22,6 +23,7 @@ __all__ = [
     "GaussianMixture",
     "SGDGaussianMixture",
     "DensityOutlierDetector",
+    "ChunkedArray",
     "save",
     "load",
     "datasets",
@@ -34,6 +36,7 @@ _HOMES = {
     "GaussianMixture": "skdeepgmm.estimators",
     "SGDGaussianMixture": "skdeepgmm.estimators",
     "DensityOutlierDetector": "skdeepgmm.estimators",
+    "ChunkedArray": "skdeepgmm.chunked",
     "save": "skdeepgmm.persistence",
     "load": "skdeepgmm.persistence",
 }

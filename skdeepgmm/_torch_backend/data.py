@@ -185,6 +185,15 @@ class ArraySource:
         self._kept_parts = {}
         return found
 
+    def use_units(self, units: Standardization) -> Standardization:
+        """Standardise later blocks by given units instead of measured ones."""
+        shift = units.shift.to(self.dtype).double()
+        scale = torch.where(units.scale > 0, units.scale, 1.0)
+        self.standardization = Standardization(shift, scale)
+        self._kept = None
+        self._kept_parts = {}
+        return self.standardization
+
     def _check_range(self, variance: Tensor) -> None:
         """Raise where variances, or their inverses, leave the data's dtype."""
         limits = torch.finfo(self.dtype)

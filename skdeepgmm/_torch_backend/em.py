@@ -240,6 +240,34 @@ def em_step(
     return stats, new, failed
 
 
+def online_step(
+    mixture: Mixture,
+    source: ArraySource,
+    ridge: Tensor,
+    step: float,
+    guard: DegeneracyGuard,
+) -> tuple[Mixture, float]:
+    """Return the mixture after one step of online EM, and the chunk's bound.
+
+    The statistics of the past, which the parameters stand for, are averaged with
+    the chunk's: s <- (1 - step) s + step s_chunk (Cappé & Moulines 2009).
+
+    Returns
+    -------
+    mixture : Mixture
+    lower_bound : float
+        Mean log-likelihood of the chunk before the step, in nats per sample.
+    """
+    kind = type(mixture.covariance)
+    stats = expectation(mixture, source, reach=math.inf)
+    stats = stats.recentered(kind, mixture.means)
+    past = mixture.expected_statistics(ridge).scaled(1.0 - step)
+    chunk = stats.scaled(step / float(stats.total))
+    new, failed = maximize(kind, past.merge(chunk), ridge)
+    new, _ = guard(new, failed, new.weights * float(source.n_samples))
+    return new, stats.mean_log_likelihood
+
+
 def fit_em(
     source: ArraySource,
     start: Mixture,

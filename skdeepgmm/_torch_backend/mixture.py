@@ -1,7 +1,7 @@
 """The parameters of a Gaussian mixture and what follows from them alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from skdeepgmm._torch_backend.convert import float64_tensor, to_numpy
 from skdeepgmm._torch_backend.covariances import Covariance
 from skdeepgmm._torch_backend.data import Standardization
+from skdeepgmm._torch_backend.suffstats import Statistics
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,35 @@ class Mixture:
         return Mixture(
             self.weights, self.means[:, kept], self.covariance.marginal(kept)
         )
+
+    def conditional(self, observed: Tensor, rest: Tensor, values: Tensor) -> "Mixture":
+        """Return the mixture of the features ``rest`` given ``observed`` = values."""
+        seen = self.marginal(observed)
+        log_joint = seen.log_joint(values[:, None])[:, 0]
+        diff = (values - seen.means)[..., None]
+        shift = self.covariance.regress(diff, observed, rest)[..., 0]
+        return Mixture(
+            log_joint.softmax(0),
+            self.means[:, rest] + shift,
+            self.covariance.conditional(observed, rest),
+        )
+
+    def units(self) -> Standardization:
+        """Return the mean and deviation of the mixture's own distribution."""
+        mean = self.weights @ self.means
+        variances = self.covariance.variances() + (self.means - mean).square()
+        variance = self.weights @ variances
+        if self.covariance.isotropic:
+            variance = variance.mean().expand_as(variance)
+        return Standardization(mean, variance.sqrt())
+
+    def expected_statistics(self, ridge: Tensor) -> Statistics:
+        """Return the statistics of one sample of mass 1, about the means."""
+        shape = self.covariance.second_shape(*self.means.shape)
+        stats = Statistics.zeros(self.means, shape)
+        stats.add(torch.zeros_like(stats.total), 1.0)
+        second = self.covariance.expected_second(self.weights, ridge)
+        return replace(stats, nk=self.weights, second=second)
 
     def from_units(self, units: Standardization) -> "Mixture":
         """Return the mixture of the data whose standardised form this one models."""

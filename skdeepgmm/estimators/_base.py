@@ -6,12 +6,13 @@ import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import validate_data
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.device import resolve_device
 from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm.chunked import ChunkedArray
 from skdeepgmm.estimators._sklearn_private import (
     _check_feature_names,
     _check_n_features,
@@ -29,7 +30,7 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _check_X(self, X, *, reset, min_samples=1, allow_nan=False):
         """Return X as a float32 or float64 array, or as a tensor if it came as one."""
-        if convert.is_tensor(X):
+        if convert.is_tensor(X) or isinstance(X, ChunkedArray):
             return self._check_tensor_X(X, reset, min_samples, allow_nan)
         return validate_data(
             self,
@@ -41,7 +42,7 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         )
 
     def _check_tensor_X(self, X, reset, min_samples, allow_nan):
-        """Validate a tensor where it lives, with scikit-learn's messages."""
+        """Validate a tensor where it lives, or chunks one by one."""
         if X.ndim != 2:
             raise ValueError(
                 f"Expected 2D array, got {X.ndim}D tensor of shape {tuple(X.shape)} "
@@ -55,9 +56,16 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
                     f"Found array with {size} {axis}(s) (shape={tuple(X.shape)}) "
                     f"while a minimum of {least} is required."
                 )
-        _check_feature_names(self, X, reset=reset)
+        if isinstance(X, ChunkedArray):
+            for chunk in map(X._load, range(len(X.chunks))):
+                check_array(chunk, ensure_all_finite="allow-nan" if allow_nan else True)
+            names = None
+        else:
+            X, names = convert.check_tensor(X, allow_nan), X
+        if names is not None:
+            _check_feature_names(self, names, reset=reset)
         _check_n_features(self, X, reset=reset)
-        return convert.check_tensor(X, allow_nan)
+        return X
 
     def _check_weight(self, sample_weight, X):
         """Return float64 sample weights for the rows of X, None for no weights."""
@@ -119,11 +127,17 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
 
         Parameters
         ----------
+        context : CallbackContext or None
+            Parent task; None reports nothing.
+        name : str
+            Name of the task.
+        data : dict
+            What the callbacks get.
         attributes : callable
             Returns the fitted attributes at this point; called only if a callback
             wants an estimator.
         """
-        if not getattr(self, "_skl_callbacks", None):
+        if context is None or not getattr(self, "_skl_callbacks", None):
             return False
         task = context.subcontext(task_name=name)
         task.call_on_fit_task_begin(estimator=self, **data)

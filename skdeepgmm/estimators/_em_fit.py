@@ -5,7 +5,12 @@ import math
 
 from skdeepgmm._torch_backend import convert, init
 from skdeepgmm._torch_backend.data import ArraySource, balanced, default_batch_size
-from skdeepgmm._torch_backend.em import DegeneracyGuard, EMConfig, fit_em
+from skdeepgmm._torch_backend.em import (
+    DegeneracyGuard,
+    EMConfig,
+    fit_em,
+    online_step,
+)
 from skdeepgmm._torch_backend.expectation import row_bytes
 from skdeepgmm._torch_backend.mixture import Mixture
 from skdeepgmm.estimators._start import start_responsibilities
@@ -58,6 +63,28 @@ class EMFit:
             result = self._run_as_task(start, guard, bound, tasks)
         self.report.end(result.last_bound - self.units.log_scale, result.converged)
         return result
+
+    def online_step(self, step):
+        """Move the fitted mixture by one step of online EM.
+
+        Returns
+        -------
+        mixture : Mixture
+            In the units of the data.
+        lower_bound : float
+            Mean log-density of X before the step, in nats per sample.
+        """
+        current = self.estimator._mixture(self.X)
+        # The stream's own units, not those of a chunk that may be small.
+        self.units = self.source.use_units(current.units())
+        mixture, bound = online_step(
+            current.to_units(self.units),
+            self.source,
+            self._ridge(),
+            step,
+            self._make_guard(),
+        )
+        return mixture.from_units(self.units), bound - self.units.log_scale
 
     def _run_as_task(self, start, guard, bound, tasks):
         """Run EM as one subtask of several."""
@@ -160,7 +187,10 @@ class EMFit:
 
     def _ridge(self):
         """Return what is added to the variances, in standardised units."""
-        return self.estimator.reg_covar / self.units.scale.square()
+        reg_covar, scale = self.estimator.reg_covar, self.units.scale
+        if self.estimator.reg_covar_relative:
+            return scale.new_full(scale.shape, reg_covar)
+        return reg_covar / scale.square()
 
     def _continue(self):
         """Return the last fit as start values (warm start)."""

@@ -6,6 +6,7 @@ from numbers import Integral
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 
+from skdeepgmm._torch_backend import convert
 from skdeepgmm.estimators._base import callback_data
 from skdeepgmm.estimators._em_fit import EMFit
 from skdeepgmm.estimators._mixture_base import BaseGaussianMixture
@@ -15,6 +16,11 @@ from skdeepgmm.exceptions import DegenerateComponentWarning
 
 #: A component with less mass than this many samples has no spread of its own.
 COLLAPSED_MASS = 1.5
+
+#: Starts on the first chunk of a stream, which later chunks cannot make good.
+STREAM_STARTS = 5
+#: Decay of the step size of online EM, between 1/2 and 1 for convergence.
+STEP_EXPONENT = 0.7
 
 
 class GaussianMixture(BaseGaussianMixture):
@@ -43,7 +49,8 @@ default='full'
         EM stops when the mean log-likelihood changes by less, in nats per sample.
 
     reg_covar : float, default=1e-6
-        Added to the variances, in squared units of the data.
+        Added to the variances, in squared units of the data ('low_rank': least noise
+        variance).
 
     max_iter : int, default=100
         Maximum number of EM iterations; 0 keeps the start values.
@@ -90,6 +97,10 @@ default='kmeans'
         Number of factors of 'low_rank' covariances, at most ``n_features``; unused
         otherwise.
 
+    reg_covar_relative : bool, default=False
+        Whether ``reg_covar`` is a share of each feature's variance instead of an
+        absolute value; it then means the same for features of any scale.
+
     Attributes
     ----------
     weights_ : ndarray of shape (n_components,)
@@ -122,6 +133,18 @@ default='kmeans'
 
     lower_bounds_ : list of float
         The same for every iteration.
+
+    n_samples_seen_ : float
+        Weight of the samples seen by :meth:`fit` or :meth:`partial_fit`.
+
+    n_batches_seen_ : int
+        Number of chunks seen by :meth:`partial_fit`; 1 after :meth:`fit`.
+
+    factors_ : ndarray of shape (n_components, n_features, rank)
+        'low_rank' only: factors A_k of the covariance A_k A_k^T + diag(d_k).
+
+    noise_variance_ : ndarray of shape (n_components, n_features)
+        'low_rank' only: noise variances d_k.
 
     n_features_in_ : int
         Number of features seen during fit.
@@ -167,6 +190,7 @@ default='kmeans'
     _parameter_constraints = {
         **BaseGaussianMixture._parameter_constraints,
         "init_params": [StrOptions(set(INIT_PARAMS))],
+        "reg_covar_relative": ["boolean"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -190,6 +214,7 @@ default='kmeans'
         device="auto",
         batch_size=None,
         rank=10,
+        reg_covar_relative=False,
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -208,6 +233,7 @@ default='kmeans'
         self.device = device
         self.batch_size = batch_size
         self.rank = rank
+        self.reg_covar_relative = reg_covar_relative
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -251,9 +277,75 @@ default='kmeans'
                 results.append(run(len(results), n_init, fresh, tasks))
             best = max(results, key=lambda result: result.last_bound)
             self._set_result(best, run.source)
+            self._count(X, sample_weight, fresh=True)
         return self
 
-    def _set_result(self, result, source):
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Update the parameters by one chunk of a stream (online EM).
+
+        The first chunk is fitted by EM from at least five starts. Every later one is seen once: its
+        statistics are averaged with those of the past with step size
+        ``t ** -0.7`` [1]_, t the number of chunks so far (weighted by their sizes).
+        Nothing is kept but the parameters. After :meth:`fit`, goes on from there.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            A chunk; the first one needs at least ``n_components`` rows.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights.
+
+        Returns
+        -------
+        self : GaussianMixture
+            The updated mixture.
+
+        References
+        ----------
+        .. [1] Cappé & Moulines (2009). "On-line expectation-maximization algorithm
+           for latent data models". Journal of the Royal Statistical Society B, 71.
+        """
+        first = not hasattr(self, "means_")
+        least = 2 if first else 1
+        X = self._check_X(X, reset=first, min_samples=least, allow_nan=True)
+        sample_weight = self._check_weight(sample_weight, X)
+        if first:
+            self._check_enough_samples(*X.shape)
+        run = EMFit(self, X, callback_data(X, y, sample_weight), sample_weight)
+        if first:
+            n_init = max(self.n_init, STREAM_STARTS)
+            results = [run(index, 1, True, None) for index in range(n_init)]
+            best = max(results, key=lambda result: result.last_bound)
+            self._set_result(best, run.source, warn=False)
+            self._count(X, sample_weight, fresh=True)
+        else:
+            mass = self._count(X, sample_weight, fresh=False)
+            mixture, bound = run.online_step(self._step_size(mass))
+            self._set_mixture(mixture, convert.torch_dtype(self.means_))
+            self.lower_bound_ = bound
+            self.lower_bounds_ = [*self.lower_bounds_, bound]
+            self.n_iter_ += 1
+            self.converged_ = False
+        return self
+
+    def _count(self, X, sample_weight, fresh):
+        """Count the samples and chunks seen; returns the weight of X."""
+        mass = float(X.shape[0] if sample_weight is None else sample_weight.sum())
+        self.n_samples_seen_ = mass + (0.0 if fresh else self.n_samples_seen_)
+        self.n_batches_seen_ = 1 + (0 if fresh else self.n_batches_seen_)
+        return mass
+
+    def _step_size(self, mass):
+        """Return the share of a chunk of this weight in the new statistics."""
+        typical = self.n_samples_seen_ / self.n_batches_seen_
+        return min(1.0, mass / (typical * self.n_batches_seen_**STEP_EXPONENT))
+
+    def _set_result(self, result, source, warn=True):
         """Store the best run as fitted attributes and warn about its flaws."""
         units = source.standardization
         self._set_mixture(result.mixture.from_units(units), source.dtype)
@@ -262,7 +354,7 @@ default='kmeans'
         self.lower_bounds_ = [bound - units.log_scale for bound in result.lower_bounds]
         self.lower_bound_ = result.last_bound - units.log_scale
         self._warn_degenerate(result)
-        if not (result.converged or result.stopped) and self.max_iter > 0:
+        if warn and not (result.converged or result.stopped) and self.max_iter > 0:
             warnings.warn(
                 "Best performing initialization did not converge. Try different init "
                 "parameters, or increase max_iter, tol, or check for degenerate data.",

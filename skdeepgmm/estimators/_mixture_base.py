@@ -12,6 +12,7 @@ from skdeepgmm._torch_backend import convert, scoring
 from skdeepgmm._torch_backend.covariances import COVARIANCES, LowRankCovariance
 from skdeepgmm._torch_backend.mixture import Mixture, n_parameters
 from skdeepgmm.estimators._base import TorchEstimator
+from skdeepgmm.estimators._mixture_algebra import MixtureAlgebraMixin
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
@@ -27,7 +28,7 @@ COVARIANCE_ATTRIBUTES = (
 FITTED_COVARIANCES = ("covariances_", "factors_")
 
 
-class BaseGaussianMixture(DensityMixin, TorchEstimator):
+class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
     """Gaussian mixture with fitted attributes; a subclass learns them.
 
     A subclass has the constructor parameters ``n_components``, ``covariance_type``,
@@ -355,3 +356,22 @@ class BaseGaussianMixture(DensityMixin, TorchEstimator):
         """
         check_is_fitted(self)
         return -2 * self.score(X) * len(X) + 2 * self._n_parameters()
+
+    def icl(self, X):
+        """Compute the integrated completed likelihood criterion on X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        icl : float
+            BIC plus twice the entropy of the responsibilities, in nats; lower is
+            better. It prefers well separated components (Biernacki, Celeux &
+            Govaert 2000).
+        """
+        resp = np.asarray(self.predict_proba(X), dtype=np.float64)
+        entropy = -np.sum(resp * np.log(np.maximum(resp, np.finfo(float).tiny)))
+        return self.bic(X) + 2.0 * float(entropy)

@@ -88,7 +88,7 @@ def _host_rows(X, n_components, random_state):
     n_samples, n_features = X.shape
     most = max(MAX_START_VALUES // n_features, 20 * n_components)
     if n_samples <= most:
-        return _filled(convert.to_numpy(X) if convert.is_tensor(X) else X), None
+        return _filled(convert.to_numpy(X) if convert.is_tensor(X) else X[:]), None
     index = np.sort(random_state.choice(n_samples, size=most, replace=False))
     rows = X[index.tolist()] if convert.is_tensor(X) else X[index]
     return _filled(convert.to_numpy(rows) if convert.is_tensor(X) else rows), index

@@ -208,6 +208,20 @@ class Covariance(ABC):
         ``first`` and ``nk`` are the statistics about the old centre.
         """
 
+    @abstractmethod
+    def expected_second(self, nk: Tensor, ridge: Tensor) -> Tensor:
+        """Return the second moments about the means that these covariances stand for.
+
+        ``estimate`` of them gives the covariances back.
+
+        Parameters
+        ----------
+        nk : Tensor of shape (n_components,)
+            Mass of the components.
+        ridge : Tensor of shape (n_features,)
+            What ``estimate`` will add.
+        """
+
     # Parts of the features -------------------------------------------------------
 
     @abstractmethod

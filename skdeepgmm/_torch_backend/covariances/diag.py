@@ -108,6 +108,9 @@ class DiagCovariance(CholeskyCovariance):
             second += torch.bmm(diff, resp[:, columns, None])[:, :, 0]
         return second
 
+    def expected_second(self, nk: Tensor, ridge: Tensor) -> Tensor:
+        return (self.values - ridge) * nk[:, None]
+
     @classmethod
     def recentered(
         cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor

@@ -131,6 +131,10 @@ class FullCovariance(CholeskyCovariance):
             scatter += torch.bmm(diff * resp[:, None, columns], diff.mT)
         return linalg.pack_triangle(scatter)
 
+    def expected_second(self, nk: Tensor, ridge: Tensor) -> Tensor:
+        values = self.values - torch.diag(ridge)
+        return linalg.pack_triangle(values) * nk[:, None]
+
     @classmethod
     def recentered(
         cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor

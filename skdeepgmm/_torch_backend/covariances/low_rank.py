@@ -248,6 +248,14 @@ class LowRankCovariance(Covariance):
             parts.append(one.second_from_scores(diff, squares, scores, part))
         return torch.cat(parts)
 
+    def expected_second(self, nk: Tensor, ridge: Tensor) -> Tensor:
+        n_components, n_features, width = self.values.shape
+        second = self.values.new_zeros(n_components, n_features + width - 1, width)
+        second[:, :n_features, :-1] = self.factors
+        second[:, :n_features, -1] = self.variances()
+        second[:, n_features:, :-1] = torch.eye(width - 1, dtype=second.dtype)
+        return second * nk[:, None, None]
+
     @classmethod
     def recentered(
         cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor

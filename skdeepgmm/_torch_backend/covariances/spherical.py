@@ -118,6 +118,9 @@ class SphericalCovariance(CholeskyCovariance):
             second += (distance * resp[:, columns]).sum(1)
         return second
 
+    def expected_second(self, nk: Tensor, ridge: Tensor) -> Tensor:
+        return (self.values - ridge.mean()) * nk * len(ridge)
+
     @classmethod
     def recentered(
         cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor

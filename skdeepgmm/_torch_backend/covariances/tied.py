@@ -134,6 +134,9 @@ class TiedCovariance(CholeskyCovariance):
             scatter += torch.bmm(diff * resp[:, None, columns], diff.mT).sum(0)
         return scatter
 
+    def expected_second(self, nk: Tensor, ridge: Tensor) -> Tensor:
+        return (self.values - torch.diag(ridge)) * nk.sum()
+
     @classmethod
     def recentered(
         cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor
