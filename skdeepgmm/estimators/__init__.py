@@ -2,5 +2,6 @@
 
 from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
 from skdeepgmm.estimators._outlier import DensityOutlierDetector
+from skdeepgmm.estimators._sgd_gaussian_mixture import SGDGaussianMixture
 
-__all__ = ["DensityOutlierDetector", "GaussianMixture"]
+__all__ = ["DensityOutlierDetector", "GaussianMixture", "SGDGaussianMixture"]
