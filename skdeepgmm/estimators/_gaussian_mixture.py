@@ -284,9 +284,9 @@ default='kmeans'
     def partial_fit(self, X, y=None, sample_weight=None):
         """Update the parameters by one chunk of a stream (online EM).
 
-        The first chunk is fitted by EM from at least five starts. Every later one is seen once: its
-        statistics are averaged with those of the past with step size
-        ``t ** -0.7`` [1]_, t the number of chunks so far (weighted by their sizes).
+        The first chunk is fitted by EM from at least five starts. Every later one
+        is seen once: its statistics are averaged with those of the past with step
+        size ``t ** -0.7`` [1]_, t the number of chunks so far (weighted by size).
         Nothing is kept but the parameters. After :meth:`fit`, goes on from there.
 
         Parameters
