@@ -117,8 +117,8 @@ def markdown(results):
         f"{_harness.machine_line(results['machine'])}\n\n"
         f"float32 [{n_samples:,} x {n_features}] = "
         f"{4 * n_samples * n_features / 1e6:.0f} MB, K={N_COMPONENTS}, "
-        f"{results['n_iter']} iterations, init_params={results['init']!r}. Peak above the memory before "
-        f"the fit; the limit is {LIMIT_MB} MB.\n\n"
+        f"{results['n_iter']} iterations, init_params={results['init']!r}. Peak above "
+        f"the memory before the fit; the limit is {LIMIT_MB} MB.\n\n"
         f"{_report.table(header, lines)}"
     )
 
