@@ -20,7 +20,10 @@ rng = np.random.RandomState(0)
 shapes = [[[1.0, 0.8], [0.0, 0.4]], [[0.5, 0.0], [0.0, 1.5]], [[1.0, -0.9], [0.0, 0.4]]]
 centers = [[0.0, 0.0], [5.0, 2.0], [0.0, 5.0]]
 X = np.concatenate(
-    [rng.randn(200, 2) @ shape + center for shape, center in zip(shapes, centers)]
+    [
+        rng.randn(200, 2) @ shape + center
+        for shape, center in zip(shapes, centers, strict=True)
+    ]
 )
 
 
