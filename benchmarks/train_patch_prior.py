@@ -57,7 +57,7 @@ def training_images(folder):
 
 
 def dct_basis(size):
-    """Return the DCT vectors of a patch but the constant one, (size**2, size**2 - 1)."""
+    """Return the DCT vectors of a patch but the constant one, one a column."""
     one = dct(np.eye(size), axis=0, norm="ortho").T
     return np.kron(one, one)[:, 1:]
 

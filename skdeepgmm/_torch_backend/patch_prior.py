@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend.linalg import pack_triangle, triangle_products
-from skdeepgmm._torch_backend.patches import Size, dct_basis
+from skdeepgmm._torch_backend.patches import Size, dct_basis, extract, tiles
 
 #: What an elementwise operation on a value costs, in multiply-adds of a product.
 ELEMENTWISE = 12
+#: Patches whose density is computed at once.
+MAX_SCORED = 2**14
 #: Rows of one product of projections: its result stays in the caches.
 MAX_PROJECTIONS = 512
 
@@ -317,3 +319,14 @@ def score_log_density(prior: PatchPrior, coefficients: Tensor) -> Tensor:
         joint = normalizer[component].to(distance.dtype) - 0.5 * distance
         log_density = torch.logaddexp(log_density, joint)
     return log_density
+
+
+def mean_log_density(prior: PatchPrior, image: Tensor, stride: int) -> float:
+    """Return the mean of log p over the patches of an image, in nats."""
+    total, count = 0.0, 0
+    shape = image.shape[0], image.shape[1]
+    for tile in tiles(shape, prior.size, stride, MAX_SCORED):
+        coefficients = prior.coefficients(extract(image, prior.size, tile))
+        total += float(score_log_density(prior, coefficients).double().sum())
+        count += coefficients.shape[1]
+    return total / count

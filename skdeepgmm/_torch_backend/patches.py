@@ -24,9 +24,10 @@ NORMAL_MAD = 0.6744897501960817
 def positions(length: int, size: int, stride: int) -> list[range]:
     """Return the places along one axis: every ``stride``-th, and the last one.
 
-    The last place is always taken, so that every pixel is covered.
+    The last place is always taken and the stride is at most the size, so that every
+    pixel is covered.
     """
-    last = length - size
+    last, stride = length - size, min(stride, size)
     places = [range(0, last + 1, stride)]
     if last % stride:
         places.append(range(last, last + 1))
@@ -117,14 +118,16 @@ def noise_level(image: Tensor, size: Size) -> float:
     fitting = _largest_patch((image.shape[0], image.shape[1]), size)
     if fitting is None:
         return _noise_from_differences(image.double())
-    total, outer, count = 0.0, 0.0, 0
+    n_pixels, count = math.prod(fitting), 0
+    total = torch.zeros(n_pixels, dtype=torch.float64, device=image.device)
+    outer = total.new_zeros(n_pixels, n_pixels)
     for tile in tiles((image.shape[0], image.shape[1]), fitting, 1, 2**15):
         patches = extract(image, fitting, tile).double()
-        total = total + patches.sum(1)
-        outer = outer + patches @ patches.T
+        total += patches.sum(1)
+        outer += patches @ patches.T
         count += patches.shape[1]
-    mean = torch.as_tensor(total) / count
-    covariance = torch.as_tensor(outer) / count - mean[:, None] * mean
+    mean = total / count
+    covariance = outer / count - mean[:, None] * mean
     return _noise_from_eigenvalues(torch.linalg.eigvalsh(covariance).clamp_min(0))
 
 

@@ -1,0 +1,636 @@
+"""Denoising and in-painting of images with a Gaussian mixture of their patches."""
+
+import time
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
+from sklearn.callback import with_callbacks
+from sklearn.utils.validation import check_is_fitted
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.epll import Settings, denoise, inpaint
+from skdeepgmm._torch_backend.patch_prior import mean_log_density
+from skdeepgmm._torch_backend.patches import dct_basis, noise_level
+from skdeepgmm.estimators._base import TorchEstimator, callback_data
+from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
+from skdeepgmm.estimators._patch_denoiser_images import (
+    ImageBatch,
+    check_masks,
+    check_sizes,
+    draw_patches,
+)
+from skdeepgmm.estimators._patch_denoiser_prior import (
+    NATURAL_SIZE,
+    mixture_parameters,
+    natural_parameters,
+    patch_prior,
+    to_pixels,
+)
+from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
+
+
+class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
+    """Image denoiser whose prior is a Gaussian mixture of small patches (EPLL).
+
+    ``fit`` learns the mixture from clean images, ``transform`` removes white noise,
+    ``inpaint`` fills missing pixels. :meth:`pretrained` brings a mixture of patches of
+    natural photographs, so that nothing need be fitted.
+
+    Parameters
+    ----------
+    n_components : int, default=200
+        Components of the mixture that ``fit`` learns.
+
+    patch_size : int or tuple of (int, int), default=8
+        Side, or height and width, of a patch in pixels.
+
+    sigma : "estimate" or float, default="estimate"
+        Standard deviation of the noise in the units of the images (25 for noise of 25
+        grey levels in 8-bit images). ``"estimate"`` measures it in each image.
+
+    prior : None, "natural" or a fitted mixture, default=None
+        None learns the mixture; ``"natural"`` takes the one that ships with the
+        package, of 8 x 8 patches; a :class:`~skdeepgmm.GaussianMixture` of any
+        covariance type (or scikit-learn's), fitted to mean-removed patches in C
+        order, is used as it is. Wrap it in :class:`sklearn.frozen.FrozenEstimator`
+        where the denoiser will be cloned.
+
+    solver : {"half_quadratic", "gradient"}, default="half_quadratic"
+        How the energy is minimised; "gradient" is plain gradient descent with a line
+        search, for comparison.
+
+    n_iter : int, default=None
+        Steps at each noise level of the schedule; None is 1 for "half_quadratic" and
+        10 for "gradient".
+
+    stride : int, default=1
+        Distance of neighbouring patches in pixels; 2 is about 4 times faster.
+
+    search_stride : int, default=1
+        The component is searched for every such patch and shared with its
+        neighbours: faster, coarser.
+
+    truncation : float, default=0.3
+        Eigenvalues of a component below this share of the noise variance are replaced
+        by their mean, which makes search and filter cheaper. 0 is exact.
+
+    n_patches : int, default=200_000
+        Most patches that ``fit`` draws at random from the images.
+
+    max_iter : int, default=100
+        Most EM iterations of ``fit``.
+
+    tol : float, default=1e-3
+        EM stops when the mean log-likelihood of a patch gains less, in nats.
+
+    reg_covar : float, default=1e-6
+        Added to the variances of the mixture, for values in [0, 1].
+
+    image_shape : tuple of int, default=None
+        (height, width) or (height, width, channels) of the rows of a matrix X. None
+        takes the rows as signals: images of one line, with patches of one line.
+
+    data_range : float, default=None
+        Largest minus smallest possible value of the images; None applies the rule
+        below.
+
+    random_state : int, RandomState instance or None, default=None
+        Draws the patches and starts the mixture.
+
+    verbose : int, default=0
+        1 prints a line for each EM report and each restored image.
+
+    device : str, default="auto"
+        "cpu", "cuda", "cuda:<index>"; "auto" takes CUDA when present.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Weights of the components.
+
+    means_ : ndarray of shape (n_components, n_pixels)
+        Means over the pixels of a mean-removed patch with values in [0, 1].
+
+    covariances_ : ndarray of shape (n_components, n_pixels, n_pixels)
+        Covariances; singular along the constant patch.
+
+    patch_shape_ : tuple of int
+        Height and width of a patch.
+
+    mixture_ : GaussianMixture
+        The learned mixture, over the DCT coefficients of a patch but the constant
+        one; absent where ``prior`` was given.
+
+    n_features_in_ : int
+        Columns of X, where X was a matrix.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where they were strings.
+
+    See Also
+    --------
+    GaussianMixture : The mixture behind it.
+
+    Notes
+    -----
+    The expected patch log-likelihood of an image is ``sum_i log p(P_i x)`` over all
+    overlapping patches without their means [1]_. With noise variance v falling, each
+    step picks the likeliest component of every patch, filters the patch by its Wiener
+    filter, averages the patches and blends in the observation: a majorise-minimise
+    step for the energy ``w/2 |x - y|^2 - sum_i max_k log pi_k N(P_i x; mu_k, Sigma_k +
+    v I)``, which therefore never rises at fixed v. Computed in float32.
+
+    *Images* are 2-D, (height, width), or 3-D with 1 or 3 channels, in a list (of
+    different sizes) or a stacked array; a list comes back as a list. A matrix holds
+    one image a row (``image_shape``), so that pipelines work.
+
+    *Values*: unsigned 8-bit images range to 255, 16-bit ones to 65535, booleans to 1.
+    A floating-point image ranges to 1 if its values lie in [-1, 2], else to 255 if
+    they lie in [-255, 510], else ``data_range`` is required. Signals are used as they
+    are. Results have the type and range of the input; only unsigned integers are
+    rounded and clipped.
+
+    *Colour* images are split into grey, (R + G + B) / 3, and two orthonormal colour
+    differences, each denoised with its own level of noise; the mixture is learned
+    and scored on grey.
+
+    References
+    ----------
+    .. [1] D. Zoran and Y. Weiss (2011). "From learning models of natural image patches
+       to whole image restoration". ICCV.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeepgmm import PatchGMMDenoiser
+    >>> rng = np.random.default_rng(0)
+    >>> clean = np.kron([[0.2, 0.8], [0.6, 0.3]], np.ones((16, 16)))
+    >>> noisy = clean + rng.normal(scale=0.1, size=clean.shape)
+    >>> denoiser = PatchGMMDenoiser.pretrained(sigma=0.1)
+    >>> restored = denoiser.transform([noisy])[0]
+    >>> bool(abs(restored - clean).mean() < 0.3 * abs(noisy - clean).mean())
+    True
+    """
+
+    _parameter_constraints = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "patch_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "sigma": [StrOptions({"estimate"}), Interval(Real, 0, None, closed="left")],
+        "prior": [None, StrOptions({"natural"}), "no_validation"],
+        "solver": [StrOptions({"half_quadratic", "gradient"})],
+        "n_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "stride": [Interval(Integral, 1, None, closed="left")],
+        "search_stride": [Interval(Integral, 1, None, closed="left")],
+        "truncation": [Interval(Real, 0, None, closed="left")],
+        "n_patches": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0, None, closed="left")],
+        "image_shape": [tuple, list, None],
+        "data_range": [Interval(Real, 0, None, closed="neither"), None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "device": [str],
+    }
+
+    def __init__(
+        self,
+        n_components=200,
+        *,
+        patch_size=8,
+        sigma="estimate",
+        prior=None,
+        solver="half_quadratic",
+        n_iter=None,
+        stride=1,
+        search_stride=1,
+        truncation=0.3,
+        n_patches=200_000,
+        max_iter=100,
+        tol=1e-3,
+        reg_covar=1e-6,
+        image_shape=None,
+        data_range=None,
+        random_state=None,
+        verbose=0,
+        device="auto",
+    ):
+        self.n_components = n_components
+        self.patch_size = patch_size
+        self.sigma = sigma
+        self.prior = prior
+        self.solver = solver
+        self.n_iter = n_iter
+        self.stride = stride
+        self.search_stride = search_stride
+        self.truncation = truncation
+        self.n_patches = n_patches
+        self.max_iter = max_iter
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.image_shape = image_shape
+        self.data_range = data_range
+        self.random_state = random_state
+        self.verbose = verbose
+        self.device = device
+
+    @classmethod
+    def pretrained(cls, sigma="estimate", **params):
+        """Return a denoiser that is ready, with the prior that ships.
+
+        Parameters
+        ----------
+        sigma : "estimate" or float, default="estimate"
+            Standard deviation of the noise in the units of the images.
+        **params : dict
+            Other parameters of the class; ``prior`` is ``"natural"``.
+
+        Returns
+        -------
+        denoiser : PatchGMMDenoiser
+            Ready for :meth:`transform` and :meth:`inpaint`.
+        """
+        denoiser = cls(prior="natural", sigma=sigma, **params)
+        return denoiser._take_prior(denoiser._patch_shape())
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "covariances_")
+
+    # Learning --------------------------------------------------------------------
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn the mixture of patches from clean images, or take the given prior.
+
+        Parameters
+        ----------
+        X : list of array-like, or array-like
+            Images, a stack of images, or a matrix with one image or signal a row.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        self : PatchGMMDenoiser
+            The fitted denoiser.
+
+        Raises
+        ------
+        ValueError
+            If an image is smaller than a patch or not finite, or the images hold
+            fewer patches than ``n_components``.
+        """
+        batch = ImageBatch(X, self, reset=True)
+        shape = self._patch_shape(batch)
+        check_sizes(batch.pictures, shape)
+        vars(self).pop("mixture_", None)
+        if self.prior is not None:
+            return self._take_prior(shape)
+        rows = self._coefficients(batch, shape, self._random_state())
+        context = self._init_callback_context(max_subtasks=1)
+        data = callback_data(rows, y)
+        context.call_on_fit_task_begin(estimator=self, **data)
+        mixture = self._new_mixture()
+        task = context.subcontext(task_name="mixture")
+        with task.propagate_callback_context(mixture):
+            task.call_on_fit_task_begin(estimator=self, **data)
+            mixture.fit(rows)
+            task.call_on_fit_task_end(estimator=self, **data)
+        self._set_mixture(mixture, shape)
+        context.call_on_fit_task_end(estimator=self, **data)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Update the mixture with more images, by a step of online EM.
+
+        Parameters
+        ----------
+        X : list of array-like, or array-like
+            Clean images; the first call needs at least ``n_components`` patches.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        self : PatchGMMDenoiser
+            The updated denoiser.
+
+        Raises
+        ------
+        ValueError
+            If the prior is given rather than learned.
+        """
+        if self.prior is not None:
+            raise ValueError(
+                f"partial_fit learns the prior, but prior={self.prior!r} is given. Set "
+                "prior=None."
+            )
+        first = not hasattr(self, "mixture_")
+        batch = ImageBatch(X, self, reset=first)
+        shape = self._patch_shape(batch) if first else self.patch_shape_
+        check_sizes(batch.pictures, shape)
+        rows = self._coefficients(batch, shape, self._random_state())
+        mixture = self._new_mixture() if first else self.mixture_
+        self._set_mixture(mixture.partial_fit(rows), shape)
+        return self
+
+    def _patch_shape(self, batch=None):
+        """Return (height, width) of a patch; signals have patches of one line."""
+        size = self.patch_size
+        shape = (size, size) if isinstance(size, Integral) else tuple(size)
+        if len(shape) != 2 or min(shape) < 1 or shape[0] * shape[1] < 2:
+            raise ValueError(
+                f"patch_size={size!r}; expected an integer above 1, or a height and a "
+                "width with at least 2 pixels."
+            )
+        if batch is not None and batch.signals:
+            n_features = batch.pictures[0].shape[1]
+            if n_features < 2:
+                raise ValueError(
+                    "Found array with 1 feature(s): a signal needs at least 2 values "
+                    "to have patches without their mean."
+                )
+            shape = (1, min(shape[1] if shape[1] > 1 else shape[0], n_features))
+        return shape
+
+    def _take_prior(self, shape):
+        """Store the given prior."""
+        if isinstance(self.prior, str):
+            if shape != NATURAL_SIZE:
+                raise ValueError(
+                    f"prior='natural' has patches of shape {NATURAL_SIZE}; these have "
+                    f"the shape {shape}. Set patch_size=8, and image_shape if X is a "
+                    "matrix of images."
+                )
+            parameters = natural_parameters()
+        else:
+            parameters = mixture_parameters(self.prior, shape)
+        return self._set_parameters(parameters, shape)
+
+    def _set_mixture(self, mixture, shape):
+        self.mixture_ = mixture
+        return self._set_parameters(mixture_parameters(mixture, shape), shape)
+
+    def _set_parameters(self, parameters, shape):
+        self.patch_shape_ = shape
+        self.weights_, self.means_, self.covariances_ = to_pixels(parameters, shape)
+        return self
+
+    def _new_mixture(self):
+        return GaussianMixture(
+            self.n_components,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            reg_covar=self.reg_covar,
+            random_state=self._random_state(),
+            verbose=self.verbose,
+            device=self.device,
+        )
+
+    def _coefficients(self, batch, shape, random_state):
+        """Return DCT coefficients of patches at random places, one patch a row."""
+        images = [picture.grey for picture in batch.pictures]
+        counts = [np.prod(np.subtract(image.shape, shape) + 1) for image in images]
+        share = min(1.0, self.n_patches / sum(counts))
+        rows = [
+            draw_patches(image, shape, max(1, round(share * count)), random_state)
+            for image, count in zip(images, counts, strict=True)
+        ]
+        basis = convert.to_numpy(dct_basis(shape)).astype(np.float32)
+        return np.concatenate(rows) @ basis
+
+    # Restoring -------------------------------------------------------------------
+
+    def transform(self, X):
+        """Remove the noise from images.
+
+        Parameters
+        ----------
+        X : list of array-like, or array-like
+            Noisy images, in any container that :meth:`fit` takes.
+
+        Returns
+        -------
+        restored : list of ndarray, or ndarray
+            Images in the same container, shape, type and range.
+
+        Raises
+        ------
+        ValueError
+            If an image is smaller than a patch, not finite or of unknown range.
+        """
+        check_is_fitted(self)
+        batch = ImageBatch(X, self, reset=False)
+        check_sizes(batch.pictures, self.patch_shape_)
+        prior = patch_prior(self, self._device())
+        restored = []
+        for index, picture in enumerate(batch.pictures):
+            start = time.perf_counter()
+            sigma = self._sigma(picture, index)
+            planes = [
+                self._denoise(prior, plane, sigma * gain)
+                for plane, gain in picture.planes
+            ]
+            restored.append(picture.restored(planes))
+            self._report(index, len(batch.pictures), picture, sigma, start)
+        return batch.restored(restored)
+
+    def inpaint(self, X, masks=None):
+        """Fill missing pixels; the others are kept as they are.
+
+        Parameters
+        ----------
+        X : list of array-like, or array-like
+            Images, in any container that :meth:`fit` takes. The values of missing
+            pixels do not matter.
+
+        masks : list of array-like or array-like, default=None
+            For each image a boolean array of shape (height, width), or a row of the
+            same number of values: True where the pixel is missing. None takes the
+            pixels that are NaN.
+
+        Returns
+        -------
+        filled : list of ndarray, or ndarray
+            Images in the same container, shape, type and range.
+
+        Raises
+        ------
+        ValueError
+            If a mask does not fit its image, or all of its pixels are missing.
+        """
+        check_is_fitted(self)
+        batch = ImageBatch(X, self, reset=False, allow_nan=True)
+        check_sizes(batch.pictures, self.patch_shape_)
+        masks = check_masks(batch.pictures, masks)
+        prior = patch_prior(self, self._device())
+        filled = []
+        for image, missing in zip(batch.pictures, masks, strict=True):
+            planes = [
+                self._inpaint(prior, plane, missing)
+                for plane, _ in image.filled(missing).planes
+            ]
+            filled.append(image.patched(planes, missing))
+        return batch.restored(filled)
+
+    def estimate_sigma(self, X):
+        """Estimate the noise of images.
+
+        Parameters
+        ----------
+        X : list of array-like, or array-like
+            Noisy images, in any container that :meth:`fit` takes.
+
+        Returns
+        -------
+        sigma : ndarray of shape (n_images,)
+            Standard deviations of the noise in the units of each image.
+        """
+        check_is_fitted(self)
+        batch = ImageBatch(X, self, reset=False)
+        values = [self._estimate(image) * image.scale for image in batch.pictures]
+        return np.array(values)
+
+    def _sigma(self, picture, index):
+        """Return the noise of a picture with values in [0, 1]."""
+        if self.sigma == "estimate":
+            return self._estimate(picture)
+        sigma = self.sigma / picture.scale
+        if sigma > 1 and not self._is_signal(picture):
+            raise ValueError(
+                f"sigma={self.sigma:g} is more than the whole range of image {index}, "
+                f"{picture.scale:g}. Give sigma in the units of the images, or set "
+                "data_range."
+            )
+        return sigma
+
+    def _is_signal(self, picture):
+        return self.image_shape is None and picture.size[0] == 1
+
+    def _estimate(self, picture):
+        pixels = picture.pixels
+        planes = np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else [pixels]
+        levels = [
+            noise_level(self._tensor(plane), self.patch_shape_) for plane in planes
+        ]
+        return float(np.mean(levels))
+
+    def _denoise(self, prior, plane, sigma):
+        if sigma == 0:
+            return plane
+        image = self._tensor(plane, prior.means.device)
+        return convert.to_numpy(denoise(prior, image, sigma, self._settings()))
+
+    def _inpaint(self, prior, plane, missing):
+        if not missing.any():
+            return plane
+        device = prior.means.device
+        image, mask = self._tensor(plane, device), self._tensor(missing, device)
+        return convert.to_numpy(inpaint(prior, image, mask > 0, self._settings()))
+
+    def _tensor(self, plane, device="cpu"):
+        plane = np.ascontiguousarray(plane, dtype=np.float32)
+        return convert.rows_to_tensor(plane, device, convert.torch_dtype(plane))
+
+    def _settings(self):
+        return Settings(
+            solver=self.solver,
+            n_iter=self.n_iter,
+            stride=self.stride,
+            search_stride=self.search_stride,
+            truncation=self.truncation,
+        )
+
+    def _report(self, index, n_images, picture, sigma, start):
+        if self.verbose:
+            print(
+                f"Image {index + 1} of {n_images}: noise {sigma * picture.scale:.3g}, "
+                f"{time.perf_counter() - start:.1f} s"
+            )
+
+    # Scoring ---------------------------------------------------------------------
+
+    def score_samples(self, X):
+        """Expected log-likelihood of a patch, for each image.
+
+        Parameters
+        ----------
+        X : list of array-like, or array-like
+            Images, in any container that :meth:`fit` takes.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_images,)
+            Mean of log p over the patches of the grey image, ``stride`` pixels apart,
+            in nats per mean-removed patch with values in [0, 1]: a density over
+            pixels - 1 dimensions.
+        """
+        check_is_fitted(self)
+        batch = ImageBatch(X, self, reset=False)
+        check_sizes(batch.pictures, self.patch_shape_)
+        device = self._device()
+        prior = patch_prior(self, device)
+        images = [self._tensor(picture.grey, device) for picture in batch.pictures]
+        return np.array([mean_log_density(prior, im, self.stride) for im in images])
+
+    def score(self, X, y=None):
+        """Mean of :meth:`score_samples` over the images.
+
+        Parameters
+        ----------
+        X : list of array-like, or array-like
+            Images, in any container that :meth:`fit` takes.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        log_likelihood : float
+            Nats per patch; higher is better.
+        """
+        return float(np.mean(self.score_samples(X)))
+
+    def sample_patches(self, n_samples=1, component=None):
+        """Draw patches from the prior.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of patches.
+
+        component : int, default=None
+            Component to draw from; None draws one by weight for each patch.
+
+        Returns
+        -------
+        patches : ndarray of shape (n_samples, patch_height, patch_width)
+            Mean-removed patches with values in units of the range of images.
+
+        labels : ndarray of shape (n_samples,)
+            Component of each patch.
+        """
+        check_is_fitted(self)
+        random_state = self._random_state()
+        labels = np.full(n_samples, component)
+        if component is None:
+            weights = self.weights_ / self.weights_.sum()
+            labels = random_state.choice(len(weights), size=n_samples, p=weights)
+        noise = random_state.standard_normal((n_samples, self.means_.shape[1]))
+        patches = np.empty_like(noise)
+        for k in np.unique(labels):
+            values, vectors = np.linalg.eigh(self.covariances_[k])
+            root = vectors * np.sqrt(values.clip(min=0))
+            patches[labels == k] = self.means_[k] + noise[labels == k] @ root.T
+        return patches.reshape(n_samples, *self.patch_shape_), labels
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
