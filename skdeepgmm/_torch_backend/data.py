@@ -17,6 +17,8 @@ from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor, torch_
 
 #: Standardised blocks are kept between passes while they need less than this.
 CACHE_BYTES = 128 * 2**20
+#: Rows from which on a pattern of missing features gets a pass of its own.
+FREQUENT_ROWS = 64
 #: Working set of one batch: about the outer caches of a CPU core, or a share of
 #: device memory large enough to fill the chip.
 BATCH_BYTES = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
@@ -230,6 +232,8 @@ class ArraySource:
         The blocks of a part hold the observed features only.
         """
         for number, pattern in enumerate(self.patterns or []):
+            if not pattern.frequent:
+                continue
             if number in self._kept_parts:
                 yield pattern, self._kept_parts[number]
             elif self._fits_cache():
@@ -237,6 +241,20 @@ class ArraySource:
                 yield pattern, self._kept_parts[number]
             else:
                 yield pattern, self._part(number, pattern)
+
+    def mixed(self, batch_size: int) -> Iterator[tuple[Block, Tensor]]:
+        """Yield rows of rare patterns, and where they are observed (1, else 0).
+
+        Missing entries are 0 in the blocks.
+        """
+        rare = [p.rows for p in self.patterns or [] if not p.frequent]
+        index = np.concatenate(rare) if rare else np.empty(0, dtype=np.int64)
+        for start in range(0, len(index), batch_size):
+            part = index[start : start + batch_size]
+            rows = rows_to_tensor(self.X[part], self.device, torch.float64)
+            mask = (~torch.isnan(rows)).T.double()
+            x = self._standardize(rows).nan_to_num_(0.0)
+            yield Block(x, part, start, self._block_weight(part)), mask
 
     def _part(self, number: int, pattern: "Pattern") -> Iterator[Block]:
         observed = pattern.observed.to(self.device)
@@ -285,6 +303,11 @@ class Pattern:
     observed: Tensor
     missing: Tensor
     rows: NDArray[np.int64]
+
+    @property
+    def frequent(self) -> bool:
+        """Whether the pattern is worth a pass of its own."""
+        return len(self.rows) >= FREQUENT_ROWS
 
 
 def find_patterns(X: ArrayLike2D, batch_size: int) -> list[Pattern] | None:

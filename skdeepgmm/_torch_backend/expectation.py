@@ -24,6 +24,8 @@ MAX_MAGNITUDE = {torch.float32: 1e4, torch.float64: 1e8}
 #: With more second-moment features than this (full, about 180 features) a batch no
 #: longer fits the caches and triangular products are as fast.
 MAX_MOMENT_FEATURES = 2**14
+#: Working memory for rows that miss different features.
+MIXED_BYTES = 32 * 2**20
 #: Moment features are kept between passes while they need less than this.
 FEATURE_CACHE_BYTES = 64 * 2**20
 
@@ -253,7 +255,26 @@ def _expectation_of_parts(mixture: Mixture, source: ArraySource) -> Statistics:
         for block in blocks:
             add_block(kernel, stats, block)
         total = total.merge(completed(mixture, stats, observed, missing))
+    add_mixed(total, mixture, source)
     return total
+
+
+def add_mixed(total: Statistics, mixture: Mixture, source: ArraySource) -> None:
+    """Add the rows whose pattern of missing features is rare, row by row."""
+    covariance, log_weights = mixture.covariance, mixture.weights.log()[:, None]
+    n_bytes = covariance.masked_bytes(*mixture.means.shape)
+    for block, mask in source.mixed(max(1, MIXED_BYTES // n_bytes)):
+        resp, statistics = covariance.masked(block.x, mask, mixture.means)
+        log_prob = normalize(resp.add_(log_weights))
+        if block.weight is None:
+            total.add(log_prob.sum(), float(block.n_samples))
+        else:
+            total.add(block.weight @ log_prob, block.weight.sum())
+            resp.mul_(block.weight)
+        first, second = statistics(resp)
+        total.nk += resp.sum(1)
+        total.first += first
+        total.second += second
 
 
 def completed(

@@ -56,6 +56,17 @@ def from_responsibilities(
         stats = statistics_of(kind, center[:, observed], pairs(blocks))
         missing = pattern.missing.to(source.device)
         total = total.merge(completed(unit, stats, observed, missing))
+    for block, mask in source.mixed(source.batch_size):
+        resp = responsibilities(block).to(source.device, torch.float64).T
+        weight = block.n_samples if block.weight is None else block.weight.sum()
+        total.add(torch.zeros_like(total.total), weight)
+        if block.weight is not None:
+            resp = resp * block.weight
+        _, statistics = unit.covariance.masked(block.x, mask, center)
+        first, second = statistics(resp)
+        total.nk += resp.sum(1)
+        total.first += first
+        total.second += second
     return total
 
 

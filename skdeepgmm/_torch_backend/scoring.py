@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor, torch_dtype
 from skdeepgmm._torch_backend.data import ArraySource, Pattern, default_batch_size
-from skdeepgmm._torch_backend.expectation import normalize
+from skdeepgmm._torch_backend.expectation import MIXED_BYTES, normalize
 from skdeepgmm._torch_backend.mixture import Mixture
 
 Rows: TypeAlias = slice | NDArray[np.int64]
@@ -36,7 +36,13 @@ def log_joint_batches(
             yield slice(start, stop), mixture.log_joint(x)
         return
     for pattern in source.patterns:
-        yield from _log_joint_of_pattern(mixture, source, pattern, dtype)
+        if pattern.frequent:
+            yield from _log_joint_of_pattern(mixture, source, pattern, dtype)
+    log_weights = mixture.weights.log().to(dtype)[:, None]
+    n_bytes = mixture.covariance.masked_bytes(*mixture.means.shape)
+    for block, mask in source.mixed(max(1, MIXED_BYTES // n_bytes)):
+        log_prob, _ = mixture.covariance.masked(block.x, mask, mixture.means)
+        yield block.index, log_prob.to(dtype).add_(log_weights)
 
 
 def _log_joint_of_pattern(

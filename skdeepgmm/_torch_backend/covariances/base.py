@@ -24,6 +24,8 @@ from torch import Tensor
 from skdeepgmm._torch_backend.suffstats import Statistics
 
 LOG_2PI = math.log(2.0 * math.pi)
+#: Maps responsibilities to the first and second moments about the means.
+MaskedStatistics = Callable[[Tensor], tuple[Tensor, Tensor]]
 #: Temporaries of shape (n_components, n_features, n_samples) are cut to this size.
 CHUNK_BYTES = 8 * 2**20
 
@@ -265,6 +267,34 @@ class Covariance(ABC):
         second : Tensor
             Statistics of all features about the means.
         """
+
+    @abstractmethod
+    def masked(
+        self, x: Tensor, mask: Tensor, means: Tensor
+    ) -> tuple[Tensor, "MaskedStatistics"]:
+        """Return log-densities of rows that miss different features.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_features, n_samples)
+            Rows with any finite number for missing entries.
+        mask : Tensor of shape (n_features, n_samples)
+            1 where observed, 0 where missing, in the dtype of ``x``.
+        means : Tensor of shape (n_components, n_features)
+
+        Returns
+        -------
+        log_prob : Tensor of shape (n_components, n_samples)
+            Log-density of the observed entries.
+        statistics : callable
+            Maps responsibilities (n_components, n_samples) to the expected
+            statistics (first, second) of all features about the means.
+        """
+
+    @classmethod
+    def masked_bytes(cls, n_components: int, n_features: int) -> int:
+        """Return the working memory of ``masked`` for one float64 row."""
+        return 8 * 4 * n_components * n_features
 
     # Sampling --------------------------------------------------------------------
 

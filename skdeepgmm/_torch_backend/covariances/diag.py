@@ -9,6 +9,7 @@ from torch import Tensor
 from skdeepgmm._torch_backend.covariances.base import (
     LOG_2PI,
     CholeskyCovariance,
+    MaskedStatistics,
     column_chunks,
     squared_norms,
 )
@@ -134,6 +135,27 @@ class DiagCovariance(CholeskyCovariance):
         second = stats.nk[:, None] * self.values
         second[:, observed] = stats.second
         return first, second
+
+    def masked(
+        self, x: Tensor, mask: Tensor, means: Tensor
+    ) -> tuple[Tensor, MaskedStatistics]:
+        precisions = self.precisions_chol.square()
+        constant = self.precisions_chol.log() - 0.5 * LOG_2PI
+        constant = constant - 0.5 * precisions * means.square()
+        linear = x * mask
+        square = linear * x
+        coefficients = torch.cat([constant, precisions * means, -0.5 * precisions], 1)
+        log_prob = coefficients.to(x.dtype) @ torch.cat([mask, linear, square])
+
+        def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
+            mass = (resp @ mask.T).double()
+            first = (resp @ linear.T).double()
+            second = (resp @ square.T).double() - 2.0 * means * first
+            second = second + mass * means.square()
+            missing = resp.double().sum(1)[:, None] - mass
+            return first - mass * means, second + missing * self.values
+
+        return log_prob, statistics
 
     def color(self, noise: Tensor, component: int) -> Tensor:
         return noise / self.precisions_chol[component]

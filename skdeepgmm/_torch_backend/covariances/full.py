@@ -10,6 +10,7 @@ from skdeepgmm._torch_backend import linalg
 from skdeepgmm._torch_backend.covariances.base import (
     LOG_2PI,
     CholeskyCovariance,
+    MaskedStatistics,
     column_chunks,
     squared_norms,
 )
@@ -182,6 +183,63 @@ class FullCovariance(CholeskyCovariance):
         first = (lift @ stats.first[..., None])[..., 0]
         return first, linalg.pack_triangle(second)
 
+    @classmethod
+    def masked_bytes(cls, n_components: int, n_features: int) -> int:
+        return 8 * 4 * n_components * n_features**2
+
+    def masked(
+        self, x: Tensor, mask: Tensor, means: Tensor
+    ) -> tuple[Tensor, MaskedStatistics]:
+        sigma = self.values.to(x.dtype)
+        seen = mask.T[:, None]
+        chol = masked_cholesky(sigma[None], seen)
+        diff = ((x.T[:, None] - means.to(x.dtype)) * seen)[..., None]
+        log_prob = masked_density(chol, diff, seen)[..., 0].T
+
+        def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
+            weight = resp.T
+            solved = torch.cholesky_solve(diff, chol)[..., 0]
+            completed = torch.einsum("bkd,kde->bke", solved, sigma)
+            precision = masked_inverse(chol, seen)
+            known = torch.einsum("bk,bkde->kde", weight, precision)
+            scatter = torch.einsum("bk,bkd,bke->kde", weight, completed, completed) + (
+                weight.sum(0)[:, None, None] * sigma - sigma @ known @ sigma
+            )
+            first = torch.einsum("bk,bkd->kd", weight, completed)
+            return first.double(), linalg.pack_triangle(scatter).double()
+
+        return log_prob, statistics
+
     def color(self, noise: Tensor, component: int) -> Tensor:
         factor = self.precisions_chol[component].T
         return linalg.solve_lower(factor, noise.T).T
+
+
+def masked_cholesky(sigma: Tensor, seen: Tensor) -> Tensor:
+    """Return the Cholesky factors of the observed parts, padded by the identity.
+
+    Parameters
+    ----------
+    sigma : Tensor of shape (..., n_features, n_features)
+    seen : Tensor of shape (..., n_features)
+        1 where observed, 0 where missing.
+    """
+    padded = sigma * (seen[..., :, None] * seen[..., None, :])
+    padded = padded + torch.diag_embed(1.0 - seen)
+    chol: Tensor = torch.linalg.cholesky(padded)
+    return chol
+
+
+def masked_density(chol: Tensor, diff: Tensor, seen: Tensor) -> Tensor:
+    """Return log N(diff; 0, L L^T) of the observed entries, (..., n_columns)."""
+    whitened = torch.linalg.solve_triangular(chol, diff, upper=False)
+    log_det = linalg.log_det_triangular(chol)[..., None]
+    constant = 0.5 * LOG_2PI * seen.sum(-1)[..., None]
+    density: Tensor = -0.5 * whitened.square().sum(-2) - log_det - constant
+    return density
+
+
+def masked_inverse(chol: Tensor, seen: Tensor) -> Tensor:
+    """Return the inverses of the observed parts, zero elsewhere."""
+    inverse: Tensor = torch.cholesky_inverse(chol)
+    return inverse * (seen[..., :, None] * seen[..., None, :])

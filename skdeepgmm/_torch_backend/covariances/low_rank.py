@@ -20,6 +20,7 @@ from skdeepgmm._torch_backend import linalg
 from skdeepgmm._torch_backend.covariances.base import (
     LOG_2PI,
     Covariance,
+    MaskedStatistics,
     column_chunks,
     normal_like,
 )
@@ -314,6 +315,53 @@ class LowRankCovariance(Covariance):
         first[:, observed] = stats.first
         first[:, missing] = (loadings @ mean[..., None])[..., 0]
         return first, second
+
+    @classmethod
+    def masked_bytes(cls, n_components: int, n_features: int) -> int:
+        return 8 * 4 * n_components * (n_features + cls.rank**2)
+
+    def masked(
+        self, x: Tensor, mask: Tensor, means: Tensor
+    ) -> tuple[Tensor, MaskedStatistics]:
+        factors, noise = self.factors.to(x.dtype), self.noise.to(x.dtype)
+        n_components, n_features, rank = factors.shape
+        scaled = factors / noise[..., None]
+        products = (scaled[..., None] * factors[..., None, :]).permute(1, 0, 2, 3)
+        spread = mask.T @ products.reshape(n_features, -1)
+        spread = spread.reshape(-1, n_components, rank, rank)
+        chol: Tensor = torch.linalg.cholesky(
+            spread + torch.eye(rank, dtype=x.dtype, device=x.device)
+        )
+        diff = (x - means.to(x.dtype)[..., None]) * mask
+        scores = torch.bmm(scaled.mT, diff).permute(2, 0, 1)[..., None]
+        whitened = torch.linalg.solve_triangular(chol, scores, upper=False)
+        distance = (diff.square() / noise[..., None]).sum(1)
+        distance = distance - whitened.square().sum((2, 3)).T
+        log_det = (noise.log() + LOG_2PI) @ mask
+        log_det = log_det + 2.0 * linalg.log_det_triangular(chol).T
+
+        def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
+            hidden = torch.cholesky_solve(scores, chol)[..., 0].permute(1, 2, 0)
+            inverse = torch.cholesky_inverse(chol).flatten(2).permute(1, 0, 2)
+            weight, unseen = resp[:, None], 1.0 - mask
+            completed = diff + unseen * (factors @ hidden)
+            weighted = completed * weight
+            # sum r (1 - m_d) V: what missing entries share with the factors.
+            shared = torch.bmm(weight * unseen, inverse)
+            shared = shared.reshape(n_components, n_features, rank, rank)
+            borrowed = (factors[..., None, :] @ shared)[..., 0, :]
+            cross = torch.bmm(weighted, hidden.mT) + borrowed
+            squares = (weighted * completed).sum(-1) + (borrowed * factors).sum(-1)
+            squares = squares + (resp @ unseen.T) * noise
+            posterior = torch.bmm(weight, inverse).reshape(-1, rank, rank)
+            moment = torch.bmm(hidden * weight, hidden.mT) + posterior
+            mean = (hidden * weight).sum(-1)
+            top = torch.cat([cross, squares[..., None]], dim=-1)
+            bottom = torch.cat([moment, mean[..., None]], dim=-1)
+            second = torch.cat([top, bottom], dim=1)
+            return weighted.sum(-1).double(), second.double()
+
+        return -0.5 * (distance + log_det), statistics
 
     def draw(
         self, component: int, shape: tuple[int, int], generator: torch.Generator

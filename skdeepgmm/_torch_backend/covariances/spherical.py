@@ -9,6 +9,7 @@ from torch import Tensor
 from skdeepgmm._torch_backend.covariances.base import (
     LOG_2PI,
     CholeskyCovariance,
+    MaskedStatistics,
     column_chunks,
     squared_norms,
 )
@@ -144,6 +145,21 @@ class SphericalCovariance(CholeskyCovariance):
         first = stats.first.new_zeros(len(self.values), n_features)
         first[:, observed] = stats.first
         return first, stats.second + len(missing) * stats.nk * self.values
+
+    def masked(
+        self, x: Tensor, mask: Tensor, means: Tensor
+    ) -> tuple[Tensor, MaskedStatistics]:
+        wide = DiagCovariance(
+            self.values[:, None].expand_as(means),
+            self.precisions_chol[:, None].expand_as(means),
+        )
+        log_prob, diagonal = wide.masked(x, mask, means)
+
+        def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
+            first, second = diagonal(resp)
+            return first, second.sum(1)
+
+        return log_prob, statistics
 
     def color(self, noise: Tensor, component: int) -> Tensor:
         return noise / self.precisions_chol[component]

@@ -10,10 +10,16 @@ from skdeepgmm._torch_backend import linalg
 from skdeepgmm._torch_backend.covariances.base import (
     LOG_2PI,
     CholeskyCovariance,
+    MaskedStatistics,
     column_chunks,
     squared_norms,
 )
-from skdeepgmm._torch_backend.covariances.full import FullCovariance
+from skdeepgmm._torch_backend.covariances.full import (
+    FullCovariance,
+    masked_cholesky,
+    masked_density,
+    masked_inverse,
+)
 from skdeepgmm._torch_backend.suffstats import Statistics
 
 
@@ -179,6 +185,30 @@ class TiedCovariance(CholeskyCovariance):
         residual = stats.nk.sum() * self._residual(observed, missing)
         second[missing[:, None], missing] += residual
         return stats.first @ lift.T, second
+
+    @classmethod
+    def masked_bytes(cls, n_components: int, n_features: int) -> int:
+        return 8 * 4 * n_features * (n_features + n_components)
+
+    def masked(
+        self, x: Tensor, mask: Tensor, means: Tensor
+    ) -> tuple[Tensor, MaskedStatistics]:
+        sigma, seen = self.values.to(x.dtype), mask.T
+        chol = masked_cholesky(sigma, seen)
+        diff = (x.T[:, :, None] - means.to(x.dtype).T) * seen[..., None]
+        log_prob = masked_density(chol, diff, seen).T
+
+        def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
+            weight = resp.T
+            completed = sigma @ torch.cholesky_solve(diff, chol)
+            precision = masked_inverse(chol, seen)
+            known = torch.einsum("b,bde->de", weight.sum(1), precision)
+            weighted = completed * weight[:, None]
+            scatter = torch.einsum("bdk,bek->de", weighted, completed)
+            scatter = scatter + weight.sum() * sigma - sigma @ known @ sigma
+            return weighted.sum(0).T.double(), scatter.double()
+
+        return log_prob, statistics
 
     def color(self, noise: Tensor, component: int) -> Tensor:
         factor = self.precisions_chol.T
