@@ -336,15 +336,25 @@ def statistics_of(
     center : Tensor of shape (n_components, n_features), float64
     blocks : iterable of (Block, responsibilities of shape (n_components, n_samples))
     """
-    kernel = CenteredKernel(unit_mixture(covariance, center))
-    stats = kernel.empty_statistics()
+    unit = unit_mixture(covariance, center)
+    exact: AnyKernel = CenteredKernel(unit)
+    fast = exact
+    small = covariance.n_moment_features(center.shape[1]) <= MAX_MOMENT_FEATURES
+    if small and not bool(center.any()):
+        fast = MomentKernel(unit, torch.float64, keep=False)
+    stats = exact.empty_statistics()
     for block, resp in blocks:
-        wide = replace(block, x=block.x.double(), features=None)
-        if block.weight is not None:
-            resp = resp * block.weight
-        kernel.accumulate(stats, wide, resp.double(), block.weight)
         weight = block.n_samples if block.weight is None else block.weight.sum()
         stats.add(torch.zeros_like(stats.total), weight)
+        if block.weight is not None:
+            resp = resp * block.weight
+        live = resp.any(0)
+        # A few single rows cost nothing and deserve every digit.
+        kernel = fast if bool(live.all()) else exact
+        if bool(live.any()):
+            wide = replace(block, x=block.x[:, live].double(), features=None)
+            total = None if block.weight is None else block.weight[live]
+            kernel.accumulate(stats, wide, resp[:, live].double(), total)
     return stats
 
 

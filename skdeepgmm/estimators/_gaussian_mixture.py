@@ -28,10 +28,11 @@ class GaussianMixture(BaseGaussianMixture):
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: same parameters,
     attributes, start values and results, computed batch by batch on additive
-    sufficient statistics, on CPU or CUDA. It differs in two ways on purpose: a
-    component that collapses or becomes empty is re-seeded with a
-    :class:`~skdeepgmm.exceptions.DegenerateComponentWarning` where scikit-learn
-    raises, and parameters that the data cannot determine are warned about.
+    sufficient statistics, on CPU or CUDA. On purpose, it repairs components that
+    collapse or become empty, with a
+    :class:`~skdeepgmm.exceptions.DegenerateComponentWarning`, where scikit-learn
+    raises; it warns about parameters that the data cannot determine; and NaN marks a
+    missing entry. The user guide lists the differences in start values.
 
     Parameters
     ----------
