@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from skdeepgmm.estimators import (
         DensityOutlierDetector,
         GaussianMixture,
+        PatchGMMDenoiser,
         SGDGaussianMixture,
     )
     from skdeepgmm.persistence import load, save
@@ -22,6 +23,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "GaussianMixture",
     "SGDGaussianMixture",
+    "PatchGMMDenoiser",
     "DensityOutlierDetector",
     "ChunkedArray",
     "save",
@@ -35,6 +37,7 @@ __all__ = [
 _HOMES = {
     "GaussianMixture": "skdeepgmm.estimators",
     "SGDGaussianMixture": "skdeepgmm.estimators",
+    "PatchGMMDenoiser": "skdeepgmm.estimators",
     "DensityOutlierDetector": "skdeepgmm.estimators",
     "ChunkedArray": "skdeepgmm.chunked",
     "save": "skdeepgmm.persistence",

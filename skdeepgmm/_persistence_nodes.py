@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 _REGISTRY = {
     "GaussianMixture": "skdeepgmm.estimators._gaussian_mixture",
     "SGDGaussianMixture": "skdeepgmm.estimators._sgd_gaussian_mixture",
+    "PatchGMMDenoiser": "skdeepgmm.estimators._patch_denoiser",
     "DensityOutlierDetector": "skdeepgmm.estimators._outlier",
     "FrozenEstimator": "sklearn.frozen",
 }

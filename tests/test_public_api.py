@@ -22,7 +22,12 @@ each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name_
 
 def test_estimators_of_the_public_api():
     names = {cls.__name__ for cls in CLASSES}
-    assert names == {"GaussianMixture", "SGDGaussianMixture", "DensityOutlierDetector"}
+    assert names == {
+        "GaussianMixture",
+        "SGDGaussianMixture",
+        "PatchGMMDenoiser",
+        "DensityOutlierDetector",
+    }
 
 
 def test_every_name_in_all_exists():

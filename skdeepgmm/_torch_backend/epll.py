@@ -36,8 +36,8 @@ from skdeepgmm._torch_backend.patches import (
 #: Noise variances of the schedule, as divisors of sigma^2, and the weight of the
 #: observation beside what its noise says when patches were independent. Chosen on the
 #: held-out training images of the shipped prior.
-DENOISING_SCHEDULE = (1.0, 4.0, 8.0)
-DATA_WEIGHT = 0.25
+DENOISING_SCHEDULE = (1.4, 6.0, 12.0)
+DATA_WEIGHT = 3 / 16
 #: Deviations that the filled-in pixels are filtered with, in the range of the image.
 INPAINTING_DEVIATIONS = (0.1, 0.07, 0.05, 0.035, 0.025, 0.017, 0.012, 0.008)
 #: Patches that are filtered at once; bounds the working memory.

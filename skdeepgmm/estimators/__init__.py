@@ -2,6 +2,12 @@
 
 from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
 from skdeepgmm.estimators._outlier import DensityOutlierDetector
+from skdeepgmm.estimators._patch_denoiser import PatchGMMDenoiser
 from skdeepgmm.estimators._sgd_gaussian_mixture import SGDGaussianMixture
 
-__all__ = ["DensityOutlierDetector", "GaussianMixture", "SGDGaussianMixture"]
+__all__ = [
+    "DensityOutlierDetector",
+    "GaussianMixture",
+    "PatchGMMDenoiser",
+    "SGDGaussianMixture",
+]

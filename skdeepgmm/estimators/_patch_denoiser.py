@@ -4,7 +4,7 @@ import time
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.callback import with_callbacks
 from sklearn.utils.validation import check_is_fitted
 
@@ -64,8 +64,9 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         Steps at each noise level of the schedule; None is 1 for "half_quadratic" and
         10 for "gradient".
 
-    stride : int, default=1
-        Distance of neighbouring patches in pixels; 2 is about 4 times faster.
+    stride : int, default=2
+        Distance of neighbouring patches in pixels; 1 takes all patches and is about 4
+        times slower.
 
     search_stride : int, default=1
         The component is searched for every such patch and shared with its
@@ -122,6 +123,9 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         The learned mixture, over the DCT coefficients of a patch but the constant
         one; absent where ``prior`` was given.
 
+    n_iter_ : int
+        EM iterations of the mixture; absent where ``prior`` was given.
+
     n_features_in_ : int
         Columns of X, where X was a matrix.
 
@@ -177,7 +181,7 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "patch_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "sigma": [StrOptions({"estimate"}), Interval(Real, 0, None, closed="left")],
-        "prior": [None, StrOptions({"natural"}), "no_validation"],
+        "prior": [None, StrOptions({"natural"}), BaseEstimator],
         "solver": [StrOptions({"half_quadratic", "gradient"})],
         "n_iter": [Interval(Integral, 1, None, closed="left"), None],
         "stride": [Interval(Integral, 1, None, closed="left")],
@@ -203,7 +207,7 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         prior=None,
         solver="half_quadratic",
         n_iter=None,
-        stride=1,
+        stride=2,
         search_stride=1,
         truncation=0.3,
         n_patches=200_000,
@@ -286,7 +290,8 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         batch = ImageBatch(X, self, reset=True)
         shape = self._patch_shape(batch)
         check_sizes(batch.pictures, shape)
-        vars(self).pop("mixture_", None)
+        for name in ("mixture_", "n_iter_"):
+            vars(self).pop(name, None)
         if self.prior is not None:
             return self._take_prior(shape)
         rows = self._coefficients(batch, shape, self._random_state())
@@ -349,7 +354,7 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
                 "width with at least 2 pixels."
             )
         if batch is not None and batch.signals:
-            n_features = batch.pictures[0].shape[1]
+            n_features = batch.pictures[0].size[1]
             if n_features < 2:
                 raise ValueError(
                     "Found array with 1 feature(s): a signal needs at least 2 values "
@@ -374,6 +379,7 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
 
     def _set_mixture(self, mixture, shape):
         self.mixture_ = mixture
+        self.n_iter_ = mixture.n_iter_
         return self._set_parameters(mixture_parameters(mixture, shape), shape)
 
     def _set_parameters(self, parameters, shape):
