@@ -125,9 +125,14 @@ class Schedule:
         if progress <= self.hold:
             return self.start
         fraction = (progress - self.hold) / (self.end - self.hold)
-        return self.start * (self.stop / self.start) ** fraction
+        return self.start * math.pow(self.stop / self.start, fraction)
 
 
 def start_radius(n_components: int) -> float:
     """Return the paper's first radius, 0.25 sqrt(2 n_components)."""
     return 0.25 * math.sqrt(2.0 * n_components)
+
+
+def schedule(n_components: int, fraction: float) -> Schedule:
+    """Return the schedule that anneals over this fraction of a run."""
+    return Schedule(start_radius(n_components), hold=0.25 * fraction, end=fraction)

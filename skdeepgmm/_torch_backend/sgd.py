@@ -15,23 +15,30 @@ gradients of about 1 / (1 - momentum) batches.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend import annealing
-from skdeepgmm._torch_backend.sgd_factors import FACTORS
+from skdeepgmm._torch_backend.covariances import COVARIANCES, Covariance
+from skdeepgmm._torch_backend.covariances.base import MaskedStatistics
+from skdeepgmm._torch_backend.sgd_factors import FACTORS, low_rank_covariance
+
+#: Rows, or rows and their weights (None for no weights).
+Batch: TypeAlias = Tensor | tuple[Tensor, Tensor | None]
+#: What the gradient reuses of the log-densities.
+Cache: TypeAlias = Tensor | MaskedStatistics
 
 #: Rate of the factors while annealed, relative to that of the means: precisions that
 #: follow at once starve the components which start a little worse.
 ANNEALED_FACTOR_RATE = 0.2
-#: Features from which on that rate falls as 1 / n_features: advantages in log-density
-#: add up over the features.
+#: Features from which on that rate falls as 1 / n_features^2: advantages in log-density
+#: add up over the features, and images of 784 pixels need covariances that wait.
 ANNEALED_FEATURES = 32
 #: Fraction of a run in which the weights stay equal, for the same reason: a component
 #: that loses weight loses samples, and so more weight.
-EQUAL_WEIGHTS = 0.6
+EQUAL_WEIGHTS = 0.5
 #: A component that gets less than this share of an equal part of the samples, averaged
 #: over the last batches, is dead.
 DEAD_SHARE = 0.02
@@ -98,7 +105,7 @@ class StreamPlan:
     learning_rate: float
 
     def rate(self, step: int) -> float:
-        return self.learning_rate * (1.0 + step / STREAM_STEPS) ** -STREAM_POWER
+        return self.learning_rate * math.pow(1.0 + step / STREAM_STEPS, -STREAM_POWER)
 
     def radius(self, step: int) -> float | None:
         return None
@@ -148,6 +155,8 @@ class SGDConfig:
         Variance floor in standardised units.
     objective : callable
         Annealed objective, used while the plan has a radius.
+    missing : bool
+        Whether rows may have missing entries (NaN).
     """
 
     covariance_type: str
@@ -155,6 +164,7 @@ class SGDConfig:
     momentum: float
     ridge: Tensor
     objective: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = annealing.maximum
+    missing: bool = False
 
 
 @dataclass
@@ -218,30 +228,59 @@ class SGDMixture:
         self.usage = state["usage"].clone()
         self.steps, self.events = state["steps"], dict(state["events"])
 
-    def log_joint(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log(pi_k N(x; mu_k, Sigma_k)) of every row and component, and cache."""
+    def log_joint(self, x: Tensor) -> tuple[Tensor, Cache]:
+        """Return log(pi_k N(x; mu_k, Sigma_k)) of rows and components, and cache."""
         now = self.parameters
-        log_prob, cache = self.kind.log_prob(x, now.means, now.factor)
+        cache: Cache
+        if not self.config.missing:
+            log_prob, cache = self.kind.log_prob(x, now.means, now.factor)
+        else:
+            log_prob, cache = self._masked(x)
         return log_prob + torch.log_softmax(now.logits, 0), cache
+
+    def _masked(self, x: Tensor) -> tuple[Tensor, MaskedStatistics]:
+        """Return the log-densities of the observed entries, and their statistics."""
+        now = self.parameters
+        covariance = self.covariance(now.factor)
+        seen = (~torch.isnan(x)).T.double()
+        rows = x.nan_to_num(0.0).T.double()
+        log_prob, statistics = covariance.masked(rows, seen, now.means.double())
+        return log_prob.T.to(x.dtype), statistics
+
+    def covariance(self, factor: Tensor) -> Covariance:
+        """Return the covariances of a factor, float64."""
+        if self.config.covariance_type == "low_rank":
+            return low_rank_covariance(factor)
+        kind = COVARIANCES[self.config.covariance_type]
+        return kind.from_stored(factor.double())
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Return the mean log p(x) of rows, in nats a sample."""
         total = x.new_zeros((), dtype=torch.float64)
-        for part in x.split(SCORE_ROWS):
+        for part in torch.split(x, SCORE_ROWS):
             total += torch.logsumexp(self.log_joint(part)[0], 1).double().sum()
         return total / len(x)
 
-    def step(self, x: Tensor) -> dict[str, Tensor]:
-        """Learn from the rows ``x`` (n_samples, n_features); return the losses."""
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Learn from rows (n_samples, n_features), weighted or not.
+
+        Weights have mean one over the data. Returns the losses.
+        """
+        x, sample_weight = (batch, None) if isinstance(batch, Tensor) else batch
         log_joint, cache = self.log_joint(x)
         value, weights = self.objective(log_joint)
+        if sample_weight is not None:
+            weights = weights * sample_weight[:, None]
         self.move(self.gradient(x, cache, weights))
         self.usage = self.usage.lerp(weights.mean(0), 1.0 - USAGE_MEMORY)
         self.steps += 1
         if self.steps % REVIVE_EVERY == 0 and self.config.plan.may_reseed(self.steps):
             self.reseed_dead(x, log_joint)
-        log_likelihood = torch.logsumexp(log_joint, 1).mean()
-        return {"loss": -value.mean(), "log_likelihood": log_likelihood}
+        log_prob = torch.logsumexp(log_joint, 1)
+        if sample_weight is None:
+            return {"loss": -value.mean(), "log_likelihood": log_prob.mean()}
+        share = sample_weight / sample_weight.sum().clamp_min(1e-30)
+        return {"loss": -(share @ value), "log_likelihood": share @ log_prob}
 
     def objective(self, log_joint: Tensor) -> tuple[Tensor, Tensor]:
         """Return the present objective of every sample and its derivative."""
@@ -251,7 +290,7 @@ class SGDMixture:
         couple = annealing.coupling(self.distances, radius).to(log_joint)
         return self.config.objective(log_joint, couple)
 
-    def gradient(self, x: Tensor, cache: Tensor, weights: Tensor) -> Parameters:
+    def gradient(self, x: Tensor, cache: Cache, weights: Tensor) -> Parameters:
         """Return the natural gradient; means and factor in whitened coordinates."""
         now = self.parameters
         weights = weights / len(x)
@@ -259,14 +298,21 @@ class SGDMixture:
         # Where a batch holds more of a component than its weight says, its own mass
         # keeps the step within reach of the batch's mean.
         normalizer = torch.maximum(prior, mass).clamp_min(0.5 / len(x))
-        means, factor = self.kind.directions(
-            x, cache, weights, mass, now.means, now.factor, self.config.ridge
-        )
+        ridge = self.config.ridge
+        if isinstance(cache, Tensor):
+            means, factor = self.kind.directions(
+                x, cache, weights, mass, now.means, now.factor, ridge
+            )
+        else:
+            first, second = cache(weights.T.double())
+            means, factor = self.kind.from_second(
+                first, second, mass, now.factor, ridge
+            )
         if not self.kind.shared:
             factor = factor / normalizer.reshape(-1, *[1] * (factor.ndim - 1))
         logits = (mass - prior) / normalizer
         if self.annealed:
-            slower = min(1.0, ANNEALED_FEATURES / x.shape[1])
+            slower = min(1.0, ANNEALED_FEATURES / x.shape[1]) ** 2
             factor = factor * (ANNEALED_FACTOR_RATE * slower)
         if not self.config.plan.frees_weights(self.steps):
             logits = torch.zeros_like(logits)
@@ -291,7 +337,7 @@ class SGDMixture:
             if self.events.get(k, 0) < MAX_RESEEDS:
                 self.events[k] = self.events.get(k, 0) + 1
                 row = worst[self._draw(max(1, len(x) // 2))]
-                self.reseed(k, x[row], int(log_joint[row].argmax()))
+                self.reseed(k, x[row].nan_to_num(0.0), int(log_joint[row].argmax()))
 
     def reseed(self, k: int, row: Tensor, owner: int) -> None:
         """Split ``owner`` along the direction of one of its rows; k is the other half.

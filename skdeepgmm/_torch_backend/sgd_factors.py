@@ -18,9 +18,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from skdeepgmm._torch_backend import linalg
+from skdeepgmm._torch_backend.covariances import LowRankCovariance
+
 LOG_2PI = math.log(2.0 * math.pi)
 #: Largest relative change of a factor in one step (Frobenius norm, or per entry).
 TRUST = 0.5
+#: Start factors of low-rank covariances, as a share of the features' deviations.
+START_FACTORS = 0.3
 
 
 class Factor(ABC):
@@ -71,6 +76,16 @@ class Factor(ABC):
 
     @staticmethod
     @abstractmethod
+    def from_second(
+        first: Tensor, second: Tensor, mass: Tensor, factor: Tensor, ridge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what ``directions`` does from weighted moments about the means.
+
+        ``first`` and ``second`` are shaped as in ``suffstats.Statistics``.
+        """
+
+    @staticmethod
+    @abstractmethod
     def unwhiten(step: Tensor, factor: Tensor) -> Tensor:
         """Return the mean step in data coordinates, U^-T step."""
 
@@ -113,10 +128,20 @@ class FullFactor(Factor):
         return weighted.sum(1), triangular(mass, moment)
 
     @staticmethod
+    def from_second(
+        first: Tensor, second: Tensor, mass: Tensor, factor: Tensor, ridge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        scatter = linalg.unpack_triangle(second, first.shape[1]).to(factor.dtype)
+        scatter = scatter + mass[:, None, None] * torch.diag(ridge)
+        whitened = (first.to(factor.dtype)[:, None] @ factor)[:, 0]
+        return whitened, triangular(mass, factor.mT @ scatter @ factor)
+
+    @staticmethod
     def unwhiten(step: Tensor, factor: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(factor.mT, step[:, :, None], upper=False)[
-            :, :, 0
-        ]
+        moved: Tensor = torch.linalg.solve_triangular(
+            factor.mT, step[:, :, None], upper=False
+        )
+        return moved[:, :, 0]
 
     @staticmethod
     def move(factor: Tensor, step: Tensor, largest: Tensor) -> Tensor:
@@ -170,8 +195,18 @@ class TiedFactor(FullFactor):
         return first, triangular(total, moment)
 
     @staticmethod
+    def from_second(
+        first: Tensor, second: Tensor, mass: Tensor, factor: Tensor, ridge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        total = mass.sum()
+        scatter = second.to(factor.dtype) + total * torch.diag(ridge)
+        whitened = first.to(factor.dtype) @ factor
+        return whitened, triangular(total, factor.T @ scatter @ factor)
+
+    @staticmethod
     def unwhiten(step: Tensor, factor: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(factor.T, step.T, upper=False).T
+        moved: Tensor = torch.linalg.solve_triangular(factor.T, step.T, upper=False)
+        return moved.T
 
 
 class DiagFactor(Factor):
@@ -199,6 +234,14 @@ class DiagFactor(Factor):
         first, moment = diagonal_moments(x, cache, weights, mass, means, ridge)
         moment = moment * factor.square()
         return first * factor, 0.5 * (mass[:, None] - moment)
+
+    @staticmethod
+    def from_second(
+        first: Tensor, second: Tensor, mass: Tensor, factor: Tensor, ridge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        moment = second.to(factor.dtype) + mass[:, None] * ridge
+        moment = moment * factor.square()
+        return first.to(factor.dtype) * factor, 0.5 * (mass[:, None] - moment)
 
     @staticmethod
     def unwhiten(step: Tensor, factor: Tensor) -> Tensor:
@@ -235,6 +278,14 @@ class SphericalFactor(DiagFactor):
         return first * factor[:, None], 0.5 * (mass - moment)
 
     @staticmethod
+    def from_second(
+        first: Tensor, second: Tensor, mass: Tensor, factor: Tensor, ridge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        moment = second.to(factor.dtype) / len(ridge) + mass * ridge.mean()
+        moment = moment * factor.square()
+        return first.to(factor.dtype) * factor[:, None], 0.5 * (mass - moment)
+
+    @staticmethod
     def unwhiten(step: Tensor, factor: Tensor) -> Tensor:
         return step / factor[:, None]
 
@@ -265,10 +316,109 @@ def diagonal_moments(
     return first, second.clamp_min(0.0) + mass[:, None] * ridge
 
 
+class LowRankFactor(Factor):
+    """Factors and noise side by side, (n_components, n_features, rank + 1).
+
+    The parameters are those of factor analysis, Sigma = A A^T + diag(d), and steps
+    follow the expected complete-data log-likelihood: with the batch's moments about
+    the means, C of x z^T and V of z z^T (z the factors' posterior), and the residual
+    variances s under A,
+
+        dA = C - A V,        d log d = s / d - 1.
+
+    Both are linear in the batch's statistics, so that their mean over batches is the
+    gradient on all data. Mean steps need no whitening: the gradient times the
+    covariance is the mean deviation itself.
+    """
+
+    @staticmethod
+    def log_prob(x: Tensor, means: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        covariance = low_rank_covariance(factor)
+        scores = covariance.factor_scores(x.T, means.double())
+        precision = covariance.noise.reciprocal()
+        linear = precision * means
+        constant = covariance.log_normalizer() - 0.5 * (linear * means).sum(1)
+        precision, linear, constant = (
+            value.to(x.dtype) for value in (precision, linear, constant)
+        )
+        diagonal = torch.addmm(x @ linear.T, x.square(), precision.T, alpha=-0.5)
+        return diagonal + constant + 0.5 * scores.square().sum(1).T, scores
+
+    @staticmethod
+    def directions(
+        x: Tensor,
+        cache: Tensor,
+        weights: Tensor,
+        mass: Tensor,
+        means: Tensor,
+        factor: Tensor,
+        ridge: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        covariance, resp = low_rank_covariance(factor), weights.T
+        squares = (resp @ x.square()).double()
+        second = covariance.second_from_scores(x.T, squares, cache, resp)
+        first, nk, center = (resp @ x).double(), mass.double(), means.double()
+        second = covariance.recentered(second, first, nk, center)
+        first = first - nk[:, None] * center
+        return LowRankFactor.from_second(first, second, mass, factor, ridge)
+
+    @staticmethod
+    def from_second(
+        first: Tensor, second: Tensor, mass: Tensor, factor: Tensor, ridge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        n_features = factor.shape[1]
+        loadings, noise = factor[..., :-1], factor[..., -1]
+        second = second.to(factor.dtype)
+        cross, squares = second[:, :n_features, :-1], second[:, :n_features, -1]
+        fitted = loadings @ second[:, n_features:, :-1]
+        residual = squares + (loadings * (fitted - 2.0 * cross)).sum(-1)
+        change = residual.clamp_min(0.0) / noise - mass[:, None]
+        step = torch.cat([cross - fitted, change[..., None]], dim=-1)
+        return first.to(factor.dtype), step
+
+    @staticmethod
+    def unwhiten(step: Tensor, factor: Tensor) -> Tensor:
+        return step
+
+    @staticmethod
+    def move(factor: Tensor, step: Tensor, largest: Tensor) -> Tensor:
+        loadings, noise = factor[..., :-1], factor[..., -1]
+        shift, change = step[..., :-1], step[..., -1]
+        reach = TRUST * (loadings.square().sum((1, 2)) + noise.sum(1)).sqrt()
+        norm = shift.square().sum((1, 2)).sqrt()
+        shift = shift * (reach / torch.maximum(norm, reach))[:, None, None]
+        noise = noise * change.clamp(-TRUST, TRUST).exp()
+        noise = torch.maximum(noise, largest)
+        return torch.cat([loadings + shift, noise[..., None]], dim=-1)
+
+    @staticmethod
+    def largest(ridge: Tensor) -> Tensor:
+        """Return the ridge: here it bounds the noise from below."""
+        return ridge
+
+
+def low_rank_covariance(factor: Tensor) -> LowRankCovariance:
+    """Return the covariances of (n_components, n_features, rank + 1)."""
+    kind = LowRankCovariance.of_rank(factor.shape[2] - 1)
+    return kind.from_values(factor.double())[0]
+
+
+def random_low_rank(
+    n_components: int, n_features: int, rank: int, generator: torch.Generator
+) -> Tensor:
+    """Return small random factors, and noise that completes unit variances."""
+    shape = (n_components, n_features, rank)
+    factors = torch.randn(shape, generator=generator, dtype=torch.float64)
+    factors = factors * (START_FACTORS / math.sqrt(rank))
+    noise = (1.0 - factors.square().sum(-1)).clamp_min(0.5)
+    return torch.cat([factors, noise[..., None]], dim=-1)
+
+
 #: Factor classes by the value of ``covariance_type``.
 FACTORS: dict[str, type[Factor]] = {
     "full": FullFactor,
     "tied": TiedFactor,
     "diag": DiagFactor,
     "spherical": SphericalFactor,
+    "low_rank": LowRankFactor,
 }

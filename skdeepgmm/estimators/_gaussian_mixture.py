@@ -191,7 +191,6 @@ default='kmeans'
     _parameter_constraints = {
         **BaseGaussianMixture._parameter_constraints,
         "init_params": [StrOptions(set(INIT_PARAMS))],
-        "reg_covar_relative": ["boolean"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
     }
 

@@ -42,6 +42,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "reg_covar": [Interval(Real, 0.0, None, closed="left")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "reg_covar_relative": ["boolean"],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "weights_init": ["array-like", None],
         "means_init": ["array-like", None],
@@ -65,9 +66,13 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
 
     def _set_mixture(self, mixture, dtype):
         """Store the parameters as NumPy attributes."""
+        self._set_attributes(mixture.to_attributes(dtype))
+
+    def _set_attributes(self, attributes):
+        """Store fitted attributes; those of another covariance type go."""
         for name in COVARIANCE_ATTRIBUTES:
             vars(self).pop(name, None)
-        for name, value in mixture.to_attributes(dtype).items():
+        for name, value in attributes.items():
             setattr(self, name, value)
 
     def _mixture(self, X=None):
@@ -83,8 +88,12 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         X = self._check_X(X, reset=False, allow_nan=True)
         mixture = self._mixture(X)
         dtype = convert.wider(convert.torch_dtype(self.means_), convert.torch_dtype(X))
-        source = scoring.scoring_source(mixture, X, self.batch_size)
+        source = scoring.scoring_source(mixture, X, self._scoring_batch_size())
         return self._output(function(mixture, source, dtype), X)
+
+    def _scoring_batch_size(self):
+        """Return the rows a batch when scoring, None to choose by memory."""
+        return self.batch_size
 
     def _check_warm_start(self, X):
         """Raise, before anything changes, where the last fit cannot go on with X."""

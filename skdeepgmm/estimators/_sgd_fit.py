@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from skdeepgmm._torch_backend import annealing, convert, sgd
+from skdeepgmm._torch_backend import annealing, convert, sgd, sgd_factors
 from skdeepgmm._torch_backend.data import ArraySource, Standardization
 from skdeepgmm._torch_backend.mixture import Mixture
 from skdeepgmm._torch_backend.training import (
@@ -43,11 +43,17 @@ class Rows:
     X : ndarray, memmap or tensor of shape (n_samples, n_features)
     units : Standardization
     device : torch.device
+    sample_weight : ndarray of shape (n_samples,) or None
+        Weights, scaled here to mean one.
     """
 
-    def __init__(self, X, units, device):
+    def __init__(self, X, units, device, sample_weight=None):
         self.X, self.units, self.device = X, units, device
         self.dtype = convert.torch_dtype(X)
+        self.weight = None
+        if sample_weight is not None:
+            scaled = sample_weight / sample_weight.mean()
+            self.weight = convert.float64_tensor(scaled, device).to(self.dtype)
         n_bytes = X.shape[0] * X.shape[1] * torch.finfo(self.dtype).bits // 8
         everything = torch.arange(X.shape[0])
         self.kept = self._read(everything) if n_bytes <= CACHE_BYTES else None
@@ -56,6 +62,11 @@ class Rows:
         if self.kept is not None:
             return self.kept[index.to(self.device)]
         return self._read(index)
+
+    def batch(self, index):
+        """Return the rows and their weights (None for no weights)."""
+        weight = self.weight
+        return self(index), None if weight is None else weight[index.to(self.device)]
 
     def _read(self, index):
         where = index.to(self.X.device) if convert.is_tensor(self.X) else index.numpy()
@@ -77,9 +88,11 @@ class SGDFit:
         What the callbacks get.
     units : Standardization, default=None
         Units in which to train; None measures them on X.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Validated weights.
     """
 
-    def __init__(self, estimator, X, data, units=None):
+    def __init__(self, estimator, X, data, units=None, sample_weight=None):
         self.estimator, self.X, self.data = estimator, X, data
         self.kind = estimator._covariance_class
         self.device = estimator._device(X)
@@ -87,8 +100,10 @@ class SGDFit:
         if self.given is not None:
             self.given = check_means(self.given, estimator.n_components, X.shape[1])
         self.random_state = estimator._random_state()
-        self.units = measure(X, self.device, self.kind) if units is None else units
-        self.rows = Rows(X, self.units, self.device)
+        source = ArraySource(X, self.device, CHUNK_ROWS, self._weight(sample_weight))
+        self.missing = source.patterns is not None
+        self.units = units or source.standardize(self.kind.isotropic)
+        self.rows = Rows(X, self.units, self.device, sample_weight)
         self.report = VerboseReport(estimator.verbose, 1, estimator.max_iter)
         self.batch_size = estimator.batch_size or default_batch_size(*X.shape)
 
@@ -117,7 +132,7 @@ class SGDFit:
 
         def batches():
             for part in shuffled(len(training), self.batch_size, self.draw):
-                yield self.rows(training[part])
+                yield self.rows.batch(training[part])
 
         def on_epoch(state):
             self.report.iteration(state.epoch, self.bound(state.history[-1]))
@@ -140,7 +155,7 @@ class SGDFit:
 
         def batches():
             parts = shuffled(self.X.shape[0], self.batch_size, self.draw)
-            return map(self.rows, parts)
+            return map(self.rows.batch, parts)
 
         return self._train(model, batches, 1)
 
@@ -163,8 +178,9 @@ class SGDFit:
         schedule = None
         # Coupling would pull given or fitted means together again.
         if fresh and self.given is None and estimator.annealing != "none":
-            radius = annealing.start_radius(estimator.n_components)
-            schedule = annealing.Schedule(radius)
+            schedule = annealing.schedule(
+                estimator.n_components, estimator.annealing_fraction
+            )
         total = estimator.max_iter * n_batches
         return sgd.RunPlan(estimator.learning_rate, total, schedule, fresh)
 
@@ -193,12 +209,15 @@ class SGDFit:
         """Return a trainable mixture."""
         estimator = self.estimator
         floor = estimator.reg_covar / self.units.scale.square()
+        if estimator.reg_covar_relative:
+            floor = floor * self.units.scale.square()
         config = sgd.SGDConfig(
             estimator.covariance_type,
             plan,
             estimator.momentum,
             floor.clamp_min(RELATIVE_FLOOR).to(self.rows.dtype),
             annealing.OBJECTIVES.get(estimator.annealing, annealing.maximum),
+            self.missing,
         )
         return sgd.SGDMixture(start, config, self.draw)
 
@@ -206,11 +225,15 @@ class SGDFit:
         """Return the first parameters of a run."""
         if not fresh:
             return self.fitted()
-        size, shape = self.estimator.n_components, self.X.shape
-        variances = torch.ones(shape[1], dtype=torch.float64, device=self.device)
-        covariance, _ = self.kind.from_values(self.kind.from_variances(variances, size))
+        size, width = self.estimator.n_components, self.X.shape[1]
         logits = torch.full((size,), -math.log(size))
-        return self._parameters(logits, self._means(), covariance.precisions_chol)
+        means = self._means()
+        if self.low_rank:
+            factor = sgd_factors.random_low_rank(size, width, self.kind.rank, self.draw)
+            return self._parameters(logits, means, factor)
+        variances = torch.ones(width, dtype=torch.float64, device=self.device)
+        covariance, _ = self.kind.from_values(self.kind.from_variances(variances, size))
+        return self._parameters(logits, means, covariance.precisions_chol)
 
     def _means(self):
         """Return start means: given, near the mean of the data, or rows."""
@@ -221,14 +244,27 @@ class SGDFit:
         if self.estimator.init_params == "random":
             return sgd.random_means(size, n_features, self.draw)
         chosen = torch.randperm(self.X.shape[0], generator=self.draw)[:size]
-        return self.rows(chosen)
+        return self.rows(chosen).nan_to_num(0.0)
 
     def fitted(self):
         """Return the fitted mixture in the units of this fit."""
         mixture = self.estimator._mixture(self.X).to_units(self.units)
         return self._parameters(
-            mixture.weights.log(), mixture.means, mixture.covariance.precisions_chol
+            mixture.weights.log(), mixture.means, self._factor(mixture.covariance)
         )
+
+    @property
+    def low_rank(self):
+        return self.estimator.covariance_type == "low_rank"
+
+    def _factor(self, covariance):
+        """Return a covariance's parameters as the training has them."""
+        return covariance.values if self.low_rank else covariance.precisions_chol
+
+    def _weight(self, sample_weight):
+        if sample_weight is None:
+            return None
+        return convert.float64_tensor(sample_weight, self.device)
 
     def _parameters(self, *values):
         tensors = (value.to(self.device, self.rows.dtype) for value in values)
@@ -237,7 +273,7 @@ class SGDFit:
     def mixture(self, model):
         """Return a model's mixture in the units of the data."""
         now = model.parameters
-        covariance = self.kind.from_precisions_chol(now.factor.double())
+        covariance = model.covariance(now.factor)
         weights = torch.softmax(now.logits.double(), 0)
         return Mixture(weights, now.means.double(), covariance).from_units(self.units)
 
@@ -259,26 +295,29 @@ class SGDFit:
         return found
 
 
-def measure(X, device, kind):
-    """Return the units in which every feature (or all together) has variance one."""
-    source = ArraySource(X, device, CHUNK_ROWS)
-    return source.standardize(kind.isotropic)
-
-
-def merge_moments(old, X):
-    """Return count, mean and variance of a stream after the rows of X.
+def merge_moments(old, X, sample_weight=None):
+    """Return weight, mean and variance of every feature of a stream after X.
 
     Parameters
     ----------
-    old : tuple of (int, ndarray, ndarray) or None
+    old : tuple of ndarray of shape (n_features,) or None
+        The moments before.
     X : ndarray or tensor of shape (n_samples, n_features)
+        NaN entries do not count.
+    sample_weight : ndarray of shape (n_samples,) or None
     """
     X = np.asarray(convert.to_numpy(X) if convert.is_tensor(X) else X, dtype=np.float64)
-    count, mean, variance = len(X), X.mean(axis=0), X.var(axis=0)
+    weight = np.ones(len(X)) if sample_weight is None else sample_weight
+    weight = weight[:, None] * ~np.isnan(X)
+    X = np.nan_to_num(X)
+    mass = weight.sum(axis=0)
+    safe = np.maximum(mass, np.finfo(np.float64).tiny)
+    mean = (weight * X).sum(axis=0) / safe
+    variance = (weight * (X - mean) ** 2).sum(axis=0) / safe
     if old is None:
-        return count, mean, variance
-    total, delta = old[0] + count, mean - old[1]
-    share = count / total
+        return mass, mean, variance
+    total, delta = old[0] + mass, mean - old[1]
+    share = mass / np.maximum(total, np.finfo(np.float64).tiny)
     spread = delta**2 * share * (1.0 - share)
     merged = old[2] + (variance - old[2]) * share + spread
     return total, old[1] + delta * share, merged

@@ -6,9 +6,8 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 
-from skdeepgmm._torch_backend import convert, scoring, sgd
+from skdeepgmm._torch_backend import convert, sgd
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.sgd_factors import FACTORS
 from skdeepgmm.estimators._base import callback_data
@@ -30,10 +29,12 @@ class SGDGaussianMixture(BaseGaussianMixture):
     n_components : int, default=1
         Number of mixture components.
 
-    covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
+    covariance_type : {'full', 'tied', 'diag', 'spherical', 'low_rank'}, \
+default='full'
         Form of the covariances: 'full', one matrix a component; 'tied', one matrix
         for all; 'diag', one variance a component and feature; 'spherical', one
-        variance a component.
+        variance a component; 'low_rank', ``rank`` factors and one noise variance a
+        feature for each component (mixture of factor analysers).
 
     max_iter : int, default=30
         Number of epochs. Learning rate and annealing are fractions of this run: a
@@ -51,9 +52,13 @@ class SGDGaussianMixture(BaseGaussianMixture):
         Share of the earlier direction that a step keeps, in [0, 1).
 
     annealing : {'max', 'soft', 'none'}, default='max'
-        Objective of the first 40 % of the run: 'max', the annealed max-component
+        Objective of the first part of the run: 'max', the annealed max-component
         likelihood of [1]_; 'soft', the same with a soft maximum; 'none', the exact
         log-likelihood from the first step.
+
+    annealing_fraction : float, default=0.4
+        Share of the run that is annealed. About 500 training steps are enough: with
+        many rows or epochs a smaller share leaves more to the exact log-likelihood.
 
     tol : float, default=1e-2
         Change of the log-likelihood, in nats per sample, that counts as none: for
@@ -98,6 +103,14 @@ class SGDGaussianMixture(BaseGaussianMixture):
     verbose : int, default=0
         Whether to print a line every epoch.
 
+    rank : int, default=10
+        Number of factors of 'low_rank' covariances, at most ``n_features``; unused
+        otherwise.
+
+    reg_covar_relative : bool, default=False
+        Whether ``reg_covar`` is a share of each feature's variance instead of an
+        absolute value.
+
     Attributes
     ----------
     weights_ : ndarray of shape (n_components,)
@@ -137,6 +150,12 @@ class SGDGaussianMixture(BaseGaussianMixture):
         at first), 'log_likelihood', and with early stopping 'score' of the held-out
         rows (NaN while annealing).
 
+    factors_ : ndarray of shape (n_components, n_features, rank)
+        'low_rank' only: factors A_k of the covariance A_k A_k^T + diag(d_k).
+
+    noise_variance_ : ndarray of shape (n_components, n_features)
+        'low_rank' only: noise variances d_k.
+
     n_features_in_ : int
         Number of features seen during fit.
 
@@ -157,9 +176,10 @@ class SGDGaussianMixture(BaseGaussianMixture):
 
         max_k sum_j g_kj s_j  <=  max_k s_k  <=  log sum_k exp s_k = log p(x)
 
-    g is wide for the first 10 % of the epochs, shrinks to nothing at 40 %, and the
-    exact log-likelihood follows. Weights stay equal until 60 %. A component that gets
-    hardly any samples is re-seeded by splitting another one.
+    g is wide for the first quarter of the annealing, then shrinks exponentially to
+    nothing, and the exact log-likelihood follows. Weights stay equal for the first
+    half of the run. A component that gets hardly any samples is re-seeded by splitting
+    another one.
 
     References
     ----------
@@ -183,6 +203,7 @@ class SGDGaussianMixture(BaseGaussianMixture):
             name: BaseGaussianMixture._parameter_constraints[name]
             for name in (
                 *("n_components", "tol", "reg_covar", "n_init", "means_init"),
+                *("rank", "reg_covar_relative"),
                 *("random_state", "warm_start", "verbose", "device", "batch_size"),
             )
         },
@@ -191,6 +212,7 @@ class SGDGaussianMixture(BaseGaussianMixture):
         "learning_rate": [Interval(Real, 0.0, None, closed="neither")],
         "momentum": [Interval(Real, 0.0, 1.0, closed="left")],
         "annealing": [StrOptions({*OBJECTIVES, "none"})],
+        "annealing_fraction": [Interval(Real, 0.0, 1.0, closed="neither")],
         "init_params": [StrOptions({"random", "random_from_data"})],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0.0, 1.0, closed="neither")],
@@ -207,6 +229,7 @@ class SGDGaussianMixture(BaseGaussianMixture):
         learning_rate=0.2,
         momentum=0.9,
         annealing="max",
+        annealing_fraction=0.4,
         tol=1e-2,
         reg_covar=1e-6,
         n_init=1,
@@ -219,6 +242,8 @@ class SGDGaussianMixture(BaseGaussianMixture):
         random_state=None,
         device="auto",
         verbose=0,
+        rank=10,
+        reg_covar_relative=False,
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -227,6 +252,7 @@ class SGDGaussianMixture(BaseGaussianMixture):
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.annealing = annealing
+        self.annealing_fraction = annealing_fraction
         self.tol = tol
         self.reg_covar = reg_covar
         self.n_init = n_init
@@ -239,15 +265,12 @@ class SGDGaussianMixture(BaseGaussianMixture):
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = False
-        return tags
+        self.rank = rank
+        self.reg_covar_relative = reg_covar_relative
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Train on X for ``max_iter`` epochs.
 
         Parameters
@@ -257,6 +280,9 @@ class SGDGaussianMixture(BaseGaussianMixture):
 
         y : Ignored
             Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows.
 
         Returns
         -------
@@ -271,10 +297,12 @@ class SGDGaussianMixture(BaseGaussianMixture):
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
-        X = self._check_X(X, reset=True, min_samples=2)
+        self._check_warm_start(X)
+        X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
+        sample_weight = self._check_weight(sample_weight, X)
         self._check_enough_samples(*X.shape)
-        data = callback_data(X, y)
-        run = SGDFit(self, X, data)
+        data = callback_data(X, y, sample_weight)
+        run = SGDFit(self, X, data, None, sample_weight)
         fresh = not (self.warm_start and hasattr(self, "converged_"))
         n_init = self.n_init if fresh else 1
         with self._fit_tasks(data, self.max_iter if n_init == 1 else n_init) as tasks:
@@ -285,15 +313,17 @@ class SGDGaussianMixture(BaseGaussianMixture):
 
     def _set_result(self, run, model, state):
         """Store the best run as fitted attributes and warn about its flaws."""
-        for name, value in run.attributes(model).items():
-            setattr(self, name, value)
+        self._set_attributes(run.attributes(model))
         self.converged_ = bool(state.converged)
         self.n_iter_ = state.epoch
         self.history_ = run.history(state)
         self.lower_bounds_ = self.history_["log_likelihood"].tolist()
         self.lower_bound_ = self.lower_bounds_[-1]
-        moments = (convert.to_numpy(m) for m in (run.units.shift, run.units.scale**2))
-        self._stream = {"moments": (run.X.shape[0], *moments), "steps": model.steps}
+        mean, variance = map(
+            convert.to_numpy, (run.units.shift, run.units.scale.square())
+        )
+        mass = np.full_like(mean, run.X.shape[0])
+        self._stream = {"moments": (mass, mean, variance), "steps": model.steps}
         _warn_reseeded(model)
         if not (state.converged or state.stopped):
             warnings.warn(
@@ -305,7 +335,7 @@ class SGDGaussianMixture(BaseGaussianMixture):
             )
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X, y=None, sample_weight=None):
         """Learn from one chunk of a stream, in one pass over it.
 
         The units of the features follow the mean and variance of all chunks so far.
@@ -319,17 +349,21 @@ class SGDGaussianMixture(BaseGaussianMixture):
         y : Ignored
             Not used, present for API consistency by convention.
 
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows.
+
         Returns
         -------
         self : SGDGaussianMixture
             The mixture after the chunk.
         """
         fresh = not hasattr(self, "_stream")
-        X = self._check_X(X, reset=fresh)
+        X = self._check_X(X, reset=fresh, allow_nan=True)
+        sample_weight = self._check_weight(sample_weight, X)
         stream = {} if fresh else self._stream
-        moments = merge_moments(stream.get("moments"), X)
+        moments = merge_moments(stream.get("moments"), X, sample_weight)
         units = stream_units(moments, self._covariance_class, self._device(X))
-        run = SGDFit(self, X, callback_data(X, y), units)
+        run = SGDFit(self, X, callback_data(X, y), units, sample_weight)
         model = self._resume(run, stream, fresh)
         state = run.one_pass(model)
         self._set_stream_result(run, model, state, moments)
@@ -349,8 +383,7 @@ class SGDGaussianMixture(BaseGaussianMixture):
 
     def _set_stream_result(self, run, model, state, moments):
         """Store the mixture after a chunk, and what the next chunk needs."""
-        for name, value in run.attributes(model).items():
-            setattr(self, name, value)
+        self._set_attributes(run.attributes(model))
         found = run.history(state)
         earlier = getattr(self, "history_", {})
         self.history_ = {
@@ -365,32 +398,9 @@ class SGDGaussianMixture(BaseGaussianMixture):
         self._stream = {"moments": moments, "steps": model.steps, "velocity": velocity}
         _warn_reseeded(model)
 
-    def fit_predict(self, X, y=None):
-        """Fit the mixture to X and return the component of each sample.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training data.
-
-        y : Ignored
-            Not used, present for API consistency by convention.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            Index of the most probable component; equal to ``fit(X).predict(X)``.
-        """
-        return self.fit(X, y).predict(X)
-
-    def _score(self, function, X):
+    def _scoring_batch_size(self):
         # ``batch_size`` is the training step's; scoring chooses its own.
-        check_is_fitted(self)
-        X = self._check_X(X, reset=False)
-        mixture = self._mixture(X)
-        dtype = convert.wider(convert.torch_dtype(self.means_), convert.torch_dtype(X))
-        source = scoring.scoring_source(mixture, X, None)
-        return self._output(function(mixture, source, dtype), X)
+        return None
 
 
 def _quality(result):

@@ -223,7 +223,8 @@ def test_divergence_names_the_parameter_to_change(blobs, monkeypatch):
 
     X, _ = blobs
 
-    def broken(self, x):
+    def broken(self, batch):
+        x, _ = batch
         return {"loss": x.sum() * np.nan, "log_likelihood": x.sum()}
 
     monkeypatch.setattr(sgd.SGDMixture, "step", broken)
