@@ -23,6 +23,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from scipy.fft import dct
 
@@ -32,7 +33,7 @@ TEST_IMAGE = 19  # the photograph of Set12's starfish
 N_HELD_OUT = 20
 # Variance of rounding to 8 bits: no detail below it is in the data.
 QUANTISATION = 1 / 12 / 255**2
-PATHS = ("data", "out")
+PATHS = ("data", "out", "resume")
 
 
 def parse():
@@ -45,6 +46,7 @@ def parse():
     parser.add_argument("--batch", type=int, default=60_000, help="patches a step")
     parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", type=Path, help="prior to go on from")
     return parser.parse_args()
 
 
@@ -62,11 +64,23 @@ def dct_basis(size):
     return np.kron(one, one)[:, 1:]
 
 
-def draw_patches(images, n_patches, size, rng):
-    """Return coefficients of patches at uniformly random places, float32."""
+def random_symmetry(image, rng):
+    """Return the image flipped up-down, left-right and transposed, each at random."""
+    up, left, transpose = rng.integers(0, 2, 3)
+    image = image[:: 1 - 2 * up, :: 1 - 2 * left]
+    return image.T if transpose else image
+
+
+def draw_patches(images, n_patches, size, rng, symmetric=True):
+    """Return coefficients of patches at uniformly random places, float32.
+
+    With ``symmetric`` every image is flipped and transposed at random first.
+    """
     each = -(-n_patches // len(images))
     rows = []
     for image in images:
+        if symmetric:
+            image = random_symmetry(image, rng)
         windows = np.lib.stride_tricks.sliding_window_view(image, (size, size))
         top, left = (rng.integers(0, n, each) for n in windows.shape[:2])
         rows.append(windows[top, left].reshape(each, -1))
@@ -128,7 +142,7 @@ def held_out_score(X, weights, precisions):
 
 
 def step_size(step):
-    """Return the weight of the new statistics: 1, falling as a power below one."""
+    """Return the weight of the new statistics: 1, falling as a power of the step."""
     return (1 + step / 4) ** -0.75
 
 
@@ -157,16 +171,34 @@ def write(path, weights, covariances, record):
     save_file(tensors, path, metadata={"record": json.dumps(record)})
 
 
+def read(path):
+    """Return (steps taken, (weights, covariances)) of a prior."""
+    with safe_open(path, framework="numpy") as file:
+        steps = json.loads(file.metadata()["record"])["steps"]
+        weights, packed = (
+            file.get_tensor(name).astype(float) for name in ("weights", "covariances")
+        )
+    n_features = int(np.sqrt(2 * packed.shape[1]))
+    rows, columns = np.triu_indices(n_features)
+    covariances = np.empty((len(weights), n_features, n_features))
+    covariances[:, rows, columns] = covariances[:, columns, rows] = packed
+    return steps, (weights / weights.sum(), covariances)
+
+
 def main():
     """Train, writing the prior after every step."""
     args = parse()
-    rng = np.random.default_rng(args.seed)
     images, held_out = training_images(args.data)
-    test = draw_patches(held_out, 50_000, args.patch_size, rng)
+    rng = np.random.default_rng(args.seed)
+    test = draw_patches(held_out, 50_000, args.patch_size, rng, symmetric=False)
     weights = np.full(args.components, 1 / args.components)
     record = {key: value for key, value in vars(args).items() if key not in PATHS}
-    model, start = None, time.perf_counter()
-    for step in range(args.steps):
+    model, first, start = None, 0, time.perf_counter()
+    if args.resume:
+        first, model = read(args.resume)
+        weights, precisions = model[0], inverses(model[1])
+    for step in range(first, args.steps):
+        rng = np.random.default_rng([args.seed, step])
         X = draw_patches(images, args.batch, args.patch_size, rng)
         if model is None:
             precisions = start_precisions(X, args.components, rng)

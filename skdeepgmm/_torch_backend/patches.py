@@ -99,8 +99,16 @@ def dct_basis(size: Size, device: torch.device | str = "cpu") -> Tensor:
     An orthonormal basis of the mean-removed patches, (patch pixels, patch pixels - 1)
     in float64.
     """
-    row, column = (_dct(length, device) for length in size)
+    row, column = (dct_vectors(length, length, device) for length in size)
     return torch.kron(row, column)[:, 1:].contiguous()
+
+
+def dct_vectors(length: int, n: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return the first ``n`` orthonormal DCT vectors, (length, n) in float64."""
+    places = torch.arange(length, dtype=torch.float64, device=device)
+    waves = torch.cos(math.pi / length * (places[:, None] + 0.5) * places[:n])
+    waves[:, 0] *= math.sqrt(0.5)
+    return waves * math.sqrt(2 / length)
 
 
 def noise_level(image: Tensor, size: Size) -> float:
@@ -159,13 +167,6 @@ def _largest_patch(shape: Size, size: Size) -> Size | None:
         if fits and n_patches(shape, smaller) >= PATCHES_PER_PIXEL * n_pixels:
             return smaller
     return None
-
-
-def _dct(length: int, device: torch.device | str) -> Tensor:
-    places = torch.arange(length, dtype=torch.float64, device=device)
-    waves = torch.cos(math.pi / length * (places[:, None] + 0.5) * places)
-    waves[:, 0] *= math.sqrt(0.5)
-    return waves * math.sqrt(2 / length)
 
 
 def _slice(places: range, shift: int = 0) -> slice:

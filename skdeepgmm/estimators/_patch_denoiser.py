@@ -76,6 +76,10 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         Eigenvalues of a component below this share of the noise variance are replaced
         by their mean, which makes search and filter cheaper. 0 is exact.
 
+    n_scales : int, default=2
+        With 2, the lowest frequencies come from the denoised image of half the size,
+        and so on [2]_; matters for strong noise.
+
     n_patches : int, default=200_000
         Most patches that ``fit`` draws at random from the images.
 
@@ -164,6 +168,10 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
     .. [1] D. Zoran and Y. Weiss (2011). "From learning models of natural image patches
        to whole image restoration". ICCV.
 
+    .. [2] G. Facciolo, N. Pierazzo and J.-M. Morel (2017). "Conservative scale
+       recomposition for multiscale denoising (the devil is in the high frequency
+       detail)". SIAM Journal on Imaging Sciences 10.
+
     Examples
     --------
     >>> import numpy as np
@@ -187,6 +195,7 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         "stride": [Interval(Integral, 1, None, closed="left")],
         "search_stride": [Interval(Integral, 1, None, closed="left")],
         "truncation": [Interval(Real, 0, None, closed="left")],
+        "n_scales": [Interval(Integral, 1, None, closed="left")],
         "n_patches": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -210,6 +219,7 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         stride=2,
         search_stride=1,
         truncation=0.3,
+        n_scales=2,
         n_patches=200_000,
         max_iter=100,
         tol=1e-3,
@@ -229,6 +239,7 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         self.stride = stride
         self.search_stride = search_stride
         self.truncation = truncation
+        self.n_scales = n_scales
         self.n_patches = n_patches
         self.max_iter = max_iter
         self.tol = tol
@@ -550,6 +561,7 @@ class PatchGMMDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
             stride=self.stride,
             search_stride=self.search_stride,
             truncation=self.truncation,
+            n_scales=self.n_scales,
         )
 
     def _report(self, index, n_images, picture, sigma, start):
