@@ -1,0 +1,155 @@
+"""Containers, value ranges, colours and bad images of PatchGMMDenoiser."""
+
+import numpy as np
+import pytest
+import torch
+
+from skdeepgmm import PatchGMMDenoiser
+from skdeepgmm.estimators._patch_denoiser_images import NOISE_GAIN, OPPONENT
+from tests.estimators.test_patch_denoiser import scene, with_noise
+
+NOISY = with_noise(scene((24, 20)), 0.05).clip(0, 1)
+
+
+@pytest.fixture(scope="module")
+def natural():
+    return PatchGMMDenoiser.pretrained(sigma=0.05)
+
+
+def test_unit_and_byte_ranges_give_the_same_image(natural):
+    bytes_denoiser = PatchGMMDenoiser.pretrained(sigma=0.05 * 255)
+    unit = natural.transform([NOISY])[0]
+    byte = bytes_denoiser.transform([NOISY * 255])[0]
+    np.testing.assert_allclose(byte / 255, unit, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "white"), [("u1", 255), ("u2", 65535)])
+def test_unsigned_integers_come_back_rounded_and_clipped(natural, dtype, white):
+    image = np.rint(NOISY * white).astype(dtype)
+    denoiser = PatchGMMDenoiser.pretrained(sigma=0.05 * white)
+    found = denoiser.transform([image])[0]
+    assert found.dtype == image.dtype
+    expected = natural.transform([NOISY])[0].clip(0, 1)
+    np.testing.assert_allclose(found / white, expected, atol=0.02)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_keep_their_type_and_are_not_clipped(natural, dtype):
+    found = natural.transform([(NOISY - 0.6).astype(dtype)])[0]
+    assert found.dtype == dtype
+    assert found.min() < 0
+
+
+def test_a_given_range_overrules_the_values():
+    image = NOISY / 100
+    denoiser = PatchGMMDenoiser.pretrained(sigma=0.0005, data_range=0.01)
+    reference = PatchGMMDenoiser.pretrained(sigma=0.05).transform([NOISY])[0]
+    found = denoiser.transform([image])[0]
+    np.testing.assert_allclose(found * 100, reference, atol=1e-5)
+
+
+def test_lists_stacks_rows_and_tensors_are_the_same(natural):
+    images = [with_noise(scene((24, 20), seed=i), 0.05) for i in range(2)]
+    listed = natural.transform(images)
+    assert isinstance(listed, list)
+    assert isinstance(natural.transform(tuple(images)), tuple)
+    np.testing.assert_array_equal(natural.transform(np.stack(images)), listed)
+    np.testing.assert_array_equal(
+        natural.transform(torch.from_numpy(np.stack(images))), listed
+    )
+    rows = np.stack(images).reshape(2, -1)
+    by_rows = PatchGMMDenoiser(prior="natural", sigma=0.05, image_shape=(24, 20))
+    found = by_rows.fit(rows).transform(rows)
+    np.testing.assert_array_equal(found.reshape(2, 24, 20), listed)
+
+
+def test_images_of_different_sizes_come_back_in_theirs(natural):
+    images = [scene((12, 30)), scene((20, 9))]
+    assert [im.shape for im in natural.transform(images)] == [(12, 30), (20, 9)]
+
+
+def test_an_image_does_not_depend_on_its_neighbours(natural):
+    other = scene((30, 30))
+    alone = natural.transform([NOISY])[0]
+    np.testing.assert_array_equal(natural.transform([other, NOISY])[1], alone)
+
+
+def test_colours_are_split_by_an_orthogonal_map():
+    gram = OPPONENT @ OPPONENT.T
+    np.testing.assert_allclose(gram, np.diag(NOISE_GAIN**2), atol=1e-15)
+
+
+def test_a_grey_image_in_colour_stays_grey(natural):
+    image = np.stack([scene((24, 20))] * 3, axis=-1)
+    found = natural.transform([image])[0]
+    assert found.shape == image.shape
+    assert np.ptp(found, axis=-1).max() < 1e-5
+
+
+def test_colour_noise_is_removed(natural):
+    clean = np.stack([scene((48, 48), seed=i) for i in range(3)], axis=-1)
+    noisy = with_noise(clean, 0.1)
+    found = PatchGMMDenoiser.pretrained(sigma=0.1).transform([noisy])[0]
+    assert np.square(found - clean).mean() < 0.5 * np.square(noisy - clean).mean()
+    one_channel = natural.transform([NOISY[:, :, None]])[0]
+    assert one_channel.shape == (24, 20, 1)
+
+
+@pytest.mark.parametrize("sigma", ["estimate", 0.1, 0])
+def test_a_constant_image_stays_constant(sigma):
+    image = np.full((20, 20), 0.4)
+    found = PatchGMMDenoiser.pretrained(sigma=sigma).transform([image])[0]
+    np.testing.assert_allclose(found, image, atol=1e-6)
+
+
+def test_no_noise_changes_nothing():
+    found = PatchGMMDenoiser.pretrained(sigma=0).transform([NOISY])[0]
+    np.testing.assert_allclose(found, NOISY, atol=1e-6)
+
+
+BAD = [
+    (np.zeros((7, 20)), "fewer than a patch"),
+    (np.zeros((20, 20, 4)), "1 or 3 channels"),
+    (np.full((20, 20), np.nan), "inpaint"),
+    (np.full((20, 20), np.inf), "infinity"),
+    (np.full((20, 20), 4000.0), "data_range"),
+    (np.full((20, 20), 1j), "complex128"),
+]
+
+
+@pytest.mark.parametrize(("image", "message"), BAD)
+@pytest.mark.parametrize("method", ["fit", "transform", "score_samples"])
+def test_bad_images_are_named(natural, method, image, message):
+    with pytest.raises(ValueError, match=rf"Image 1 .*{message}"):
+        getattr(natural, method)([NOISY, image])
+
+
+def test_a_single_image_is_not_a_stack(natural):
+    with pytest.raises(ValueError, match="fewer than a patch"):
+        natural.transform(np.zeros((40, 40, 3)))
+
+
+def test_an_empty_stack_is_an_error(natural):
+    with pytest.raises(ValueError, match="0 images"):
+        natural.transform(np.zeros((0, 20, 20)))
+
+
+def test_sigma_in_other_units_than_the_image_is_an_error():
+    with pytest.raises(ValueError, match="units of the images"):
+        PatchGMMDenoiser.pretrained(sigma=25).transform([NOISY])
+
+
+def test_image_shape_that_does_not_fit_is_an_error():
+    denoiser = PatchGMMDenoiser(prior="natural", image_shape=(9, 9))
+    with pytest.raises(ValueError, match=r"81 values, but X has 480"):
+        denoiser.fit(NOISY.reshape(1, -1))
+
+
+def test_rows_without_image_shape_are_signals():
+    rng = np.random.default_rng(0)
+    steps = np.cumsum(rng.normal(size=(60, 24)), axis=1)
+    noisy = steps + rng.normal(size=steps.shape)
+    denoiser = PatchGMMDenoiser(2, sigma=1.0, random_state=0).fit(steps)
+    assert denoiser.patch_shape_ == (1, 8)
+    found = denoiser.transform(noisy)
+    assert np.square(found - steps).mean() < 0.6 * np.square(noisy - steps).mean()
