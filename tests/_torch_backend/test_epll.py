@@ -258,3 +258,41 @@ def test_denoising_keeps_a_constant_image():
     image = torch.full((20, 20), 0.3)
     found = epll.denoise(make_prior(means=False), image, 0.1, epll.Settings())
     torch.testing.assert_close(found, image)
+
+
+# Scales ------------------------------------------------------------------------------
+
+
+def test_half_size_keeps_constants_and_whiteness():
+    image = torch.full((20, 31), 0.7, dtype=torch.float64)
+    pyramid = epll.HalfSize((20, 31), image)
+    half = pyramid.down(image)
+    assert half.shape == (10, 15)
+    torch.testing.assert_close(half, torch.full_like(half, 0.7))
+    impulses = torch.eye(20 * 31, dtype=torch.float64).reshape(-1, 20, 31)
+    columns = torch.stack([pyramid.down(impulse).flatten() for impulse in impulses])
+    gram = columns.T @ columns
+    eye = torch.eye(150, dtype=torch.float64)
+    torch.testing.assert_close(gram, pyramid.noise_gain**2 * eye)
+
+
+def test_replacing_low_frequencies_by_their_own_changes_nothing():
+    image = make_image((20, 31))
+    pyramid = epll.HalfSize((20, 31), image)
+    found = pyramid.replace_low(image, pyramid.down(image))
+    torch.testing.assert_close(found, image)
+    other = make_image((20, 31), seed=8)
+    moved = pyramid.replace_low(image, pyramid.down(other)) - image
+    rows, cols = pyramid.full
+    assert (rows.T @ moved @ cols)[5:, :].abs().max() < 1e-12
+    assert float(moved.mean()) == pytest.approx(float((other - image).mean()))
+
+
+def test_scales_matter_for_large_images_only():
+    prior = make_prior(means=False)
+    for shape, changes in (((32, 32), True), ((15, 40), False)):
+        image = make_image(shape)
+        one, two = (
+            epll.denoise(prior, image, 0.1, epll.Settings(n_scales=n)) for n in (1, 2)
+        )
+        assert torch.equal(one, two) != changes
