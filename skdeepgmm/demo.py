@@ -42,7 +42,6 @@ OURS = {
     # 100 epochs: the default of 30 is meant for data sets of many more batches.
     "SGDGaussianMixture": {
         "n_components": N_CLUSTERS,
-        "n_init": 3,
         "max_iter": 100,
         **_FLAT,
     },

@@ -16,6 +16,9 @@ from skdeepgmm._torch_backend.covariances.base import (
 )
 from skdeepgmm._torch_backend.suffstats import Statistics
 
+#: Features from which on one component's product fills a processor by itself.
+WIDE = 64
+
 
 @dataclass(frozen=True)
 class FullCovariance(CholeskyCovariance):
@@ -94,9 +97,17 @@ class FullCovariance(CholeskyCovariance):
     def log_prob(self, x: Tensor, means: Tensor) -> Tensor:
         factors = self.precisions_chol.to(x.dtype).mT
         centers = means.to(x.dtype)[:, :, None]
-        distance = squared_norms(
-            x, len(means), lambda part: torch.bmm(factors, part - centers)
-        )
+        if len(x) >= WIDE:
+            distance = torch.stack(
+                [
+                    (factor @ (x - center)).square_().sum(0)
+                    for factor, center in zip(factors, centers, strict=True)
+                ]
+            )
+        else:
+            distance = squared_norms(
+                x, len(means), lambda part: torch.bmm(factors, part - centers)
+            )
         return self._log_normalizer()[:, None].to(x.dtype) - 0.5 * distance
 
     def _log_normalizer(self) -> Tensor:
@@ -127,6 +138,11 @@ class FullCovariance(CholeskyCovariance):
         shape = (n_components, n_features, n_features)
         scatter = torch.zeros(shape, dtype=torch.float64, device=x.device)
         centers = center.to(x.dtype)[:, :, None]
+        if n_features >= WIDE:
+            for k in range(n_components):
+                diff = x - centers[k]
+                scatter[k] = (diff * resp[k]) @ diff.T
+            return linalg.pack_triangle(scatter)
         for columns in column_chunks(x, n_components):
             diff = x[:, columns] - centers
             scatter += torch.bmm(diff * resp[:, None, columns], diff.mT)
