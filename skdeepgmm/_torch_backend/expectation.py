@@ -21,6 +21,8 @@ from skdeepgmm._torch_backend.suffstats import Statistics
 #: Largest ``Covariance.magnitude`` for the natural form: the absolute error of a
 #: log-density is about machine epsilon times this, 1e-3 nats and 1e-8 nats.
 MAX_MAGNITUDE = {torch.float32: 1e4, torch.float64: 1e8}
+#: exp is ten times slower where it underflows; nothing is lost below these.
+LEAST_EXPONENT = {torch.float32: -80.0, torch.float64: -700.0}
 #: With more second-moment features than this (full, about 180 features) a batch no
 #: longer fits the caches and triangular products are as fast.
 MAX_MOMENT_FEATURES = 2**14
@@ -209,7 +211,7 @@ def normalize(log_joint: Tensor) -> Tensor:
     # A sample infinitely far from every component: equal shares, not 0 / 0.
     unreached = ~torch.isfinite(peak)
     peak = peak.masked_fill(unreached, 0.0)
-    resp = log_joint.sub_(peak).exp_()
+    resp = log_joint.sub_(peak).clamp_min_(LEAST_EXPONENT[log_joint.dtype]).exp_()
     norm = resp.sum(0)
     resp.div_(norm)
     if bool(unreached.any()):
