@@ -71,7 +71,6 @@ def test_the_likelihood_never_falls(rng, covariance_type):
     assert gm.lower_bounds_[-1] > gm.lower_bounds_[0] + 0.05
 
 
-@pytest.mark.xfail(reason="the bound's change of units counts missing entries")
 @all_types
 def test_the_lower_bound_is_the_score(rng, covariance_type):
     X = delete(groups(rng), rng)
