@@ -93,5 +93,7 @@ def test_attributes_section_lists_what_fit_sets(cls, blobs):
     present = {n for n in vars(fitted) if n.endswith("_") and not n.startswith("_")}
     assert present <= documented
     # feature_names_in_ exists only after a fit on named columns.
-    absent = documented - {"feature_names_in_"}
+    # The factors are there for low-rank covariances alone.
+    conditional = {"feature_names_in_", "factors_", "noise_variance_"}
+    absent = documented - conditional
     assert {name for name in absent if not hasattr(fitted, name)} == set()

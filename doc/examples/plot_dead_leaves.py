@@ -54,8 +54,8 @@ for n_components, denoiser in fitted.items():
 # Flat patches and edges
 # ----------------------
 # Components by falling weight: the standard deviation of their patches, their leading
-# eigenvectors, and samples. The heaviest is nearly flat; the others have the edges of all
-# directions and the outlines of leaves as their first eigenvectors.
+# eigenvectors, and samples. The heaviest is nearly flat; the others have the edges of
+# all directions and the outlines of leaves as their first eigenvectors.
 denoiser = fitted[12]
 order = np.argsort(-denoiser.weights_)[:8]
 fig, axes = plt.subplots(len(order), 9, figsize=(8, 8))

@@ -196,6 +196,23 @@ class ArraySource:
         self._kept_parts = {}
         return self.standardization
 
+    def mean_log_scale(self) -> float:
+        """Return what a mean log-density gains in the standardised units, in nats.
+
+        Missing entries have no density, so their scales do not count.
+        """
+        if self.standardization is None:
+            return 0.0
+        if self.patterns is None:
+            return self.standardization.log_scale
+        log_scale = self.standardization.scale.log()
+        total = 0.0
+        for pattern in self.patterns:
+            weight = self._block_weight(pattern.rows)
+            mass = len(pattern.rows) if weight is None else float(weight.sum())
+            total += mass * float(log_scale[pattern.observed.to(self.device)].sum())
+        return total / self.total_weight()
+
     def _check_range(self, variance: Tensor) -> None:
         """Raise where variances, or their inverses, leave the data's dtype."""
         limits = torch.finfo(self.dtype)

@@ -17,6 +17,8 @@ from skdeepgmm._torch_backend.suffstats import Statistics
 MASS_FLOOR = 10 * torch.finfo(torch.float64).eps
 #: A component with less mass than this many samples is empty.
 EMPTY_MASS = 1e-6
+#: Smaller variances, in squared standardised units, are squared rounding errors.
+LEAST_VARIANCE = 1e-20
 #: How often one component may be re-seeded in a run.
 MAX_RESEEDS = 3
 #: Floor of variances, in units of a feature's variance, where a covariance has no
@@ -94,6 +96,7 @@ def maximize(
     delta = stats.first / nk[:, None]
     values = kind.estimate(replace(stats, nk=nk), delta, ridge)
     covariance, failed = kind.from_values(values)
+    failed = failed | (covariance.variances() < LEAST_VARIANCE).any(1)
     return Mixture(nk / nk.sum(), stats.center + delta, covariance), failed
 
 

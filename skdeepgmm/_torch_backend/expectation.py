@@ -208,15 +208,17 @@ def normalize(log_joint: Tensor) -> Tensor:
     Tensor of shape (n_samples,)
     """
     peak = log_joint.amax(0)
-    # A sample infinitely far from every component: equal shares, not 0 / 0.
     unreached = ~torch.isfinite(peak)
-    peak = peak.masked_fill(unreached, 0.0)
-    resp = log_joint.sub_(peak).clamp_min_(LEAST_EXPONENT[log_joint.dtype]).exp_()
+    safe = peak.masked_fill(unreached, 0.0)
+    resp = log_joint.sub_(safe).clamp_min_(LEAST_EXPONENT[log_joint.dtype]).exp_()
     norm = resp.sum(0)
     resp.div_(norm)
+    log_prob = norm.log_().add_(safe)
     if bool(unreached.any()):
+        # A sample infinitely far from every component: equal shares, not 0 / 0.
         resp[:, unreached] = 1.0 / len(resp)
-    return norm.log_().add_(peak)
+        log_prob[unreached] = peak[unreached]
+    return log_prob
 
 
 def expectation(

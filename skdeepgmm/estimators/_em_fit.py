@@ -41,11 +41,15 @@ class EMFit:
     def __init__(self, estimator, X, data, sample_weight=None):
         self.estimator = estimator
         self.X, self.data = X, data
+        if sample_weight is not None:
+            # Mean one: a common factor means nothing.
+            sample_weight = sample_weight * (len(sample_weight) / sample_weight.sum())
         self.sample_weight = sample_weight
         self.kind = estimator._covariance_class
         self.given = self._check_given(X.shape[1])
         self.source = self._make_source(X)
         self.units = self.source.standardize(self.kind.isotropic)
+        self.log_scale = self.source.mean_log_scale()
         self.random_state = estimator._random_state()
         self.report = VerboseReport(
             estimator.verbose, estimator.verbose_interval, estimator.max_iter
@@ -61,7 +65,7 @@ class EMFit:
             result = self._run(start, guard, bound, tasks)
         else:
             result = self._run_as_task(start, guard, bound, tasks)
-        self.report.end(result.last_bound - self.units.log_scale, result.converged)
+        self.report.end(result.last_bound - self.log_scale, result.converged)
         return result
 
     def online_step(self, step):
@@ -77,6 +81,7 @@ class EMFit:
         current = self.estimator._mixture(self.X)
         # The stream's own units, not those of a chunk that may be small.
         self.units = self.source.use_units(current.units())
+        self.log_scale = self.source.mean_log_scale()
         mixture, bound = online_step(
             current.to_units(self.units),
             self.source,
@@ -84,7 +89,7 @@ class EMFit:
             step,
             self._make_guard(),
         )
-        return mixture.from_units(self.units), bound - self.units.log_scale
+        return mixture.from_units(self.units), bound - self.log_scale
 
     def _run_as_task(self, start, guard, bound, tasks):
         """Run EM as one subtask of several."""
@@ -103,7 +108,7 @@ class EMFit:
         estimator = self.estimator
 
         def on_iteration(n_iter, lower_bound, mixture):
-            self.report.iteration(n_iter, lower_bound - self.units.log_scale)
+            self.report.iteration(n_iter, lower_bound - self.log_scale)
             return estimator._run_task(
                 tasks, "iteration", self.data, lambda: self._attributes(mixture)
             )
@@ -197,7 +202,7 @@ class EMFit:
         return self.estimator._mixture(self.X).to_units(self.units)
 
     def _earlier_bound(self):
-        return self.estimator.lower_bound_ + self.units.log_scale
+        return self.estimator.lower_bound_ + self.log_scale
 
     def _tensor(self, value, device=None):
         if value is None:

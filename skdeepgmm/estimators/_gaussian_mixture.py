@@ -276,7 +276,7 @@ default='kmeans'
             while len(results) < n_init and not (results and results[-1].stopped):
                 results.append(run(len(results), n_init, fresh, tasks))
             best = max(results, key=lambda result: result.last_bound)
-            self._set_result(best, run.source)
+            self._set_result(best, run)
             self._count(X, sample_weight, fresh=True)
         return self
 
@@ -321,7 +321,7 @@ default='kmeans'
             n_init = max(self.n_init, STREAM_STARTS)
             results = [run(index, 1, True, None) for index in range(n_init)]
             best = max(results, key=lambda result: result.last_bound)
-            self._set_result(best, run.source, warn=False)
+            self._set_result(best, run, warn=False)
             self._count(X, sample_weight, fresh=True)
         else:
             mass = self._count(X, sample_weight, fresh=False)
@@ -345,14 +345,13 @@ default='kmeans'
         typical = self.n_samples_seen_ / self.n_batches_seen_
         return min(1.0, mass / (typical * self.n_batches_seen_**STEP_EXPONENT))
 
-    def _set_result(self, result, source, warn=True):
+    def _set_result(self, result, run, warn=True):
         """Store the best run as fitted attributes and warn about its flaws."""
-        units = source.standardization
-        self._set_mixture(result.mixture.from_units(units), source.dtype)
+        self._set_mixture(result.mixture.from_units(run.units), run.source.dtype)
         self.converged_ = result.converged
         self.n_iter_ = result.n_iter
-        self.lower_bounds_ = [bound - units.log_scale for bound in result.lower_bounds]
-        self.lower_bound_ = result.last_bound - units.log_scale
+        self.lower_bounds_ = [bound - run.log_scale for bound in result.lower_bounds]
+        self.lower_bound_ = result.last_bound - run.log_scale
         self._warn_degenerate(result)
         if warn and not (result.converged or result.stopped) and self.max_iter > 0:
             warnings.warn(

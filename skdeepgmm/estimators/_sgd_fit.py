@@ -102,7 +102,11 @@ class SGDFit:
         self.random_state = estimator._random_state()
         source = ArraySource(X, self.device, CHUNK_ROWS, self._weight(sample_weight))
         self.missing = source.patterns is not None
-        self.units = units or source.standardize(self.kind.isotropic)
+        if units is None:
+            self.units = source.standardize(self.kind.isotropic)
+        else:
+            self.units = source.use_units(units)
+        self.log_scale = source.mean_log_scale()
         self.rows = Rows(X, self.units, self.device, sample_weight)
         self.report = VerboseReport(estimator.verbose, 1, estimator.max_iter)
         self.batch_size = estimator.batch_size or default_batch_size(*X.shape)
@@ -283,7 +287,7 @@ class SGDFit:
 
     def bound(self, losses):
         """Return an epoch's log-likelihood in the units of the data."""
-        return losses["log_likelihood"] - self.units.log_scale
+        return losses["log_likelihood"] - self.log_scale
 
     def history(self, state):
         """Return the losses per epoch as arrays, in the units of the data."""
@@ -291,7 +295,7 @@ class SGDFit:
         for name in state.history[-1]:
             values = np.array([entry.get(name, np.nan) for entry in state.history])
             sign = 1.0 if name == "loss" else -1.0
-            found[name] = values + sign * self.units.log_scale
+            found[name] = values + sign * self.log_scale
         return found
 
 

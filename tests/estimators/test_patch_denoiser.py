@@ -283,9 +283,7 @@ def test_components_are_drawn_by_weight(learned):
 def test_pipeline_of_matrix_rows():
     images = np.stack([scene((24, 20), seed=i) for i in range(3)])
     rows = with_noise(images, 0.1).reshape(3, -1)
-    denoiser = PatchGMMDenoiser(
-        2, patch_size=4, sigma=0.1, image_shape=(24, 20), tol=1
-    )
+    denoiser = PatchGMMDenoiser(2, patch_size=4, sigma=0.1, image_shape=(24, 20), tol=1)
     pipeline = make_pipeline(
         denoiser.set_params(random_state=0), FunctionTransformer(np.square)
     )

@@ -15,9 +15,6 @@ from skdeepgmm._torch_backend.covariances.base import (
 )
 from skdeepgmm._torch_backend.suffstats import Statistics
 
-#: Smaller variances, in squared standardised units, are squared rounding errors.
-LEAST_VARIANCE = 1e-20
-
 
 @dataclass(frozen=True)
 class DiagCovariance(CholeskyCovariance):
@@ -43,7 +40,7 @@ class DiagCovariance(CholeskyCovariance):
 
     @classmethod
     def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:
-        positive = torch.isfinite(values) & (values > LEAST_VARIANCE)
+        positive = torch.isfinite(values) & (values > 0)
         safe = torch.where(positive, values, torch.ones_like(values))
         return cls(values, safe.rsqrt()), ~positive.reshape(len(values), -1).all(1)
 
