@@ -16,9 +16,8 @@ the half-quadratic step, and F_v never rises under it. The same z give the gradi
 F_v'(x) = w (x - y) + 1/v sum_i P_i^T (P_i x - z_i).
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,20 +28,10 @@ from skdeepgmm._torch_backend.patches import (
     Tile,
     add_patches,
     coverage,
-    dct_vectors,
     extract,
     tiles,
 )
 
-#: Noise variances of the schedule, as divisors of sigma^2, and the weight of the
-#: observation beside what its noise says when patches were independent. Chosen on the
-#: held-out training images of the shipped prior.
-DENOISING_SCHEDULE = (1.4, 6.0, 12.0)
-DATA_WEIGHT = 3 / 16
-#: Share of the frequencies of the half-size image that it gives.
-LOW_FREQUENCIES = 0.5
-#: Deviations that the filled-in pixels are filtered with, in the range of the image.
-INPAINTING_DEVIATIONS = (0.1, 0.07, 0.05, 0.035, 0.025, 0.017, 0.012, 0.008)
 #: Patches that are filtered at once; bounds the working memory.
 MAX_PATCHES = 2**13
 #: Sufficient decrease of Armijo's rule, and what a step is multiplied by.
@@ -281,128 +270,3 @@ def restore(
             on_step(done, len(config.variances))
     result.image = x.to(observation.image.dtype)
     return result
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How an image is restored, whatever its noise; see :class:`EPLLConfig`.
-
-    Attributes
-    ----------
-    n_iter : int or None
-        None is the solver's default.
-    n_scales : int
-        Scales of denoising.
-    """
-
-    solver: str = "half_quadratic"
-    n_iter: int | None = None
-    stride: int = 1
-    search_stride: int = 1
-    truncation: float = 0.3
-    n_scales: int = 1
-
-    def at(self, variances: tuple[float, ...]) -> EPLLConfig:
-        """Return the configuration with this schedule."""
-        return EPLLConfig(
-            variances,
-            self.n_iter or DEFAULT_STEPS[self.solver],
-            self.solver,
-            self.stride,
-            self.search_stride,
-            self.truncation,
-        )
-
-
-DEFAULT_STEPS = {"half_quadratic": 1, "gradient": 10}
-
-
-def denoise(
-    prior: PatchPrior, image: Tensor, sigma: float, settings: Settings
-) -> Tensor:
-    """Return the image without its white noise of deviation ``sigma``.
-
-    With several scales the image of half the size is denoised too and gives the lowest
-    frequencies, which patches of the full image see too little of.
-
-    Parameters
-    ----------
-    image : Tensor of shape (height, width)
-    """
-    fine = denoise_one_scale(prior, image, sigma, settings)
-    height, width = image.shape
-    small = height < 4 * prior.size[0] or width < 4 * prior.size[1]
-    if settings.n_scales == 1 or small:
-        return fine
-    coarse_settings = replace(settings, n_scales=settings.n_scales - 1)
-    pyramid = HalfSize((height, width), image)
-    coarse = denoise(
-        prior, pyramid.down(image), sigma * pyramid.noise_gain, coarse_settings
-    )
-    return pyramid.replace_low(fine, coarse)
-
-
-def denoise_one_scale(
-    prior: PatchPrior, image: Tensor, sigma: float, settings: Settings
-) -> Tensor:
-    """Return the minimiser of the energies of the denoising schedule."""
-    places = math.prod(max(1.0, size / settings.stride) for size in prior.size)
-    precision = DATA_WEIGHT * places / sigma**2
-    observation = Observation(
-        image, torch.full_like(image, precision, dtype=torch.float64)
-    )
-    variances = tuple(sigma**2 / factor for factor in DENOISING_SCHEDULE)
-    return restore(prior, observation, settings.at(variances)).image
-
-
-class HalfSize:
-    """Half-size images by their lowest DCT coefficients, which keep noise white.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the full image.
-    like : Tensor
-        Gives dtype and device.
-    """
-
-    def __init__(self, shape: Size, like: Tensor) -> None:
-        half = shape[0] // 2, shape[1] // 2
-        self.full = [
-            dct_vectors(n, m).to(like) for n, m in zip(shape, half, strict=True)
-        ]
-        self.half = [dct_vectors(n, n).to(like) for n in half]
-        self.kept = [max(1, int(LOW_FREQUENCIES * n)) for n in half]
-        #: What a coefficient of the full image is multiplied by, and its noise.
-        self.noise_gain = math.sqrt(math.prod(half) / math.prod(shape))
-
-    def down(self, image: Tensor) -> Tensor:
-        """Return the image of half the size with the same grey values."""
-        rows, cols = self.full
-        low = rows.T @ image @ cols
-        return self.noise_gain * (self.half[0] @ low @ self.half[1].T)
-
-    def replace_low(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Return ``fine`` with the lowest frequencies of ``coarse``."""
-        rows, cols = (a[:, :n] for a, n in zip(self.full, self.kept, strict=True))
-        half_rows, half_cols = (
-            a[:, :n] for a, n in zip(self.half, self.kept, strict=True)
-        )
-        wanted = half_rows.T @ coarse @ half_cols / self.noise_gain
-        return fine + rows @ (wanted - rows.T @ fine @ cols) @ cols.T
-
-
-def inpaint(
-    prior: PatchPrior, image: Tensor, missing: Tensor, settings: Settings
-) -> Tensor:
-    """Return the image with new values where ``missing`` is True.
-
-    Parameters
-    ----------
-    image : Tensor of shape (height, width)
-        Start values where pixels are missing.
-    missing : Tensor of shape (height, width), bool
-    """
-    precision = torch.where(missing, 0.0, torch.inf).double()
-    variances = tuple(deviation**2 for deviation in INPAINTING_DEVIATIONS)
-    return restore(prior, Observation(image, precision), settings.at(variances)).image

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from skdeepgmm._torch_backend import epll
+from skdeepgmm._torch_backend import epll, restoration
 from skdeepgmm._torch_backend.patch_prior import (
     MomentSearch,
     NoisyPrior,
@@ -247,7 +247,7 @@ def test_inpainting_keeps_known_pixels_and_lowers_the_energy():
     prior, image = make_prior(5), make_image()
     missing = torch.rand(image.shape, generator=torch.Generator().manual_seed(0)) < 0.4
     start = torch.where(missing, 0.0, image)
-    found = epll.inpaint(prior, start, missing, epll.Settings(n_iter=3))
+    found = restoration.inpaint(prior, start, missing, restoration.Settings(n_iter=3))
     assert torch.equal(found[~missing], image[~missing])
     assert (found[missing] != 0).all()
     error = (found - image)[missing].square().mean()
@@ -256,7 +256,9 @@ def test_inpainting_keeps_known_pixels_and_lowers_the_energy():
 
 def test_denoising_keeps_a_constant_image():
     image = torch.full((20, 20), 0.3)
-    found = epll.denoise(make_prior(means=False), image, 0.1, epll.Settings())
+    found = restoration.denoise(
+        make_prior(means=False), image, 0.1, restoration.Settings()
+    )
     torch.testing.assert_close(found, image)
 
 
@@ -265,7 +267,7 @@ def test_denoising_keeps_a_constant_image():
 
 def test_half_size_keeps_constants_and_whiteness():
     image = torch.full((20, 31), 0.7, dtype=torch.float64)
-    pyramid = epll.HalfSize((20, 31), image)
+    pyramid = restoration.HalfSize((20, 31), image)
     half = pyramid.down(image)
     assert half.shape == (10, 15)
     torch.testing.assert_close(half, torch.full_like(half, 0.7))
@@ -278,7 +280,7 @@ def test_half_size_keeps_constants_and_whiteness():
 
 def test_replacing_low_frequencies_by_their_own_changes_nothing():
     image = make_image((20, 31))
-    pyramid = epll.HalfSize((20, 31), image)
+    pyramid = restoration.HalfSize((20, 31), image)
     found = pyramid.replace_low(image, pyramid.down(image))
     torch.testing.assert_close(found, image)
     other = make_image((20, 31), seed=8)
@@ -293,6 +295,7 @@ def test_scales_matter_for_large_images_only():
     for shape, changes in (((32, 32), True), ((15, 40), False)):
         image = make_image(shape)
         one, two = (
-            epll.denoise(prior, image, 0.1, epll.Settings(n_scales=n)) for n in (1, 2)
+            restoration.denoise(prior, image, 0.1, restoration.Settings(n_scales=n))
+            for n in (1, 2)
         )
         assert torch.equal(one, two) != changes

@@ -1,0 +1,262 @@
+"""What a fitted patch denoiser does: restore images, score them, draw patches."""
+
+import time
+
+import numpy as np
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.patch_prior import mean_log_density
+from skdeepgmm._torch_backend.patches import noise_level
+from skdeepgmm._torch_backend.restoration import Settings, denoise, inpaint
+from skdeepgmm.estimators._base import TorchEstimator
+from skdeepgmm.estimators._patch_denoiser_images import (
+    ImageBatch,
+    check_masks,
+    check_sizes,
+)
+from skdeepgmm.estimators._patch_denoiser_prior import patch_prior
+
+
+class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
+    """Restores images with the prior that a subclass has learned or was given.
+
+    A subclass sets ``weights_``, ``means_``, ``covariances_`` and ``patch_shape_`` and
+    has the parameters of :class:`PatchGMMDenoiser`.
+    """
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "covariances_")
+
+    # Restoring -------------------------------------------------------------------
+
+    def transform(self, X):
+        """Remove the noise from images.
+
+        Parameters
+        ----------
+        X : list of array-like, or array-like
+            Noisy images, in any container that :meth:`fit` takes.
+
+        Returns
+        -------
+        restored : list of ndarray, or ndarray
+            Images in the same container, shape, type and range.
+
+        Raises
+        ------
+        ValueError
+            If an image is smaller than a patch, not finite or of unknown range.
+        """
+        check_is_fitted(self)
+        batch = ImageBatch(X, self, reset=False)
+        check_sizes(batch.pictures, self.patch_shape_)
+        prior = patch_prior(self, self._device())
+        restored = []
+        for index, picture in enumerate(batch.pictures):
+            start = time.perf_counter()
+            sigma = self._sigma(picture, index)
+            planes = [
+                self._denoise(prior, plane, sigma * gain)
+                for plane, gain in picture.planes
+            ]
+            restored.append(picture.restored(planes))
+            self._report(index, len(batch.pictures), picture, sigma, start)
+        return batch.restored(restored)
+
+    def inpaint(self, X, masks=None):
+        """Fill missing pixels; the others are kept as they are.
+
+        Parameters
+        ----------
+        X : list of array-like, or array-like
+            Images, in any container that :meth:`fit` takes. The values of missing
+            pixels do not matter.
+
+        masks : list of array-like or array-like, default=None
+            For each image a boolean array of shape (height, width), or a row of the
+            same number of values: True where the pixel is missing. None takes the
+            pixels that are NaN.
+
+        Returns
+        -------
+        filled : list of ndarray, or ndarray
+            Images in the same container, shape, type and range.
+
+        Raises
+        ------
+        ValueError
+            If a mask does not fit its image, or all of its pixels are missing.
+        """
+        check_is_fitted(self)
+        batch = ImageBatch(X, self, reset=False, allow_nan=True)
+        check_sizes(batch.pictures, self.patch_shape_)
+        masks = check_masks(batch.pictures, masks)
+        prior = patch_prior(self, self._device())
+        filled = []
+        for image, missing in zip(batch.pictures, masks, strict=True):
+            planes = [
+                self._inpaint(prior, plane, missing)
+                for plane, _ in image.filled(missing).planes
+            ]
+            filled.append(image.patched(planes, missing))
+        return batch.restored(filled)
+
+    def estimate_sigma(self, X):
+        """Estimate the noise of images.
+
+        Parameters
+        ----------
+        X : list of array-like, or array-like
+            Noisy images, in any container that :meth:`fit` takes.
+
+        Returns
+        -------
+        sigma : ndarray of shape (n_images,)
+            Standard deviations of the noise in the units of each image.
+        """
+        check_is_fitted(self)
+        batch = ImageBatch(X, self, reset=False)
+        values = [self._estimate(image) * image.scale for image in batch.pictures]
+        return np.array(values)
+
+    def _sigma(self, picture, index):
+        """Return the noise of a picture with values in [0, 1]."""
+        if self.sigma == "estimate":
+            return self._estimate(picture)
+        sigma = self.sigma / picture.scale
+        if sigma > 1 and not self._is_signal(picture):
+            raise ValueError(
+                f"sigma={self.sigma:g} is more than the whole range of image {index}, "
+                f"{picture.scale:g}. Give sigma in the units of the images, or set "
+                "data_range."
+            )
+        return sigma
+
+    def _is_signal(self, picture):
+        return self.image_shape is None and picture.size[0] == 1
+
+    def _estimate(self, picture):
+        pixels = picture.pixels
+        planes = np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else [pixels]
+        levels = [
+            noise_level(self._tensor(plane), self.patch_shape_) for plane in planes
+        ]
+        return float(np.mean(levels))
+
+    def _denoise(self, prior, plane, sigma):
+        if sigma == 0:
+            return plane
+        image = self._tensor(plane, prior.means.device)
+        return convert.to_numpy(denoise(prior, image, sigma, self._settings()))
+
+    def _inpaint(self, prior, plane, missing):
+        if not missing.any():
+            return plane
+        device = prior.means.device
+        image, mask = self._tensor(plane, device), self._tensor(missing, device)
+        return convert.to_numpy(inpaint(prior, image, mask > 0, self._settings()))
+
+    def _tensor(self, plane, device="cpu"):
+        plane = np.ascontiguousarray(plane, dtype=np.float32)
+        return convert.rows_to_tensor(plane, device, convert.torch_dtype(plane))
+
+    def _settings(self):
+        return Settings(
+            solver=self.solver,
+            n_iter=self.n_iter,
+            stride=self.stride,
+            search_stride=self.search_stride,
+            truncation=self.truncation,
+            n_scales=self.n_scales,
+        )
+
+    def _report(self, index, n_images, picture, sigma, start):
+        if self.verbose:
+            print(
+                f"Image {index + 1} of {n_images}: noise {sigma * picture.scale:.3g}, "
+                f"{time.perf_counter() - start:.1f} s"
+            )
+
+    # Scoring ---------------------------------------------------------------------
+
+    def score_samples(self, X):
+        """Expected log-likelihood of a patch, for each image.
+
+        Parameters
+        ----------
+        X : list of array-like, or array-like
+            Images, in any container that :meth:`fit` takes.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_images,)
+            Mean of log p over the patches of the grey image, ``stride`` pixels apart,
+            in nats per mean-removed patch with values in [0, 1]: a density over
+            pixels - 1 dimensions.
+        """
+        check_is_fitted(self)
+        batch = ImageBatch(X, self, reset=False)
+        check_sizes(batch.pictures, self.patch_shape_)
+        device = self._device()
+        prior = patch_prior(self, device)
+        images = [self._tensor(picture.grey, device) for picture in batch.pictures]
+        return np.array([mean_log_density(prior, im, self.stride) for im in images])
+
+    def score(self, X, y=None):
+        """Mean of :meth:`score_samples` over the images.
+
+        Parameters
+        ----------
+        X : list of array-like, or array-like
+            Images, in any container that :meth:`fit` takes.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        log_likelihood : float
+            Nats per patch; higher is better.
+        """
+        return float(np.mean(self.score_samples(X)))
+
+    def sample_patches(self, n_samples=1, component=None):
+        """Draw patches from the prior.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of patches.
+
+        component : int, default=None
+            Component to draw from; None draws one by weight for each patch.
+
+        Returns
+        -------
+        patches : ndarray of shape (n_samples, patch_height, patch_width)
+            Mean-removed patches with values in units of the range of images.
+
+        labels : ndarray of shape (n_samples,)
+            Component of each patch.
+        """
+        check_is_fitted(self)
+        random_state = self._random_state()
+        labels = np.full(n_samples, component)
+        if component is None:
+            weights = self.weights_ / self.weights_.sum()
+            labels = random_state.choice(len(weights), size=n_samples, p=weights)
+        noise = random_state.standard_normal((n_samples, self.means_.shape[1]))
+        patches = np.empty_like(noise)
+        for k in np.unique(labels):
+            values, vectors = np.linalg.eigh(self.covariances_[k])
+            root = vectors * np.sqrt(values.clip(min=0))
+            patches[labels == k] = self.means_[k] + noise[labels == k] @ root.T
+        return patches.reshape(n_samples, *self.patch_shape_), labels
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
