@@ -67,7 +67,9 @@ class LowRankCovariance(Covariance):
     def n_parameters(cls, n_components: int, n_features: int) -> int:
         # Factors are determined up to a rotation of rank (rank - 1) / 2 angles.
         rank = min(cls.rank, n_features)
-        return n_components * (n_features * (rank + 1) - rank * (rank - 1) // 2)
+        own = n_features * (rank + 1) - rank * (rank - 1) // 2
+        # No more than the matrix A A^T + diag(d) itself has.
+        return n_components * min(own, n_features * (n_features + 1) // 2)
 
     @classmethod
     def n_moment_features(cls, n_features: int) -> int:
