@@ -1,0 +1,137 @@
+"""What is done with networks: arrays, averages, inference, augmentation."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skdeepgmm._torch_backend import convert
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+#: Rows of one inference batch.
+INFERENCE_ROWS = 256
+
+
+# Weights as arrays ---------------------------------------------------------------
+
+
+def to_arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
+    """Return the parameters and buffers as NumPy arrays, by torch's names."""
+    return {
+        name: convert.to_numpy(value) for name, value in module.state_dict().items()
+    }
+
+
+def load_arrays(module: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Put arrays of :func:`to_arrays` back, whatever device the module is on."""
+    module.load_state_dict({k: convert.parameter_tensor(v) for k, v in arrays.items()})
+
+
+class WeightAverage:
+    """Exponential moving average of a module's weights.
+
+    Attributes
+    ----------
+    module : nn.Module
+        A copy with the averaged weights, in evaluation mode. Buffers are copied.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.updates = 0
+
+    def update(self, module: nn.Module) -> None:
+        """Add the weights of ``module``; early on the mean is over fewer updates."""
+        self.updates += 1
+        keep = min(self.decay, 1.0 - 1.0 / self.updates)
+        mine: list[Tensor] = [*self.module.parameters()]
+        theirs: list[Tensor] = [*module.parameters()]
+        with torch.no_grad():
+            torch._foreach_lerp_(mine, theirs, 1.0 - keep)
+            for old, new in zip(self.module.buffers(), module.buffers(), strict=True):
+                old.copy_(new)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates, **self.module.state_dict(prefix="module.")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.updates = int(state["updates"])
+        weights = {k.removeprefix("module."): v for k, v in state.items()}
+        del weights["updates"]
+        self.module.load_state_dict(weights)
+
+
+# Inference -----------------------------------------------------------------------
+
+
+def in_batches(
+    function: Callable[[Tensor], Tensor], rows: Tensor, size: int = INFERENCE_ROWS
+) -> Tensor:
+    """Apply ``function`` to ``rows`` in batches of exactly ``size`` rows.
+
+    The last batch is padded, because kernels are chosen by shape and round
+    differently: so a row's result does not depend on how many others there are.
+    """
+    with torch.no_grad():
+        parts = [function(_padded(part, size)) for part in torch.split(rows, size)]
+    return torch.cat(parts)[: len(rows)]
+
+
+def _padded(rows: Tensor, size: int) -> Tensor:
+    missing = size - len(rows)
+    return (
+        rows
+        if not missing
+        else torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])])
+    )
+
+
+# Augmentation --------------------------------------------------------------------
+
+
+def random_affine(
+    images: Tensor,
+    generator: torch.Generator,
+    shift: float = 2.0,
+    rotation: float = 9.0,
+    scale: float = 0.1,
+) -> Tensor:
+    """Shift, turn and scale every image by its own random amount.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, channels, height, width)
+    generator : torch.Generator
+        On the device of the images.
+    shift : float
+        Largest shift along each axis, in pixels.
+    rotation : float
+        Largest angle, in degrees.
+    scale : float
+        Largest relative change of the size.
+
+    Returns
+    -------
+    Tensor of shape (n, channels, height, width)
+        Interpolated; the border's pixels continue outside.
+    """
+    drawn = torch.rand(4, len(images), generator=generator, device=images.device)
+    across, down, turn, grow = drawn * 2.0 - 1.0
+    angle = turn * math.radians(rotation)
+    factor = 1.0 / (1.0 + grow * scale)
+    cos, sin = angle.cos() * factor, angle.sin() * factor
+    height, width = images.shape[2:]
+    # grid_sample's coordinates run from -1 to 1 along each side.
+    rows = [
+        torch.stack([cos, -sin * (height / width), across * (2.0 * shift / width)], 1),
+        torch.stack([sin * (width / height), cos, down * (2.0 * shift / height)], 1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
