@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ def load_arrays(module: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
     module.load_state_dict({k: convert.parameter_tensor(v) for k, v in arrays.items()})
 
 
-class WeightAverage:
+class WeightAverage(Generic[ModuleT]):
     """Exponential moving average of a module's weights.
 
     Attributes
@@ -42,9 +42,9 @@ class WeightAverage:
         A copy with the averaged weights, in evaluation mode. Buffers are copied.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: ModuleT, decay: float) -> None:
         self.decay = decay
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.module: ModuleT = copy.deepcopy(module).eval().requires_grad_(False)
         self.updates = 0
 
     def update(self, module: nn.Module) -> None:

@@ -1,0 +1,419 @@
+"""GAN-EM: a generator and a discriminator for the M-step, an E-net for the E-step.
+
+M-step: real rows, weighted by P(cluster | row), and generated rows train the
+discriminator, and it the generator. E-step: the E-net learns from generated rows which
+cluster they were made for; its softmax on real rows is the next P(cluster | row).
+
+References: Zhao et al. (2018), "GAN-EM: GAN based EM learning framework",
+arXiv 1812.00335.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skdeepgmm._torch_backend import networks
+from skdeepgmm._torch_backend.gan_em_losses import LOSSES, soften
+from skdeepgmm._torch_backend.gan_em_networks import (
+    Architecture,
+    Classifier,
+    Generator,
+)
+from skdeepgmm._torch_backend.gan_em_recipes import Recipe
+from skdeepgmm._torch_backend.network_tools import (
+    WeightAverage,
+    in_batches,
+    random_affine,
+)
+from skdeepgmm._torch_backend.rng import generator as new_generator
+
+#: Rows whose assignments are followed from iteration to iteration.
+MONITORED = 2048
+#: Labelled rows of one E-step batch, and steps on them before the first M-step.
+LABELLED_ROWS, LABEL_START_STEPS = 32, 300
+#: Most steps on labelled rows at the end of an E-step.
+MOST_LABEL_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Largest random changes: pixels, degrees, share of the size."""
+
+    shift: float
+    rotation: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run: recipe, length and what departs from the recipe.
+
+    Attributes
+    ----------
+    n_iter : int
+        EM iterations of the whole run.
+    hold : int
+        Iterations in which the start's responsibilities are used.
+    affine : Affine or None
+        Change of generated images in the E-step.
+    temperature : float
+        Exponent 1 / temperature of the responsibilities.
+    label_tol : float
+        Error of the labelled rows at which the E-net has learned them.
+    """
+
+    recipe: Recipe
+    n_iter: int
+    hold: int = 1
+    affine: Affine | None = None
+    temperature: float = 1.0
+    label_tol: float = 0.05
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows in the range of the networks, on the device.
+
+    Attributes
+    ----------
+    rows : Tensor of shape (n, channels, height, width) or (n, features)
+    start : Tensor of shape (n, n_clusters) or None
+        Responsibilities of the first iterations; None means equal ones.
+    labels : Tensor of shape (n,) or None
+        Known clusters, -1 where unknown.
+    """
+
+    rows: Tensor
+    start: Tensor | None = None
+    labels: Tensor | None = None
+
+
+class GANEM:
+    """The three networks and what a training needs beside them.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    config : Config
+    data : Data
+    seed : int
+        Starts the private generators.
+    """
+
+    def __init__(
+        self, architecture: Architecture, config: Config, data: Data, seed: int
+    ) -> None:
+        self.architecture, self.config, self.data = architecture, config, data
+        self.recipe = config.recipe
+        self.losses = LOSSES[self.recipe.losses]
+        self.device = data.rows.device
+        self.draw = new_generator(seed, self.device)
+        self._build(new_generator(seed))
+        self.step_scale = 1.0
+        self.iteration = 0
+        n_clusters = architecture.n_clusters
+        self.prior = torch.full((n_clusters,), 1.0 / n_clusters, device=self.device)
+        self.monitored = self._choose_monitored()
+        self.assigned = torch.full((len(self.monitored),), -1, device=self.device)
+        self.labelled = self._labelled_rows()
+        if len(self.labelled) and self.recipe.joint_labels:
+            self._start_on_labels()
+
+    def _build(self, draw: torch.Generator) -> None:
+        std = self.recipe.std if self.architecture.image else None
+        made = self.architecture
+        self.generator: Generator = networks.build(
+            made.generator, draw, self.device, std
+        )
+        self.discriminator: Classifier = networks.build(
+            made.discriminator, draw, self.device, std
+        )
+        self.classifier: Classifier = networks.build(
+            made.classifier, draw, self.device, std
+        )
+        self.average = WeightAverage(self.classifier, self.recipe.average)
+        self._new_optimizers()
+
+    def _new_optimizers(self) -> None:
+        recipe = self.recipe
+        self.optimizers = {
+            "discriminator": self._optimizer(
+                self.discriminator, recipe.discriminator_rate
+            ),
+            "generator": self._optimizer(self.generator, recipe.generator_rate),
+            "classifier": self._optimizer(self.classifier, recipe.classifier_rate),
+        }
+        self.rates = {k: o.param_groups[0]["lr"] for k, o in self.optimizers.items()}
+
+    def _optimizer(self, module: nn.Module, rate: float) -> torch.optim.Optimizer:
+        if self.recipe.optimizer == "rmsprop":
+            return torch.optim.RMSprop(module.parameters(), rate)
+        return torch.optim.Adam(module.parameters(), rate, (0.5, 0.999), fused=True)
+
+    @property
+    def n_clusters(self) -> int:
+        return self.architecture.n_clusters
+
+    @property
+    def predictor(self) -> Classifier:
+        """The E-net that predicts."""
+        averaged = self.recipe.average > 0.0 and self.average.updates > 0
+        return self.average.module if averaged else self.classifier
+
+    # One EM iteration ------------------------------------------------------------
+
+    def step(self, batch: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Do one EM iteration over batches of row indices; returns its mean losses."""
+        self._set_rates()
+        totals = Means()
+        generated = [self._m_step(index, totals) for index in batch]
+        for images, labels in self._e_batches(generated):
+            totals.add("classifier", self._e_step(images, labels))
+        if len(self.labelled):
+            self._learn_labels()
+        self.iteration += 1
+        return totals.values() | self._observe()
+
+    def _set_rates(self) -> None:
+        if not self.recipe.keeps_optimizers:
+            self._new_optimizers()
+        factor = self.recipe.rate_factor(self.iteration, self.config.n_iter)
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.rates[name] * factor * self.step_scale
+
+    def _m_step(self, index: Tensor, totals: "Means") -> tuple[Tensor, Tensor]:
+        """Train discriminator, then generator; returns the generated batch."""
+        index = index.to(self.device)
+        rows = self.data.rows[index]
+        weights = self.responsibilities(index, rows)
+        labels = self.draw_labels(len(rows))
+        images = self.generate(labels)
+        totals.add("discriminator", self._train_discriminator(rows, weights, images))
+        totals.add("generator", self._train_generator(images, labels))
+        return images.detach(), labels
+
+    def _train_discriminator(
+        self, rows: Tensor, weights: Tensor, images: Tensor
+    ) -> Tensor:
+        # Apart, so that batch normalisation sees real and generated rows as the
+        # generator's step does.
+        loss = self.losses.real(self.discriminator(rows), weights)
+        loss = loss + self.losses.fake(self.discriminator(images.detach()))
+        self._descend("discriminator", loss)
+        if self.recipe.clip is not None:
+            with torch.no_grad():
+                for weight in self.discriminator.parameters():
+                    weight.clamp_(-self.recipe.clip, self.recipe.clip)
+        return loss.detach()
+
+    def _train_generator(self, images: Tensor, labels: Tensor) -> Tensor:
+        # Saves the gradients of the discriminator's weights.
+        self.discriminator.requires_grad_(False)
+        loss = self.losses.generator(self.discriminator(images), labels)
+        self._descend("generator", loss)
+        self.discriminator.requires_grad_(True)
+        return loss.detach()
+
+    def _descend(self, name: str, loss: Tensor) -> None:
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    def generate(self, labels: Tensor) -> Tensor:
+        """Return generated rows of these clusters."""
+        shape = (len(labels), self.architecture.noise_dim)
+        noise = torch.rand(shape, generator=self.draw, device=self.device)
+        images: Tensor = self.generator(noise, labels)
+        return images
+
+    def draw_labels(self, size: int) -> Tensor:
+        """Return clusters in the shares of the prior, as even as ``size`` allows."""
+        start = torch.rand(1, generator=self.draw, device=self.device)
+        levels = (torch.arange(size, device=self.device) + start) / size
+        edges = self.prior.cumsum(0)[:-1].contiguous()
+        return torch.searchsorted(edges, levels, right=True)
+
+    def responsibilities(self, index: Tensor, rows: Tensor) -> Tensor:
+        """Return P(cluster | row) of the M-step; known labels are certain."""
+        if self.iteration < self.config.hold:
+            weights = self._start(index)
+        else:
+            weights = soften(self.probabilities(rows), self.config.temperature)
+        if self.data.labels is None:
+            return weights
+        known = self.data.labels[index]
+        one_hot = F.one_hot(known.clamp_min(0), self.n_clusters).to(weights.dtype)
+        return torch.where((known >= 0)[:, None], one_hot, weights)
+
+    def _start(self, index: Tensor) -> Tensor:
+        if self.data.start is not None:
+            return self.data.start[index]
+        if len(self.labelled) and self.recipe.joint_labels:
+            return self.probabilities(self.data.rows[index])
+        return self.prior.expand(len(index), -1)
+
+    def probabilities(self, rows: Tensor) -> Tensor:
+        """Return the E-net's softmax."""
+        with torch.no_grad():
+            return torch.softmax(self.predictor(rows), 1)
+
+    # E-step ----------------------------------------------------------------------
+
+    def _e_batches(
+        self, generated: list[tuple[Tensor, Tensor]]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.recipe.classifier_steps is None:
+            yield from generated
+            return
+        for _ in range(self.recipe.classifier_steps):
+            labels = self.draw_labels(self.recipe.classifier_batch)
+            with torch.no_grad():
+                images = self.generate(labels)
+            yield images, labels
+
+    def _e_step(self, images: Tensor, labels: Tensor) -> Tensor:
+        loss = F.cross_entropy(self.classifier(self._changed(images)), labels)
+        total = loss
+        if len(self.labelled) and self.recipe.joint_labels:
+            total = loss + self._label_loss(LABELLED_ROWS)
+        self._descend("classifier", total)
+        if self.recipe.average:
+            self.average.update(self.classifier)
+        return loss.detach()
+
+    def _changed(self, images: Tensor) -> Tensor:
+        affine = self.config.affine
+        if affine is None:
+            return images
+        return random_affine(
+            images, self.draw, affine.shift, affine.rotation, affine.scale
+        )
+
+    # Labels ----------------------------------------------------------------------
+
+    def _labelled_rows(self) -> Tensor:
+        if self.data.labels is None:
+            return torch.empty(0, dtype=torch.int64)
+        return torch.nonzero(self.data.labels >= 0)[:, 0]
+
+    def _label_loss(self, size: int) -> Tensor:
+        """Cross-entropy of randomly drawn labelled rows."""
+        assert self.data.labels is not None
+        drawn = torch.randint(
+            len(self.labelled), (size,), generator=self.draw, device=self.device
+        )
+        index = self.labelled[drawn]
+        images = self._changed(self.data.rows[index])
+        return F.cross_entropy(self.classifier(images), self.data.labels[index])
+
+    def _start_on_labels(self) -> None:
+        for _ in range(LABEL_START_STEPS):
+            self._descend("classifier", self._label_loss(2 * LABELLED_ROWS))
+            if self.recipe.average:
+                self.average.update(self.classifier)
+
+    def _learn_labels(self) -> None:
+        """Train the E-net on the labelled rows until it knows them."""
+        for step in range(MOST_LABEL_STEPS):
+            if step % 10 == 0 and self._label_error() <= self.config.label_tol:
+                return
+            self._descend("classifier", self._label_loss(2 * LABELLED_ROWS))
+
+    def _label_error(self) -> float:
+        assert self.data.labels is not None
+        rows = self.data.rows[self.labelled]
+        found = in_batches(self.classifier, rows).argmax(1)
+        return float((found != self.data.labels[self.labelled]).float().mean())
+
+    # What is reported ------------------------------------------------------------
+
+    def _choose_monitored(self) -> Tensor:
+        size = len(self.data.rows)
+        order = torch.randperm(size, generator=self.draw, device=self.device)
+        return order[:MONITORED]
+
+    def _observe(self) -> dict[str, Tensor]:
+        """Measure the E-net on the monitored rows."""
+        probabilities = in_batches(self.probabilities, self.data.rows[self.monitored])
+        assigned = probabilities.argmax(1)
+        self.occupancy = probabilities.mean(0)
+        changed = (assigned != self.assigned).float().mean()
+        self.assigned = assigned
+        if self.recipe.learned_prior:
+            # No cluster may vanish for want of generated rows.
+            self.prior = 0.9 * self.occupancy + 0.1 / self.n_clusters
+        entropy = -torch.special.xlogy(self.occupancy, self.occupancy).sum()
+        return {
+            "confidence": probabilities.amax(1).mean(),
+            "changed": changed,
+            "n_effective": entropy.exp(),
+        }
+
+    # State -----------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a step changes, weights at the top level."""
+        state: dict[str, Any] = {
+            f"{name}.{key}": value
+            for name in ("generator", "discriminator", "classifier")
+            for key, value in getattr(self, name).state_dict().items()
+        }
+        return state | {
+            "average": self.average.state_dict(),
+            "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
+            "iteration": self.iteration,
+            "prior": self.prior,
+            "assigned": self.assigned,
+        }
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go back to a state."""
+        for name in ("generator", "discriminator", "classifier"):
+            weights = {
+                key.removeprefix(f"{name}."): value
+                for key, value in state.items()
+                if key.startswith(f"{name}.")
+            }
+            getattr(self, name).load_state_dict(weights)
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
+        self.average.load_state_dict(state["average"])
+        self.iteration = state["iteration"]
+        self.prior, self.assigned = state["prior"], state["assigned"]
+
+
+class Means:
+    """Sums of losses that stay on the device, and their means."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def values(self) -> dict[str, Tensor]:
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
+
+
+def endless_batches(
+    n_samples: int, batch_size: int, draw: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield batches of exactly min(batch_size, n_samples) row indices for ever.
+
+    Every row comes once in a pass over the data; a rest that fills no batch goes to
+    the next pass.
+    """
+    size = min(batch_size, n_samples)
+    rest = torch.empty(0, dtype=torch.int64)
+    while True:
+        order = torch.cat([rest, torch.randperm(n_samples, generator=draw)])
+        whole = len(order) // size * size
+        yield from torch.split(order[:whole], size)
+        rest = order[whole:]
