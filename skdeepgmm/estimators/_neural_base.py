@@ -1,0 +1,333 @@
+"""What the deep clusterers share: rows as network tensors, predictions, interruption."""
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.network_tools import in_batches
+from skdeepgmm._torch_backend.networks import is_image
+from skdeepgmm._torch_backend.training import DivergenceError, train
+from skdeepgmm.estimators._base import TorchEstimator
+from skdeepgmm.estimators._image_shape import (
+    check_product,
+    fitted_rows,
+    rows_and_shape,
+)
+from skdeepgmm.exceptions import TrainingDivergedError
+
+#: Rows that are converted at a time.
+CHUNK_ROWS = 2**13
+#: Values that the last function of a generator reaches.
+RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+
+
+class NetworkUnits:
+    """The way from rows of X to tensors in the networks' range, and back.
+
+    Images are scaled as a whole, vectors feature by feature: to mean zero and
+    deviation one.
+
+    Parameters
+    ----------
+    shape : tuple of int or None
+        (height, width, channels), None for vector data.
+    offset, scale : ndarray of shape (n_features,) or (1,)
+        x = offset + scale * value of the network.
+    """
+
+    def __init__(self, shape, offset, scale):
+        self.shape, self.offset, self.scale = shape, offset, scale
+
+    @classmethod
+    def of(cls, X, shape, output):
+        """Measure the units on X.
+
+        Parameters
+        ----------
+        X : ndarray or tensor of shape (n_samples, n_features)
+        shape : tuple of int or None
+        output : str
+            Last function of the generator: a key of ``RANGES``, or "linear".
+        """
+        if output not in RANGES:
+            return cls(shape, *_moments(X))
+        low, high = RANGES[output]
+        smallest, largest = float(X.min()), float(X.max())
+        scale = (largest - smallest) / (high - low) if largest > smallest else 1.0
+        return cls(shape, np.array([smallest - low * scale]), np.array([scale]))
+
+    @property
+    def network_shape(self):
+        """Shape of one row in the networks; a small image is a vector there."""
+        if self.shape is None:
+            return None
+        height, width, channels = self.shape
+        return (channels, height, width)
+
+    def to_network(self, X, device, dtype=torch.float32):
+        """Return rows of X as a tensor (n, channels, height, width) or (n, features)."""
+        parts = [
+            self._convert(X[start : start + CHUNK_ROWS], device, dtype)
+            for start in range(0, X.shape[0], CHUNK_ROWS)
+        ]
+        rows = torch.cat(parts)
+        if self.shape is None or not is_image(self.network_shape):
+            return rows
+        # Channels stay last in memory, the order that convolutions are fast in.
+        return rows.reshape(len(rows), *self.shape).permute(0, 3, 1, 2)
+
+    def _convert(self, rows, device, dtype):
+        # In float64: values far from zero lose their differences in float32.
+        values = convert.rows_to_tensor(rows, device, torch.float64)
+        offset = convert.float64_tensor(self.offset, device)
+        scale = convert.float64_tensor(self.scale, device)
+        return ((values - offset) / scale).to(dtype)
+
+    def from_network(self, tensor):
+        """Return a tensor of the networks as float64 rows of X."""
+        if tensor.ndim == 4:
+            tensor = tensor.permute(0, 2, 3, 1)
+        rows = tensor.reshape(len(tensor), -1).double()
+        offset = convert.float64_tensor(self.offset, rows.device)
+        return offset + convert.float64_tensor(self.scale, rows.device) * rows
+
+    def log_volume(self, n_features):
+        """Return the log of the volume of a unit cube of the networks, in nats."""
+        logs = np.log(self.scale)
+        return float(logs.sum() if len(logs) > 1 else n_features * logs[0])
+
+
+def _moments(X):
+    """Return mean and deviation of every feature; constant ones get deviation one."""
+    if convert.is_tensor(X):
+        X = convert.to_numpy(X)
+    X = np.asarray(X, dtype=np.float64)
+    mean, deviation = X.mean(axis=0), X.std(axis=0)
+    # Rounding leaves a constant feature with a deviation near 1e-16 of its size.
+    constant = deviation <= 1e-12 * np.abs(mean)
+    return mean, np.where(constant | (deviation == 0.0), 1.0, deviation)
+
+
+class DeepClusterer(
+    ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, TorchEstimator
+):
+    """Template of the clusterers with networks; a subclass trains them.
+
+    A subclass has the constructor parameters ``n_clusters``, ``image_shape``,
+    ``semi_supervised``, ``random_state`` and ``device``, and the methods
+    ``_proba(rows)`` and ``_embed(rows)``: functions of network tensors. Fitted, it
+    has ``image_shape_``, ``weights_``, ``means_``, ``labels_`` and ``_units``.
+    """
+
+    # Input -----------------------------------------------------------------------
+
+    def _check_rows(self, X, *, reset):
+        """Return validated rows; a fit also sets ``image_shape_``."""
+        if reset:
+            X, shape = rows_and_shape(X, self.image_shape)
+        else:
+            X, shape = fitted_rows(X, self.image_shape_), self.image_shape_
+        X = self._check_X(X, reset=reset)
+        check_product(shape, X.shape[1])
+        if not reset:
+            return X
+        if X.shape[0] < self.n_clusters:
+            raise ValueError(
+                f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}."
+            )
+        self.image_shape_ = shape
+        return X
+
+    def _check_labels(self, y, n_samples):
+        """Return known clusters, -1 elsewhere; None unless semi-supervised.
+
+        Raises
+        ------
+        ValueError
+            If y is missing or holds anything but -1, 0, ..., n_clusters - 1.
+        """
+        if not self.semi_supervised:
+            return None
+        expected = f"expected integers from -1 (unknown) to {self.n_clusters - 1}"
+        if y is None:
+            raise ValueError(
+                f"semi_supervised=True needs y, but it is None; {expected}. Set "
+                "semi_supervised=False to cluster without labels."
+            )
+        y = np.asarray(y)
+        if y.shape != (n_samples,):
+            raise ValueError(
+                f"y has the shape {y.shape}; expected ({n_samples},), one class a row."
+            )
+        if y.dtype.kind not in "iu" or y.min() < -1 or y.max() >= self.n_clusters:
+            found = f"{y.dtype} values from {y.min()} to {y.max()}"
+            raise ValueError(
+                f"y holds {found}; {expected}. Encode the classes, for example with "
+                "sklearn.preprocessing.LabelEncoder."
+            )
+        return y.astype(np.int64)
+
+    # Output ----------------------------------------------------------------------
+
+    def _set_units(self, units):
+        self._units = {"offset": units.offset, "scale": units.scale}
+
+    def _network_units(self):
+        return NetworkUnits(self.image_shape_, **self._units)
+
+    @property
+    def _inference_dtype(self):
+        """Float64 for the small networks of vectors; images are float32."""
+        shape = self._network_units().network_shape
+        small = shape is None or not is_image(shape)
+        return torch.float64 if small else torch.float32
+
+    def _apply(self, function, X):
+        """Return a function of network tensors for the rows of X, as the caller's."""
+        check_is_fitted(self)
+        X = self._check_rows(X, reset=False)
+        rows = self._tensor(X)
+        result = in_batches(function, rows)
+        dtype = convert.torch_dtype(X) if result.is_floating_point() else None
+        return self._output(result, X, dtype)
+
+    def _tensor(self, X):
+        device, dtype = self._device(X), self._inference_dtype
+        return self._network_units().to_network(X, device, dtype)
+
+    def _rows(self, tensor):
+        """Return network output as rows in the units and type of the training data."""
+        dtype = convert.torch_dtype(self.means_)
+        return convert.to_numpy(self._network_units().from_network(tensor), dtype)
+
+    def predict_proba(self, X):
+        """Compute the probability of each cluster.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        resp : ndarray of shape (n_samples, n_clusters)
+            P(cluster | x); rows sum to one.
+        """
+        check_is_fitted(self)
+        return self._apply(self._proba(), X)
+
+    def predict(self, X):
+        """Find the most probable cluster of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Cluster indices.
+        """
+        check_is_fitted(self)
+        proba = self._proba()
+        return self._apply(lambda rows: proba(rows).argmax(1), X)
+
+    def transform(self, X):
+        """Map samples to the embedding.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_embedding)
+            Embedding.
+        """
+        check_is_fitted(self)
+        return self._apply(self._embed(), X)
+
+    def score(self, X, y=None):
+        """Compute the mean log-density of the samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        log_likelihood : float
+            Mean of ``score_samples``, in nats per sample; higher is better.
+        """
+        return float(self.score_samples(X).mean())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+# Training ------------------------------------------------------------------------
+
+
+class InterruptibleRun:
+    """Runs the training loop; Ctrl-C ends it with what has been learned.
+
+    Attributes
+    ----------
+    state : TrainingState or None
+        What was reached after the last whole iteration, None before the first.
+    interrupted : bool
+    """
+
+    def __init__(self):
+        self.state = None
+        self.interrupted = False
+
+    def __call__(self, model, batches, config, on_epoch, *hooks):
+        """Train; see :func:`skdeepgmm._torch_backend.training.train`."""
+
+        def observe(state):
+            self.state = state
+            return on_epoch(state)
+
+        try:
+            self.state = train(model, batches, config, observe, *hooks)
+        except KeyboardInterrupt:
+            self.interrupted = True
+        except DivergenceError as error:
+            raise TrainingDivergedError(str(error)) from error
+        return self.state
+
+    @property
+    def n_iter(self):
+        return 0 if self.state is None else self.state.epoch
+
+    def warn(self, max_iter, what):
+        """Say that the fit was cut short."""
+        if self.interrupted:
+            warnings.warn(
+                f"The fit was interrupted after {self.n_iter} of {max_iter} {what}. "
+                "The estimator has what it had learned by then; fit again for more.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+
+
+def history_arrays(history):
+    """Return the losses of every epoch as arrays by name."""
+    names = dict.fromkeys(name for entry in history for name in entry)
+    return {
+        name: np.array([entry.get(name, np.nan) for entry in history]) for name in names
+    }
