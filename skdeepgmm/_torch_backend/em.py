@@ -37,11 +37,14 @@ class EMConfig:
         Stop when the mean log-likelihood changes by less, in nats per sample.
     ridge : Tensor of shape (n_features,)
         Added to the variances, in standardised units.
+    prior : float
+        Samples of the pooled covariance that every component gets beside its own.
     """
 
     max_iter: int
     tol: float
     ridge: Tensor
+    prior: float = 0.0
 
 
 @dataclass
@@ -98,6 +101,26 @@ def maximize(
     covariance, failed = kind.from_values(values)
     failed = failed | (covariance.variances() < LEAST_VARIANCE).any(1)
     return Mixture(nk / nk.sum(), stats.center + delta, covariance), failed
+
+
+def steadied(
+    mixture: Mixture, failed: Tensor, n_samples: float, prior: float
+) -> tuple[Mixture, Tensor]:
+    """Return the mixture with covariances pulled towards the pooled one.
+
+    Each is averaged as if ``prior`` of its samples had had the pooled covariance,
+    the mean of the M-step under an inverse-Wishart prior about it. ``n_samples``
+    stand behind the whole mixture, so that the pull fades in a long stream.
+    """
+    if prior == 0.0:
+        return mixture, failed
+    values = mixture.covariance.values
+    mass = n_samples * mixture.weights
+    own = (mass / (mass + prior)).reshape(-1, *[1] * (values.ndim - 1))
+    kind = type(mixture.covariance)
+    pooled = kind.pooled(values, mixture.weights)
+    covariance, failed = kind.from_values(own * values + (1.0 - own) * pooled)
+    return replace(mixture, covariance=covariance), failed
 
 
 class DegeneracyGuard:
@@ -249,11 +272,17 @@ def online_step(
     ridge: Tensor,
     step: float,
     guard: DegeneracyGuard,
+    n_seen: float = math.inf,
 ) -> tuple[Mixture, float]:
     """Return the mixture after one step of online EM, and the chunk's bound.
 
     The statistics of the past, which the parameters stand for, are averaged with
     the chunk's: s <- (1 - step) s + step s_chunk (Cappé & Moulines 2009).
+
+    Parameters
+    ----------
+    n_seen : float
+        Samples of the stream so far, this chunk's among them.
 
     Returns
     -------
@@ -267,6 +296,9 @@ def online_step(
     past = mixture.expected_statistics(ridge).scaled(1.0 - step)
     chunk = stats.scaled(step / float(stats.total))
     new, failed = maximize(kind, past.merge(chunk), ridge)
+    if math.isfinite(n_seen):
+        prior = kind.prior_samples(mixture.means.shape[1])
+        new, failed = steadied(new, failed, n_seen, prior)
     new, _ = guard(new, failed, new.weights * float(source.n_samples))
     return new, stats.mean_log_likelihood
 
@@ -288,6 +320,7 @@ def fit_em(
     result = EMResult(start, events=guard.events)
     for n_iter in range(1, config.max_iter + 1):
         stats, mixture, failed = em_step(result.mixture, source, config.ridge)
+        mixture, failed = steadied(mixture, failed, float(stats.total), config.prior)
         result.mixture, moved = guard(mixture, failed, stats.nk)
         previous, lower_bound = lower_bound, stats.mean_log_likelihood
         result.nk = stats.nk

@@ -36,9 +36,11 @@ class EMFit:
         What the callbacks get.
     sample_weight : ndarray of shape (n_samples,) or None
         Validated weights.
+    stream : bool
+        Whether X is the first chunk of a stream, too small for its parameters.
     """
 
-    def __init__(self, estimator, X, data, sample_weight=None):
+    def __init__(self, estimator, X, data, sample_weight=None, stream=False):
         self.estimator = estimator
         self.X, self.data = X, data
         if sample_weight is not None:
@@ -50,6 +52,7 @@ class EMFit:
         self.source = self._make_source(X)
         self.units = self.source.standardize(self.kind.isotropic)
         self.log_scale = self.source.mean_log_scale()
+        self.prior = self.kind.prior_samples(X.shape[1]) if stream else 0.0
         self.random_state = estimator._random_state()
         self.report = VerboseReport(
             estimator.verbose, estimator.verbose_interval, estimator.max_iter
@@ -88,6 +91,7 @@ class EMFit:
             self._ridge(),
             step,
             self._make_guard(),
+            self.estimator.n_samples_seen_,
         )
         return mixture.from_units(self.units), bound - self.log_scale
 
@@ -113,7 +117,8 @@ class EMFit:
                 tasks, "iteration", self.data, lambda: self._attributes(mixture)
             )
 
-        config = EMConfig(estimator.max_iter, estimator.tol, self._ridge())
+        ridge = self._ridge()
+        config = EMConfig(estimator.max_iter, estimator.tol, ridge, self.prior)
         return fit_em(self.source, start, config, guard, on_iteration, bound)
 
     def _attributes(self, mixture):

@@ -287,6 +287,8 @@ default='kmeans'
         The first chunk is fitted by EM from at least five starts. Every later one
         is seen once: its statistics are averaged with those of the past with step
         size ``t ** -0.7`` [1]_, t the number of chunks so far (weighted by size).
+        Early chunks are small for the number of parameters: covariances are pulled
+        towards their mean, as by a few samples, which fades as the stream goes on.
         Nothing is kept but the parameters. After :meth:`fit`, goes on from there.
 
         Parameters
@@ -315,8 +317,9 @@ default='kmeans'
         X = self._check_X(X, reset=first, min_samples=least, allow_nan=True)
         sample_weight = self._check_weight(sample_weight, X)
         if first:
-            self._check_enough_samples(*X.shape)
-        run = EMFit(self, X, callback_data(X, y, sample_weight), sample_weight)
+            self._check_enough_samples(*X.shape, stream=True)
+        data = callback_data(X, y, sample_weight)
+        run = EMFit(self, X, data, sample_weight, stream=first)
         if first:
             n_init = max(self.n_init, STREAM_STARTS)
             results = [run(index, 1, True, None) for index in range(n_init)]

@@ -121,8 +121,11 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
                 "start anew."
             )
 
-    def _check_enough_samples(self, n_samples, n_features):
-        """Raise without a sample a component; warn where the density is degenerate."""
+    def _check_enough_samples(self, n_samples, n_features, stream=False):
+        """Raise without a sample a component; warn where the density is degenerate.
+
+        The first chunk of a stream may be small: more will come.
+        """
         if n_samples < self.n_components:
             raise ValueError(
                 "Expected n_samples >= n_components "
@@ -131,7 +134,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
             )
         kind = self._covariance_class
         least = kind.degenerate_below(self.n_components, n_features)
-        if n_samples < least:
+        if n_samples < least and not stream:
             warnings.warn(
                 f"covariance_type={self.covariance_type!r} with "
                 f"n_components={self.n_components} and {n_features} features needs at "

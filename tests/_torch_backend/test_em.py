@@ -364,3 +364,23 @@ def test_with_floor_changes_only_what_failed(rng, name):
     torch.testing.assert_close(
         repaired.covariance.values[[0, 2]], values[[0, 2]], rtol=0, atol=0
     )
+
+
+@pytest.mark.parametrize("name", ["full", "diag"])
+def test_steadied_covariances_are_averaged_with_pooled_samples(name):
+    # The mean of the component's own scatter and of `prior` rows whose scatter is
+    # the pooled one.
+    kind = COVARIANCES[name]
+    values = torch.stack([1.0 * torch.eye(3), 4.0 * torch.eye(3)]).double()
+    if name == "diag":
+        values = values.diagonal(dim1=1, dim2=2)
+    weights = torch.tensor([0.25, 0.75], dtype=torch.float64)
+    covariance, failed = kind.from_values(values)
+    mixture = Mixture(weights, torch.zeros(2, 3, dtype=torch.float64), covariance)
+    steady, _ = em.steadied(mixture, failed, n_samples=8.0, prior=2.0)
+    pooled = 0.25 * 1.0 + 0.75 * 4.0
+    expected = [(2.0 * 1.0 + 2.0 * pooled) / 4.0, (6.0 * 4.0 + 2.0 * pooled) / 8.0]
+    got = steady.covariance.variances()
+    np.testing.assert_allclose(got, np.array(expected)[:, None].repeat(3, 1))
+    unchanged, _ = em.steadied(mixture, failed, n_samples=1e12, prior=2.0)
+    torch.testing.assert_close(unchanged.covariance.values, values)

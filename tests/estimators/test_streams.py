@@ -212,3 +212,23 @@ def test_a_part_is_loaded_once_a_pass():
     gm = GaussianMixture(3, batch_size=25, random_state=0).fit(parts)
     # Two batches a part: loaded once a pass, not once a batch.
     assert 8 <= len(loads) <= 8 * (gm.n_iter_ + 6)
+
+
+def test_small_chunks_do_not_overfit():
+    # 60 rows a component and chunk for 560 parameters each: without the pull towards
+    # the pooled covariance the stream loses more than a nat.
+    rng = np.random.default_rng(0)
+    means = 1.5 * rng.normal(size=(8, 32))
+    roots = rng.normal(size=(8, 32, 32)) / np.sqrt(32) + np.eye(32)
+
+    def draw(n_rows):
+        labels = rng.integers(0, 8, n_rows)
+        noise = rng.normal(size=(n_rows, 32))
+        return means[labels] + np.einsum("nij,nj->ni", roots[labels], noise)
+
+    X, held_out = draw(25_000), draw(5_000)
+    stream = GaussianMixture(8, random_state=0)
+    for chunk in np.array_split(X, 50):
+        stream.partial_fit(chunk)
+    batch = GaussianMixture(8, means_init=means, random_state=0).fit(X)
+    assert stream.score(held_out) > batch.score(held_out) - 0.4

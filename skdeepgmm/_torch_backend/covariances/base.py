@@ -76,6 +76,15 @@ class Covariance(ABC):
         """Return the sample count under which the density cannot be determined."""
         return 0
 
+    @classmethod
+    def prior_samples(cls, n_features: int) -> float:
+        """Return how many samples of the pooled covariance steady a component's.
+
+        For streams, whose first chunks are too small for their number of parameters.
+        About half a sample for each parameter that a feature has.
+        """
+        return 0.0
+
     # Construction ----------------------------------------------------------------
 
     @classmethod

@@ -53,6 +53,10 @@ class DiagCovariance(CholeskyCovariance):
         return cls(precisions_chol.square().reciprocal(), precisions_chol)
 
     @classmethod
+    def prior_samples(cls, n_features: int) -> float:
+        return 0.5
+
+    @classmethod
     def estimate(cls, stats: Statistics, delta: Tensor, ridge: Tensor) -> Tensor:
         return stats.second / stats.nk[:, None] - delta.square() + ridge
 

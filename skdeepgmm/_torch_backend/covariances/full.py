@@ -71,6 +71,10 @@ class FullCovariance(CholeskyCovariance):
         return cls(lower @ lower.mT, precisions_chol)
 
     @classmethod
+    def prior_samples(cls, n_features: int) -> float:
+        return (n_features + 1) / 4
+
+    @classmethod
     def estimate(cls, stats: Statistics, delta: Tensor, ridge: Tensor) -> Tensor:
         packed = stats.second / stats.nk[:, None]
         values = linalg.unpack_triangle(packed, delta.shape[1])
