@@ -48,7 +48,7 @@ def imputation_rows(name, rng):
     X = X[:, X.std(axis=0) > 0]
     holed = np.where(rng.random(X.shape) < SHARE, np.nan, X)
     scale = np.nanstd(holed, axis=0)
-    scale[scale == 0] = 1.0
+    scale[scale < 1e-9 * np.ptp(X, axis=0)] = 1.0
     shift = np.nanmean(holed, axis=0)
     return (X - shift) / scale, (holed - shift) / scale
 
@@ -206,13 +206,17 @@ def specs(part, quick):
     return [{"covariance_type": kind} for kind in kinds]
 
 
-def run_part(part, quick):
+def run_part(part, quick, found):
+    """Yield the rows so far, after every measurement; skips what was found before."""
     results = []
     for spec in specs(part, quick):
-        result = _harness.run_worker(__file__, {"part": part, **spec})
-        print(part, spec, result, file=sys.stderr)
-        results.append({**spec, **result})
-    return results
+        earlier = [row for row in found if spec.items() <= row.items()]
+        if not earlier:
+            result = _harness.run_worker(__file__, {"part": part, **spec})
+            print(part, spec, result, file=sys.stderr)
+            earlier = [{**spec, **result}]
+        results += earlier
+        yield results
 
 
 # Report --------------------------------------------------------------------------
@@ -294,6 +298,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--parts", nargs="+", choices=MEASURES, default=list(MEASURES))
     parser.add_argument("--quick", action="store_true", help="fewer seeds and rows")
+    parser.add_argument("--resume", action="store_true", help="skip what was measured")
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -304,8 +309,16 @@ def main():
         return
     path = _harness.RESULTS / "missing_values.json"
     parts = json.loads(path.read_text())["parts"] if path.exists() else {}
-    parts |= {part: run_part(part, arguments.quick) for part in arguments.parts}
-    parts = {part: parts[part] for part in MEASURES if part in parts}
+    for part in arguments.parts:
+        found = parts.get(part, []) if arguments.resume else []
+        for rows in run_part(part, arguments.quick, found):
+            parts = {name: (parts | {part: rows}).get(name) for name in MEASURES}
+            parts = {name: rows for name, rows in parts.items() if rows}
+            write(parts)
+
+
+def write(parts):
+    """Write the tables of all parts."""
     results = {"machine": _harness.machine(), "parts": parts}
     _harness.write_results(_harness.RESULTS, "missing_values", report(results), results)
 

@@ -20,6 +20,10 @@ from skdeepgmm._torch_backend.suffstats import Statistics
 WIDE = 64
 
 
+#: Responsibilities below this share of the largest add nothing in float64.
+NO_PART = 1e-16
+
+
 @dataclass(frozen=True)
 class FullCovariance(CholeskyCovariance):
     """Covariance matrices of shape (n_components, n_features, n_features)."""
@@ -217,16 +221,24 @@ class FullCovariance(CholeskyCovariance):
         log_prob = masked_density(chol, diff, seen)[..., 0].T
 
         def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
-            weight = resp.T
-            solved = torch.cholesky_solve(diff, chol)[..., 0]
-            completed = torch.einsum("bkd,kde->bke", solved, sigma)
-            precision = masked_inverse(chol, seen)
-            known = torch.einsum("bk,bkde->kde", weight, precision)
-            scatter = torch.einsum("bk,bkd,bke->kde", weight, completed, completed) + (
-                weight.sum(0)[:, None, None] * sigma - sigma @ known @ sigma
+            # Most rows belong to one component: the others need no inverse.
+            rows, owners = (resp.T > resp.max() * NO_PART).nonzero(as_tuple=True)
+            weight, factor = resp[owners, rows], chol[rows, owners]
+            solved = torch.cholesky_solve(diff[rows, owners], factor)[..., 0]
+            precision = masked_inverse(factor, seen[rows, 0])
+            known = torch.zeros_like(sigma).index_add_(
+                0, owners, weight[:, None, None] * precision
             )
-            first = torch.einsum("bk,bkd->kd", weight, completed)
-            return first.double(), linalg.pack_triangle(scatter).double()
+            first, scatter = torch.zeros_like(means, dtype=x.dtype), []
+            for k, matrix in enumerate(sigma):
+                mine = owners == k
+                completed = solved[mine] @ matrix
+                weighted = weight[mine, None] * completed
+                first[k] = weighted.sum(0)
+                scatter.append(weighted.T @ completed)
+            unseen = resp.sum(1)[:, None, None] * sigma - sigma @ known @ sigma
+            second = torch.stack(scatter) + unseen
+            return first.double(), linalg.pack_triangle(second).double()
 
         return log_prob, statistics
 
