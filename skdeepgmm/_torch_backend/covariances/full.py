@@ -222,7 +222,8 @@ class FullCovariance(CholeskyCovariance):
 
         def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
             # Most rows belong to one component: the others need no inverse.
-            rows, owners = (resp.T > resp.max() * NO_PART).nonzero(as_tuple=True)
+            least = NO_PART * resp.max()
+            rows, owners = (resp.mT > least).nonzero(as_tuple=True)
             weight, factor = resp[owners, rows], chol[rows, owners]
             solved = torch.cholesky_solve(diff[rows, owners], factor)[..., 0]
             precision = masked_inverse(factor, seen[rows, 0])
