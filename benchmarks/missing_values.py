@@ -208,15 +208,14 @@ def specs(part, quick):
 
 def run_part(part, quick, found):
     """Yield the rows so far, after every measurement; skips what was found before."""
-    results = []
+    rows = list(found)
+    yield rows
     for spec in specs(part, quick):
-        earlier = [row for row in found if spec.items() <= row.items()]
-        if not earlier:
+        if not any(spec.items() <= row.items() for row in found):
             result = _harness.run_worker(__file__, {"part": part, **spec})
-            print(part, spec, result, file=sys.stderr)
-            earlier = [{**spec, **result}]
-        results += earlier
-        yield results
+            print(part, spec, result, file=sys.stderr, flush=True)
+            rows.append({**spec, **result})
+            yield rows
 
 
 # Report --------------------------------------------------------------------------
@@ -228,6 +227,8 @@ def imputation_table(rows):
     lines = []
     for name in SETS:
         mine = [row for row in rows if row["set"] == name]
+        if not mine:
+            continue
         values = np.array([[row["rmse"][m] for m in methods] for row in mine])
         mean, error = values.mean(axis=0), values.std(axis=0) / np.sqrt(len(mine))
         cells = [f"{m:.3f} ± {e:.3f}" for m, e in zip(mean, error, strict=True)]
