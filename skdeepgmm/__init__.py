@@ -8,9 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skdeepgmm import datasets, metrics, plotting
+    from skdeepgmm import datasets, layers, metrics, plotting
     from skdeepgmm.chunked import ChunkedArray
     from skdeepgmm.estimators import (
+        DeepConvGMM,
         DensityOutlierDetector,
         GaussianMixture,
         PatchGMMDenoiser,
@@ -23,12 +24,14 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "GaussianMixture",
     "SGDGaussianMixture",
+    "DeepConvGMM",
     "PatchGMMDenoiser",
     "DensityOutlierDetector",
     "ChunkedArray",
     "save",
     "load",
     "datasets",
+    "layers",
     "metrics",
     "plotting",
     "__version__",
@@ -37,13 +40,14 @@ __all__ = [
 _HOMES = {
     "GaussianMixture": "skdeepgmm.estimators",
     "SGDGaussianMixture": "skdeepgmm.estimators",
+    "DeepConvGMM": "skdeepgmm.estimators",
     "PatchGMMDenoiser": "skdeepgmm.estimators",
     "DensityOutlierDetector": "skdeepgmm.estimators",
     "ChunkedArray": "skdeepgmm.chunked",
     "save": "skdeepgmm.persistence",
     "load": "skdeepgmm.persistence",
 }
-_MODULES = ("datasets", "exceptions", "metrics", "plotting")
+_MODULES = ("datasets", "exceptions", "layers", "metrics", "plotting")
 
 
 def __getattr__(name):

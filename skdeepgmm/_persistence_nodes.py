@@ -5,14 +5,20 @@ import importlib
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skdeepgmm.layers import Folding, Mixture, Pooling
+
 # Only these classes are ever imported or constructed, whatever a file says.
 _REGISTRY = {
     "GaussianMixture": "skdeepgmm.estimators._gaussian_mixture",
     "SGDGaussianMixture": "skdeepgmm.estimators._sgd_gaussian_mixture",
+    "DeepConvGMM": "skdeepgmm.estimators._deep_conv_gmm",
     "PatchGMMDenoiser": "skdeepgmm.estimators._patch_denoiser",
     "DensityOutlierDetector": "skdeepgmm.estimators._outlier",
     "FrozenEstimator": "sklearn.frozen",
 }
+
+# Plain values that describe the stack of a deep mixture.
+LAYERS = (Folding, Pooling, Mixture)
 
 # Callbacks and metadata requests belong to a session, not to a model.
 _NOT_SAVED = {"_skl_callbacks", "_metadata_request"}
@@ -86,6 +92,7 @@ class Encoder:
             (np.dtype, self._dtype),
             (np.random.RandomState, self._random_state),
             (BaseEstimator, self.estimator),
+            (LAYERS, self._layer),
         )
 
     def _float(self, value, where):
@@ -134,6 +141,10 @@ class Encoder:
                 for k, v in value.items()
             ],
         }
+
+    def _layer(self, value, where):
+        fields = self._fields(vars(value), where)
+        return {"type": "layer", "class": type(value).__name__, "fields": fields}
 
     def _dtype(self, value, where):
         return {"type": "dtype", "name": value.str}
@@ -185,6 +196,7 @@ class Decoder:
             "dict": self._dict,
             "dtype": self._dtype,
             "random_state": self._random_state,
+            "layer": self._layer,
         }
         return decoders[node["type"]](node)
 
@@ -207,6 +219,12 @@ class Decoder:
 
     def _dict(self, node):
         return {self.node(key): self.node(value) for key, value in node["items"]}
+
+    def _layer(self, node):
+        classes = {cls.__name__: cls for cls in LAYERS}
+        if node["class"] not in classes:
+            raise ValueError(f"The file names the unknown layer {node['class']!r}.")
+        return classes[node["class"]](**self._fields(node["fields"]))
 
     def _dtype(self, node):
         return np.dtype(node["name"])

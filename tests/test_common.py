@@ -10,7 +10,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import skdeepgmm
 
 # {class name: {check name: reason}}. An entry whose check passes fails the suite.
-EXPECTED_FAILED_CHECKS = {}
+EXPECTED_FAILED_CHECKS = {
+    "DeepConvGMM": {
+        "check_sample_weight_equivalence_on_dense_data": (
+            "repeated rows fall into other mini-batches than weights do"
+        ),
+    },
+}
 
 # {class name: parameters}. 200 components, made for photographs, are more than the
 # checks have samples.

@@ -18,7 +18,7 @@ import skdeepgmm
 from tests.test_common import construct, public_estimator_classes
 
 ROOT = Path(__file__).parents[1]
-MODULES = ["metrics", "datasets", "plotting", "exceptions"]
+MODULES = ["layers", "metrics", "datasets", "plotting", "exceptions"]
 
 
 def _ignored_checks():
@@ -95,5 +95,7 @@ def test_attributes_section_lists_what_fit_sets(cls, blobs):
     # feature_names_in_ exists only after a fit on named columns.
     # The factors are there for low-rank covariances alone.
     conditional = {"feature_names_in_", "factors_", "noise_variance_"}
+    # Classes are known only after a semi-supervised fit.
+    conditional |= {"classes_", "class_proba_"}
     absent = documented - conditional
     assert {name for name in absent if not hasattr(fitted, name)} == set()

@@ -1,11 +1,13 @@
 """Estimators: scikit-learn classes on the private tensor engine."""
 
+from skdeepgmm.estimators._deep_conv_gmm import DeepConvGMM
 from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
 from skdeepgmm.estimators._outlier import DensityOutlierDetector
 from skdeepgmm.estimators._patch_denoiser import PatchGMMDenoiser
 from skdeepgmm.estimators._sgd_gaussian_mixture import SGDGaussianMixture
 
 __all__ = [
+    "DeepConvGMM",
     "DensityOutlierDetector",
     "GaussianMixture",
     "PatchGMMDenoiser",

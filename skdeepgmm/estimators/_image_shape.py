@@ -133,6 +133,6 @@ def _sizes(X):
     if hasattr(X, "shape"):
         return tuple(X.shape)
     try:
-        return np.shape(X)
+        return np.asarray(X).shape
     except ValueError:  # ragged: the ordinary validation has the better message
         return ()

@@ -1,0 +1,234 @@
+"""Deep convolutional Gaussian mixtures: layers that learn side by side.
+
+Every Mixture layer maximises its own annealed log-likelihood of its own input, all in
+the same step. Its output, the responsibilities, is the input of the layers above.
+
+Reference: Gepperth & Pfülb (2021), "Image modeling with deep convolutional Gaussian
+mixture models", IJCNN.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend import annealing
+from skdeepgmm._torch_backend.dcgmm_plan import LayerPlan
+from skdeepgmm._torch_backend.layers import FoldingLayer, MixtureLayer, PoolingLayer
+from skdeepgmm._torch_backend.layers.mixture import (
+    log_joint_rows,
+    moments_of,
+    posterior,
+    settle,
+)
+
+Layer: TypeAlias = FoldingLayer | PoolingLayer | MixtureLayer
+Batch: TypeAlias = tuple[Tensor, Tensor | None]
+
+#: Couplings are kept while the radius changes by less.
+RADIUS_RATIO = 1.02
+#: A component with less than this share of an equal part of the samples is dead.
+DEAD_SHARE = 0.02
+#: Steps between two looks for dead components.
+REVIVE_EVERY = 25
+
+
+@dataclass
+class Network:
+    """A stack of layers, from the pixels up.
+
+    Attributes
+    ----------
+    layers : list of layers
+        Each takes what the one before gives; the last is a mixture.
+    """
+
+    layers: list[Layer]
+
+    @property
+    def mixtures(self) -> list[MixtureLayer]:
+        return [layer for layer in self.layers if isinstance(layer, MixtureLayer)]
+
+    @property
+    def places(self) -> list[int]:
+        """Indices of the mixtures among the layers."""
+        found = enumerate(self.layers)
+        return [i for i, layer in found if isinstance(layer, MixtureLayer)]
+
+    def up_to(self, x: Tensor, index: int) -> Tensor:
+        """Return the input of layer ``index`` for images x, (n, h, w, channels)."""
+        for layer in self.layers[:index]:
+            x = layer.forward(x)
+        return x
+
+    def expect(self, resp: Tensor) -> Tensor:
+        """Return mean images, top-down, for top responsibilities (n, 1, 1, K)."""
+        for layer in reversed(self.layers):
+            if isinstance(layer, MixtureLayer):
+                resp = layer.expect(as_distribution(resp))
+            else:
+                resp = layer.inverse(resp)
+        return resp
+
+    def log_prob(self, x: Tensor) -> list[Tensor]:
+        """Return the mean log-density over positions for every mixture, (n,)."""
+        found = []
+        for layer in self.layers:
+            if isinstance(layer, MixtureLayer):
+                found.append(layer.log_prob(x).mean((1, 2)))
+            x = layer.forward(x)
+        return found
+
+
+@dataclass
+class Learner:
+    """A network that learns from batches; ``training.train`` drives it.
+
+    Attributes
+    ----------
+    network : Network
+    plans : sequence of LayerPlan
+        One for each mixture.
+    generator : torch.Generator
+        Chooses where dead components start anew.
+    objective : callable
+        Annealed objective (``annealing``).
+    settled : list of bool
+        Which mixtures have seen data.
+    events : dict of (int, int) to int
+        How often a component (mixture, index) was re-seeded.
+    """
+
+    network: Network
+    plans: Sequence[LayerPlan]
+    generator: torch.Generator
+    objective: Any = annealing.maximum
+    settled: list[bool] = field(default_factory=list)
+    steps: int = 0
+    step_scale: float = 1.0
+    events: dict[tuple[int, int], int] = field(default_factory=dict)
+    couplings: dict[int, tuple[float, Tensor]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.mixtures = self.network.mixtures
+        self.settled = self.settled or [False] * len(self.mixtures)
+        self.distances = [
+            annealing.torus_distances(mixture.n_components) for mixture in self.mixtures
+        ]
+
+    @property
+    def annealed(self) -> bool:
+        """Whether an objective is not yet the log-likelihood."""
+        return any(plan.radius(self.steps) is not None for plan in self.plans)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a step changes."""
+        tensors = {
+            f"{i}.{name}": getattr(mixture, name)
+            for i, mixture in enumerate(self.mixtures)
+            for name in ("weights", "means", "variances")
+        }
+        counts = {"steps": self.steps, "events": dict(self.events)}
+        return {**tensors, **counts, "settled": list(self.settled)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        for i, mixture in enumerate(self.mixtures):
+            for name in ("weights", "means", "variances"):
+                setattr(mixture, name, state[f"{i}.{name}"].clone())
+        self.steps, self.events = state["steps"], dict(state["events"])
+        self.settled = list(state["settled"])
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Learn from images (n, height, width, channels), weighted or not.
+
+        Weights have mean one over the data. Returns the losses of every mixture that
+        learns already.
+        """
+        x, sample_weight = batch
+        losses: dict[str, Tensor] = {}
+        number = 0
+        for layer in self.network.layers:
+            if not isinstance(layer, MixtureLayer):
+                x = layer.forward(x)
+                continue
+            rate = self.plans[number].rate(self.steps) * self.step_scale
+            if rate == 0.0:
+                break  # the mixtures above start later still
+            value, bound, x = self._learn(number, layer, x, sample_weight, rate)
+            losses[f"loss_{number}"] = -bound
+            losses[f"log_likelihood_{number}"] = value
+            number += 1
+        self.steps += 1
+        return losses
+
+    def _coupling(self, number: int, radius: float) -> Tensor:
+        """Return the coupling of a mixture, anew when its radius changed by 2 %."""
+        radius = RADIUS_RATIO ** round(math.log(radius, RADIUS_RATIO))
+        key, couple = self.couplings.get(number, (0.0, None))
+        if couple is None or key != radius:
+            couple = annealing.coupling(self.distances[number], radius)
+            self.couplings[number] = radius, couple
+        return couple
+
+    def _learn(
+        self,
+        number: int,
+        layer: MixtureLayer,
+        x: Tensor,
+        sample_weight: Tensor | None,
+        rate: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Move one mixture; return its log-likelihood, objective and output."""
+        if not self.settled[number]:
+            settle(layer, x)
+            self.settled[number] = True
+        plan = self.plans[number]
+        rows = layer.rows(x)
+        square = rows.square()
+        natural = layer.natural(tempered=not plan.frees_weights(self.steps))
+        log_joint = log_joint_rows(natural, rows, square)
+        resp, exact = posterior(log_joint)
+        radius = plan.radius(self.steps)
+        if radius is None:
+            value, weights = exact, resp
+        else:
+            couple = self._coupling(number, radius).to(log_joint)
+            flat = log_joint.flatten(0, 1)
+            value, weights = self.objective(flat, couple)
+            value, weights = value.view_as(exact), weights.view_as(log_joint)
+        total: Tensor | float = float(rows.shape[1])
+        each = _row_weights(layer, sample_weight)
+        if each is not None:
+            weights = weights * each
+            exact, value = exact * each[..., 0], value * each[..., 0]
+            total = each.sum()
+        layer.move(moments_of(rows, square, weights, total), rate)
+        offset = natural.offset.mean()
+        scale = layer.n_sites * total
+        return (
+            exact.sum() / scale + offset,
+            value.sum() / scale + offset,
+            layer.grid(resp),
+        )
+
+
+def as_distribution(signal: Tensor) -> Tensor:
+    """Return a top-down signal as probabilities of components, along the last axis."""
+    positive = signal.clamp_min(0.0)
+    total = positive.sum(-1, keepdim=True)
+    uniform = torch.full_like(positive, 1.0 / signal.shape[-1])
+    return torch.where(total > 0.0, positive / total.clamp_min(1e-30), uniform)
+
+
+def _row_weights(layer: MixtureLayer, sample_weight: Tensor | None) -> Tensor | None:
+    """Return the weights of rows, (1, n_rows, 1)."""
+    if sample_weight is None:
+        return None
+    if layer.shared:
+        height, width, _ = layer.input_shape
+        sample_weight = sample_weight.repeat_interleave(height * width)
+    return sample_weight[None, :, None]

@@ -1,0 +1,211 @@
+"""Deep mixtures from the top down: samples, sharpening, in-painting.
+
+A top-down signal is an array over a mixture's positions and components: which
+component to draw there. The input that a mixture draws is, after the inverse of the
+layers below, the signal of the next mixture.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend.dcgmm import Network, as_distribution
+from skdeepgmm._torch_backend.layers import FoldingLayer, MixtureLayer
+
+
+@dataclass(frozen=True)
+class Sharpening:
+    """Gradient ascent on what a Folding layer gives top-down.
+
+    Attributes
+    ----------
+    rate : float
+        First step, in units of the image's own root mean square gradient.
+    n_iter : int
+    penalty : float
+        Weight of the mean squared distance from the start, in nats.
+    layer : int or None
+        The mixture whose likelihood is raised, None for the next one above.
+    """
+
+    rate: float = 0.1
+    n_iter: int = 100
+    penalty: float = 0.0
+    layer: int | None = None
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How to go down.
+
+    Attributes
+    ----------
+    temperature : float
+        Factor on the standard deviations.
+    top_s : int or None
+        Only so many components with the largest signal may be drawn, None for all.
+    sharpening : Sharpening or None
+    """
+
+    temperature: float = 1.0
+    top_s: int | None = 1
+    sharpening: Sharpening | None = None
+
+
+def descend(
+    network: Network, signal: Tensor, place: int, how: Descent, draw: torch.Generator
+) -> Tensor:
+    """Return images drawn from the signal (n, h, w, K) of the mixture at ``place``."""
+    for index in range(place, -1, -1):
+        layer = network.layers[index]
+        if isinstance(layer, MixtureLayer):
+            components = choose(signal, how.top_s, draw)
+            noise = normal((*components.shape, layer.input_shape[2]), signal, draw)
+            signal = layer.draw(components, how.temperature, noise)
+            continue
+        signal = layer.inverse(signal)
+        if isinstance(layer, FoldingLayer) and how.sharpening is not None:
+            signal = sharpen(network, index, signal, how.sharpening)
+    return signal
+
+
+def choose(signal: Tensor, top_s: int | None, draw: torch.Generator) -> Tensor:
+    """Return components drawn from a signal restricted to its largest values."""
+    size = signal.shape[-1]
+    if top_s == 1:
+        return signal.argmax(-1)
+    prob = as_distribution(signal)
+    if top_s is not None and top_s < size:
+        largest, index = prob.topk(top_s, dim=-1)
+        prob = torch.zeros_like(prob).scatter(-1, index, largest)
+    uniform = torch.rand(
+        (*prob.shape[:-1], 1), generator=draw, device=prob.device, dtype=torch.float64
+    )
+    cumulative = prob.double().cumsum(-1)
+    chosen = (cumulative <= uniform * cumulative[..., -1:]).sum(-1)
+    return chosen.clamp_max(size - 1)
+
+
+def normal(shape: tuple[int, ...], like: Tensor, draw: torch.Generator) -> Tensor:
+    """Return standard normal noise on the device of ``like``."""
+    return torch.randn(shape, generator=draw, device=like.device, dtype=like.dtype)
+
+
+def sharpen(network: Network, index: int, start: Tensor, how: Sharpening) -> Tensor:
+    """Return inputs of layer ``index`` that a mixture above it likes better.
+
+    Steps have the length ``rate`` (root mean square over an image) and shrink to zero;
+    each image keeps the best of its iterates, so its objective cannot fall.
+    """
+    target = target_place(network, index, how.layer)
+    if target is None or how.n_iter == 0:
+        return start
+    best, best_value = start, torch.full_like(start[:, 0, 0, 0], -torch.inf)
+    x = start
+    for number in range(how.n_iter + 1):
+        value, gradient = value_and_gradient(network, index, target, x, start, how)
+        better = value > best_value
+        best = torch.where(better[:, None, None, None], x, best)
+        best_value = torch.where(better, value, best_value)
+        size = gradient.square().mean((1, 2, 3), keepdim=True).sqrt()
+        rate = how.rate * (1.0 - number / how.n_iter)
+        x = x + rate * gradient / size.clamp_min(1e-12)
+    return best
+
+
+def target_place(network: Network, index: int, layer: int | None) -> int | None:
+    """Return the layer index of the mixture to please; None if it lies below."""
+    above = [place for place in network.places if place > index]
+    if layer is None:
+        return above[0]
+    place = network.places[layer]
+    return place if place in above else None
+
+
+def value_and_gradient(
+    network: Network, index: int, target: int, x: Tensor, start: Tensor, how: Sharpening
+) -> tuple[Tensor, Tensor]:
+    """Return the objective of every image, in nats a position, and its gradient."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        signal = leaf
+        for layer in network.layers[index:target]:
+            signal = layer.forward(signal)
+        mixture = network.layers[target]
+        assert isinstance(mixture, MixtureLayer)
+        value = mixture.log_prob(signal).mean((1, 2)).to(x.dtype)
+        value = value - how.penalty * (leaf - start).square().mean((1, 2, 3))
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return value.detach(), gradient
+
+
+def fill(network: Network, x: Tensor, known: Tensor) -> Tensor:
+    """Return images whose unknown pixels are their expectation given the known ones.
+
+    On the way up the first mixture takes its marginal over the known pixels of a patch,
+    and the mixtures above weigh positions by how much is known of them; on the way down
+    each position combines its own evidence with the signal from above.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, height, width, channels)
+        Unknown entries are arbitrary.
+    known : Tensor of the same shape
+        1 for known entries, 0 for unknown.
+    """
+    seen = torch.where(known > 0, x, 0.0)
+    return torch.where(known > 0, x, expected(network, seen, known))
+
+
+def expected(network: Network, x: Tensor, known: Tensor) -> Tensor:
+    """Return the expectation of images after one pass up and down."""
+    evidence: list[Tensor | None] = []
+    signal, seen = x, known
+    for layer in network.layers:
+        if isinstance(layer, MixtureLayer):
+            found = marginal_log_joint(layer, signal, seen)
+            evidence.append(found)
+            signal = torch.softmax(found, -1)
+            share = seen.mean(-1, keepdim=True)
+            seen = share.expand_as(signal)
+        else:
+            evidence.append(None)
+            signal, seen = layer.forward(signal), layer.forward(seen)
+    return down(network, evidence)
+
+
+def down(network: Network, evidence: list[Tensor | None]) -> Tensor:
+    """Return expected images, combining evidence with the signal from above."""
+    signal: Tensor | None = None
+    for layer, found in zip(reversed(network.layers), reversed(evidence), strict=True):
+        if not isinstance(layer, MixtureLayer):
+            assert signal is not None
+            signal = layer.inverse(signal)
+            continue
+        assert found is not None
+        if signal is not None:
+            # ``found`` holds the mixture's weights; the signal takes their place.
+            log_weights = layer.weights.clamp_min(1e-30).log()
+            prior = as_distribution(signal).clamp_min(1e-6).log()
+            rows = layer.rows(found) - log_weights[:, None] + layer.rows(prior)
+            found = layer.grid(rows)
+        signal = layer.expect(torch.softmax(found, -1))
+    assert signal is not None
+    return signal
+
+
+def marginal_log_joint(layer: MixtureLayer, x: Tensor, known: Tensor) -> Tensor:
+    """Return log pi_k N(known part of x; k), (n, h, w, K), up to a constant.
+
+    ``known`` in [0, 1] is the exponent of every value's factor: 0 marginalises it.
+    """
+    rows, seen = layer.rows(x), layer.rows(known)
+    variances = layer.variances.clamp_min(layer.floor)
+    precisions = variances.reciprocal()
+    linear = precisions * layer.means
+    constant = -0.5 * (variances.log() + linear * layer.means)
+    found = (seen * rows) @ linear.mT + seen @ constant.mT
+    found = found - 0.5 * ((seen * rows.square()) @ precisions.mT)
+    log_weights = layer.weights.clamp_min(1e-30).log()
+    return layer.grid(found + log_weights[:, None])

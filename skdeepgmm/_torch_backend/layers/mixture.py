@@ -1,0 +1,268 @@
+"""Gaussian mixtures over the positions of a grid, and how they learn.
+
+All tensors of a mixture have a leading axis of sites: one site where all positions
+share a mixture, else one a position. A batch becomes rows (n_sites, n_rows, D), and
+with precisions t = 1 / v, in natural form,
+
+    s_k(x) = log pi_k - 1/2 sum_d (log 2 pi v_kd + t_kd mu_kd^2)
+             + sum_d t_kd mu_kd x_d - 1/2 sum_d t_kd x_d^2,
+
+two matrix products. A step moves the expectation parameters pi_k, pi_k mu_k and
+pi_k (v_k + mu_k^2) by a rate towards the batch's, sums of q, q x and q x^2 with the
+weights q of the objective (``annealing``): two more. That is the natural gradient of
+the objective in the metric of the complete data, in closed form. It needs no
+derivatives, so a layer cannot touch the parameters of another one.
+
+Reference: Cappé & Moulines (2009), "On-line expectation-maximization algorithm for
+latent data models", JRSS B 71.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend.layers.folding import Shape
+
+LOG_2PI = math.log(2.0 * math.pi)
+#: Start means are this many deviations of the data from their mean.
+START_SPREAD = 0.1
+
+
+@dataclass
+class Natural:
+    """A mixture as a function of (x, x^2); see the module's text.
+
+    Attributes
+    ----------
+    linear, quadratic : Tensor of shape (n_sites, n_features, n_components)
+    constant : Tensor of shape (n_sites, 1, n_components)
+        Less ``offset``, so that float32 keeps its digits for differences.
+    offset : Tensor of shape (n_sites,), float64
+    """
+
+    linear: Tensor
+    quadratic: Tensor
+    constant: Tensor
+    offset: Tensor
+
+
+@dataclass
+class Moments:
+    """Sums over the rows of a batch, by site and component, as means over rows.
+
+    Attributes
+    ----------
+    mass : Tensor of shape (n_sites, n_components)
+    first, second : Tensor of shape (n_sites, n_components, n_features)
+        Of q x and q x^2.
+    """
+
+    mass: Tensor
+    first: Tensor
+    second: Tensor
+
+
+@dataclass
+class MixtureLayer:
+    """Diagonal Gaussian mixtures on a grid of one shape.
+
+    Attributes
+    ----------
+    input_shape : tuple of int
+        (height, width, n_features).
+    shared : bool
+        Whether one mixture serves all positions.
+    weights : Tensor of shape (n_sites, n_components)
+    means, variances : Tensor of shape (n_sites, n_components, n_features)
+        Variances before the floor.
+    floor : float
+        Smallest variance.
+    """
+
+    input_shape: Shape
+    shared: bool
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+    floor: float
+
+    @property
+    def n_components(self) -> int:
+        return self.weights.shape[1]
+
+    @property
+    def n_sites(self) -> int:
+        return self.weights.shape[0]
+
+    @property
+    def output_shape(self) -> Shape:
+        return (*self.input_shape[:2], self.n_components)
+
+    def to(self, device: torch.device) -> None:
+        """Move the parameters to a device."""
+        self.weights, self.means, self.variances = (
+            value.to(device) for value in (self.weights, self.means, self.variances)
+        )
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return (n, height, width, D) as (n_sites, n_rows, D)."""
+        if self.shared:
+            return x.reshape(1, -1, x.shape[3])
+        return x.flatten(1, 2).transpose(0, 1)
+
+    def grid(self, rows: Tensor) -> Tensor:
+        """Return (n_sites, n_rows, ...) as (n, height, width, ...)."""
+        height, width, _ = self.input_shape
+        if not self.shared:
+            rows = rows.transpose(0, 1)
+        return rows.reshape(-1, height, width, *rows.shape[2:])
+
+    def natural(self, tempered: bool = False) -> Natural:
+        """Return the natural form of the mixture.
+
+        ``tempered`` is the early form: equal weights and one variance for all
+        components and features, so that the nearest mean wins.
+        """
+        if tempered:
+            variances = self.pooled_variance().expand_as(self.variances)
+            log_weights = torch.full_like(self.weights, -math.log(self.n_components))
+        else:
+            variances = self.variances.clamp_min(self.floor)
+            log_weights = self.weights.clamp_min(torch.finfo(torch.float32).tiny).log()
+        return natural_form(log_weights, self.means, variances)
+
+    def pooled_variance(self) -> Tensor:
+        """Return the mean variance, (n_sites, 1, 1)."""
+        share = self.weights / self.weights.sum(1, keepdim=True)
+        mean = (share[:, :, None] * self.variances).sum(1).mean(1)
+        return mean.clamp_min(self.floor)[:, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the responsibilities (n, height, width, K) of (n, h, w, D)."""
+        rows = self.rows(x)
+        log_joint = log_joint_rows(self.natural(), rows, rows.square())
+        return self.grid(torch.softmax(log_joint, 2))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the log-densities of the positions, (n, height, width), float64."""
+        rows = self.rows(x)
+        natural = self.natural()
+        log_joint = log_joint_rows(natural, rows, rows.square())
+        _, value = posterior(log_joint)
+        value = value.double() + natural.offset[:, None]
+        return self.grid(value)
+
+    def move(self, moments: Moments, rate: float) -> None:
+        """Step towards the moments of a batch."""
+        mass = moments.mass
+        weights = self.weights + rate * (mass - self.weights)
+        step = (rate * mass / weights.clamp_min(1e-30))[:, :, None]
+        safe = mass.clamp_min(1e-12)[:, :, None]
+        batch_mean = moments.first / safe
+        spread = (moments.second / safe - batch_mean.square()).clamp_min_(0.0)
+        delta = batch_mean - self.means
+        # The variance of two parts: theirs, and that of their means.
+        spread += (1.0 - step) * delta.square()
+        self.variances = torch.lerp(self.variances, spread, step)
+        self.means = self.means + step * delta
+        self.weights = weights
+
+    def draw(self, components: Tensor, temperature: float, noise: Tensor) -> Tensor:
+        """Return N(mu_k, temperature^2 v_k) at every position, the sampling direction.
+
+        Parameters
+        ----------
+        components : Tensor of int of shape (n, height, width)
+        temperature : float
+            Factor on the standard deviations.
+        noise : Tensor of shape (n, height, width, n_features)
+            Standard normal.
+        """
+        means, deviations = self.at(components)
+        return means + temperature * deviations * noise
+
+    def at(self, components: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means and deviations of the chosen components, (n, h, w, D)."""
+        n_positions = self.input_shape[0] * self.input_shape[1]
+        site = torch.arange(n_positions, device=components.device)
+        site = site.reshape(self.input_shape[:2]) * (0 if self.shared else 1)
+        site = site.expand_as(components)
+        variances = self.variances[site, components].clamp_min(self.floor)
+        return self.means[site, components], variances.sqrt()
+
+    def expect(self, resp: Tensor) -> Tensor:
+        """Return the mean input given responsibilities (n, h, w, K): (n, h, w, D)."""
+        return self.grid(self.rows(resp) @ self.means)
+
+
+def natural_form(log_weights: Tensor, means: Tensor, variances: Tensor) -> Natural:
+    """Return the natural form of mixtures; shapes as in ``MixtureLayer``."""
+    precisions = variances.reciprocal()
+    linear = precisions * means
+    quadratic = variances.log() + linear * means
+    constant = log_weights.double() - 0.5 * quadratic.sum(2, dtype=torch.float64)
+    constant -= 0.5 * means.shape[2] * LOG_2PI
+    offset = constant.max(1).values
+    relative = (constant - offset[:, None])[:, None, :].to(means.dtype)
+    return Natural(linear.mT, -0.5 * precisions.mT, relative, offset)
+
+
+def log_joint_rows(natural: Natural, rows: Tensor, square: Tensor) -> Tensor:
+    """Return log pi_k N(x; k) less the offset, (n_sites, n_rows, n_components)."""
+    if len(rows) == 1:
+        found = torch.addmm(natural.constant[0], rows[0], natural.linear[0])
+        return found.addmm_(square[0], natural.quadratic[0])[None]
+    found = torch.baddbmm(natural.constant, rows, natural.linear)
+    return found.baddbmm_(square, natural.quadratic)
+
+
+def posterior(log_joint: Tensor) -> tuple[Tensor, Tensor]:
+    """Return softmax and log-sum-exp over the last axis."""
+    resp = torch.softmax(log_joint, -1)
+    # log sum exp s = s_k - log r_k for any k: the largest is exact, and no second exp.
+    return resp, log_joint.amax(-1) - resp.amax(-1).log()
+
+
+def moments_of(
+    rows: Tensor, square: Tensor, weights: Tensor, total: Tensor | float
+) -> Moments:
+    """Return sums under weights (n_sites, n_rows, n_components), over ``total``."""
+    transposed = weights.mT
+    return Moments(
+        transposed.sum(2) / total,
+        (transposed @ rows) / total,
+        (transposed @ square) / total,
+    )
+
+
+def random_start(
+    input_shape: Shape,
+    n_components: int,
+    shared: bool,
+    floor: float,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float32,
+) -> MixtureLayer:
+    """Return a mixture before training: equal weights, means near zero, variances one.
+
+    The first batch moves it to the data; see ``settle``.
+    """
+    n_sites = 1 if shared else input_shape[0] * input_shape[1]
+    shape = (n_sites, n_components, input_shape[2])
+    noise = torch.rand(shape, generator=generator, dtype=torch.float64)
+    means = (START_SPREAD * (2.0 * noise - 1.0)).to(dtype)
+    weights = torch.full(shape[:2], 1.0 / n_components, dtype=dtype)
+    return MixtureLayer(
+        input_shape, shared, weights, means, torch.ones(shape, dtype=dtype), floor
+    )
+
+
+def settle(layer: MixtureLayer, x: Tensor) -> None:
+    """Put a new mixture around the mean of a first batch, in its deviations."""
+    rows = layer.rows(x)
+    mean = rows.mean(1, keepdim=True)
+    variance = rows.var(1, correction=0, keepdim=True)
+    layer.means = mean + layer.means * variance.sqrt()
+    layer.variances = variance.expand_as(layer.means).contiguous()

@@ -1,0 +1,503 @@
+"""Deep convolutional Gaussian mixture."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.callback import with_callbacks
+
+from skdeepgmm._torch_backend.annealing import OBJECTIVES
+from skdeepgmm._torch_backend.dcgmm_plan import STREAM_STEPS
+from skdeepgmm.estimators._base import TorchEstimator, callback_data
+from skdeepgmm.estimators._deep_conv_gmm_fit import DeepFit
+from skdeepgmm.estimators._deep_conv_gmm_generation import DeepGenerationMixin
+from skdeepgmm.estimators._deep_conv_gmm_inference import DeepInferenceMixin
+from skdeepgmm.estimators._deep_conv_gmm_layers import resolve_layers
+from skdeepgmm.estimators._deep_conv_gmm_setup import Setup
+from skdeepgmm.estimators._deep_conv_gmm_units import measure, moments_of
+from skdeepgmm.estimators._image_shape import (
+    check_product,
+    rows_and_shape,
+    short_shape,
+)
+from skdeepgmm.estimators._sgd_fit import merge_moments
+from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
+from skdeepgmm.exceptions import DegenerateComponentWarning
+
+
+class DeepConvGMM(
+    DeepInferenceMixin,
+    DeepGenerationMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    DensityMixin,
+    TorchEstimator,
+):
+    """Deep convolutional Gaussian mixture of images.
+
+    A stack of layers that fold an image into patches, pool, and describe every
+    position by a Gaussian mixture whose responsibilities are the input of the layers
+    above [1]_. It clusters, scores outliers, and draws, varies and fills images.
+
+    Parameters
+    ----------
+    layers : 'auto', preset name or list of layers, default='auto'
+        The stack, from the image up: a list of :class:`~skdeepgmm.layers.Folding`,
+        :class:`~skdeepgmm.layers.Pooling` and :class:`~skdeepgmm.layers.Mixture`; 'A'
+        to 'G' for a :func:`~skdeepgmm.layers.preset`; 'auto' for one mixture of
+        patches under the top mixture, and a single mixture for vectors.
+
+    n_components : int, default=None
+        Number of components of the top mixture, instead of what ``layers`` says (36
+        for images and 5 for vectors with 'auto').
+
+    image_shape : tuple of int, default=None
+        (height, width) or (height, width, channels) of the rows of X, in C order. None
+        means vector data, unless X has shape (n_samples, height, width[, channels]).
+
+    max_iter : int, default=25
+        Number of epochs. Rates and annealing are fractions of this run.
+
+    batch_size : int, default=None
+        Images a training step. None means a fortieth of the data, at least 16 and at
+        most 200.
+
+    learning_rate : float, default=0.1
+        Share of the way to the batch's own estimate that a step goes. It falls
+        linearly to zero over the run, and as step^-0.6 in a stream.
+
+    annealing : {'max', 'soft', 'none'}, default='max'
+        Objective of the first part of a layer's run: 'max', the annealed max-component
+        likelihood; 'soft', the same with a soft maximum; 'none', the exact
+        log-likelihood from the first step.
+
+    annealing_fraction : float, default=0.4
+        Share of each layer's run that is annealed.
+
+    reg_covar : float, default=None
+        Smallest variance of the first mixture, as a share of the data's variance. None
+        means 0.5 for images and 0.001 for vectors, whose features have units of their
+        own.
+
+    reg_resp : float, default=0.005
+        Smallest variance of the other mixtures; their input are probabilities.
+
+    score_layer : int, default=-1
+        Mixture layer that :meth:`score_samples` means, counted from the image; -1 is
+        the top.
+
+    semi_supervised : bool, default=False
+        Whether to learn p(class | component) from the labels y given to :meth:`fit`,
+        -1 for unlabelled samples. It changes nothing but :meth:`predict_class` and
+        ``sample(y=...)``.
+
+    tol : float, default=1e-2
+        Least gain of the score, in nats, that counts as progress in early stopping.
+
+    early_stopping : bool, default=False
+        Whether to hold out images and to stop, once no layer is annealed, when their
+        mean score no longer grows. The best state is kept.
+
+    validation_fraction : float, default=0.1
+        Share of the images to hold out.
+
+    n_iter_no_change : int, default=5
+        Epochs without a gain of ``tol`` after which early stopping ends the fit.
+
+    warm_start : bool, default=False
+        Whether to go on from the last fit, without annealing.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the start, the batches and everything that is drawn.
+
+    device : str, default='auto'
+        Where to compute: 'auto' (the device of a tensor X, else CUDA when present),
+        'cpu', 'cuda' or 'cuda:<index>'.
+
+    verbose : int, default=0
+        Whether to print a line every epoch.
+
+    Attributes
+    ----------
+    layers_ : list of layers
+        The stack that was fitted.
+
+    mixtures_ : list of dict of str to ndarray
+        'weights', 'means' and 'covariances' (diagonals) of every Mixture layer, from
+        the image up: (n_components,) and (n_components, n_inputs), with a leading axis
+        of positions where a layer is not shared. The first has the units of the data.
+
+    weights_ : ndarray of shape (n_components,)
+        Weights of the top mixture.
+
+    means_ : ndarray of shape (n_components, n_features)
+        Mean image of every component of the top mixture, from the top down.
+
+    usage_ : ndarray of shape (n_mixtures,)
+        Share of each mixture's components that is in use: has more than a twentieth of
+        an equal part of the data.
+
+    image_shape_ : tuple of int or None
+        (height, width[, channels]); None for vectors.
+
+    shift_ : ndarray of shape (n_channels,)
+        Origin of the units of the training, one a channel; one a feature of vectors.
+
+    scale_ : ndarray of shape (n_channels,)
+        Size of these units: the same for all channels; one a feature of vectors.
+
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        For every mixture i, means per epoch in nats a position: 'loss_<i>' (negative
+        objective, annealed at first) and 'log_likelihood_<i>'; NaN before it learns.
+        'score' of the held-out images with early stopping.
+
+    lower_bounds_ : list of float
+        'log_likelihood' of the top mixture for every epoch.
+
+    lower_bound_ : float
+        The last of them.
+
+    n_iter_ : int
+        Number of epochs; calls of :meth:`partial_fit` count as one each.
+
+    converged_ : bool
+        Whether early stopping ended the run.
+
+    classes_ : ndarray of shape (n_classes,)
+        With ``semi_supervised=True``: the classes.
+
+    class_proba_ : ndarray of shape (n_components, n_classes)
+        With ``semi_supervised=True``: p(class | component), a linear read-out of the
+        responsibilities.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had string column names.
+
+    See Also
+    --------
+    SGDGaussianMixture : A flat mixture trained by stochastic gradients.
+    DensityOutlierDetector : Outliers by any density.
+
+    Notes
+    -----
+    A Mixture layer with input x at a position has the density
+    ``p(x) = sum_k pi_k N(x; mu_k, diag(v_k))`` and the output
+    ``r_k = pi_k N_k(x) / p(x)``. All of them learn in the same steps, each from its
+    own input alone, upper ones a little later. A step moves pi_k, pi_k mu_k and
+    pi_k (v_k + mu_k^2) by ``learning_rate`` towards those of the batch, the natural
+    gradient of the layer's objective; see :class:`SGDGaussianMixture` for the annealed
+    objectives and :ref:`deep_conv_gmm` for the way down.
+
+    Only the first mixture is a density of pixels, the others are densities of
+    responsibilities: their log-likelihoods rank images, and compare neither with each
+    other nor with those of other models.
+
+    References
+    ----------
+    .. [1] Gepperth & Pfülb (2021). "Image modeling with deep convolutional Gaussian
+       mixture models". IJCNN, arXiv:2104.12686.
+
+    Examples
+    --------
+    >>> from skdeepgmm import DeepConvGMM
+    >>> from skdeepgmm.datasets import load_digits_images
+    >>> X = load_digits_images().data[:300]
+    >>> model = DeepConvGMM(
+    ...     n_components=10, image_shape=(8, 8), max_iter=5, random_state=0
+    ... ).fit(X)
+    >>> model.layers_
+    [Folding(4), Mixture(25), Folding(), Mixture(10)]
+    >>> model.sample(3)[0].shape
+    (3, 64)
+    """
+
+    _parameter_constraints = {
+        "layers": [str, list, tuple],
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "image_shape": ["array-like", None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "learning_rate": [Interval(Real, 0.0, 1.0, closed="right")],
+        "annealing": [StrOptions({*OBJECTIVES, "none"})],
+        "annealing_fraction": [Interval(Real, 0.0, 1.0, closed="neither")],
+        "reg_covar": [Interval(Real, 0.0, None, closed="neither"), None],
+        "reg_resp": [Interval(Real, 0.0, None, closed="neither")],
+        "score_layer": [Integral],
+        "semi_supervised": ["boolean"],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0.0, 1.0, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "device": [str],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        layers="auto",
+        n_components=None,
+        image_shape=None,
+        *,
+        max_iter=25,
+        batch_size=None,
+        learning_rate=0.1,
+        annealing="max",
+        annealing_fraction=0.4,
+        reg_covar=None,
+        reg_resp=0.005,
+        score_layer=-1,
+        semi_supervised=False,
+        tol=1e-2,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        warm_start=False,
+        random_state=None,
+        device="auto",
+        verbose=0,
+    ):
+        self.layers = layers
+        self.n_components = n_components
+        self.image_shape = image_shape
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.annealing = annealing
+        self.annealing_fraction = annealing_fraction
+        self.reg_covar = reg_covar
+        self.reg_resp = reg_resp
+        self.score_layer = score_layer
+        self.semi_supervised = semi_supervised
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Train all layers on X for ``max_iter`` epochs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Images as rows, or (n_samples, height, width[, channels]).
+
+        y : array-like of shape (n_samples,), default=None
+            Ignored, unless ``semi_supervised=True``: then class labels, -1 for
+            unlabelled samples.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        self : DeepConvGMM
+            The fitted model.
+
+        Raises
+        ------
+        ValueError
+            If X is not finite, ``image_shape`` does not fit X, a layer does not fit
+            the image or there are fewer images than top components.
+        TrainingDivergedError
+            If the loss stays non-finite although steps were made smaller.
+        """
+        fresh = not (self.warm_start and hasattr(self, "mixtures_"))
+        X, shape = self._check_images(X, fresh, min_samples=2)
+        y = self._check_labels(y, X)
+        sample_weight = self._check_weight(sample_weight, X)
+        moments = moments_of(X, sample_weight)
+        setup = self._setup(shape, moments, X)
+        self._check_start(X, setup, fresh)
+        data = callback_data(X, y, sample_weight)
+        run = DeepFit(self, X, setup, data, sample_weight)
+        draw = self._generator(self._random_state())
+        with self._fit_tasks(data, self.max_iter) as tasks:
+            learner, state = run.run(fresh, draw, tasks)
+            self._set_result(run, learner, run.history(learner, state), moments)
+            self.converged_ = bool(state.converged)
+            self._learn_classes(X, y)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None, reopen_annealing=False):
+        """Learn from one chunk of a stream, in one pass over it.
+
+        The first 300 steps are annealed. After a fit, the stream goes on without
+        annealing.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Next chunk, at least one image, in random order.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows.
+
+        reopen_annealing : bool, default=False
+            Whether to couple the components again and to learn fast for the next 300
+            steps: for a stream whose images have changed.
+
+        Returns
+        -------
+        self : DeepConvGMM
+            The model after the chunk.
+        """
+        fresh = not hasattr(self, "_stream")
+        stream = self._first_stream() if fresh else dict(self._stream)
+        X, shape = self._check_images(X, fresh)
+        sample_weight = self._check_weight(sample_weight, X)
+        moments = merge_moments(stream["moments"], X, sample_weight)
+        setup = self._setup(shape, moments, X)
+        if not fresh:
+            self._check_start(X, setup, fresh)
+        if reopen_annealing and not fresh:
+            stream.update(opened=stream["steps"], reopened=True)
+        run = DeepFit(self, X, setup, callback_data(X), sample_weight)
+        learner, state = self._learn_chunk(run, stream, fresh)
+        history = _joined({} if fresh else self.history_, run.history(learner, state))
+        self._set_result(run, learner, history, moments, stream)
+        self.converged_ = False
+        return self
+
+    def _first_stream(self):
+        return {"moments": None, "steps": 0, "opened": 0, "reopened": False}
+
+    def _learn_chunk(self, run, stream, fresh):
+        """Go on from the last chunk; returns (learner, TrainingState)."""
+        steps = stream["steps"]
+        seed = self._random_state() if fresh else np.random.RandomState(steps)
+        run.draw = self._generator(seed)
+        plans = run.stream_plans(stream["opened"], stream["reopened"])
+        learner = run.learner(plans, fresh)
+        learner.settled = list(stream.get("settled", learner.settled))
+        learner.steps = steps
+        return learner, run.one_pass(learner)
+
+    def _check_images(self, X, reset, min_samples=1):
+        """Return validated rows and the image shape (None for vectors)."""
+        given = self.image_shape
+        if given is None and not reset:
+            given = self.image_shape_
+        X, shape = rows_and_shape(X, given)
+        X = self._check_X(X, reset=reset, min_samples=min_samples)
+        check_product(shape, X.shape[1])
+        return X, shape
+
+    def _check_labels(self, y, X):
+        """Return the labels of a semi-supervised fit, else y as it came."""
+        if not self.semi_supervised:
+            return y
+        if y is None:
+            raise ValueError(
+                "semi_supervised=True needs labels: give fit y, with -1 for unlabelled "
+                "samples, or set semi_supervised=False."
+            )
+        y = np.asarray(y)
+        if y.shape != (X.shape[0],):
+            raise ValueError(
+                f"y must have shape ({X.shape[0]},), one label a sample, got {y.shape}."
+            )
+        if not (y != -1).any():
+            raise ValueError("y has no labelled sample: all are -1.")
+        return y
+
+    def _setup(self, shape, moments, X):
+        """Return everything about the model but its parameters."""
+        sizes = (1, 1, X.shape[1]) if shape is None else shape
+        stack = resolve_layers(self.layers, self.n_components, sizes)
+        units = measure(moments, sizes, shape is None)
+        return Setup.of(self, stack, sizes, units, shape is None)
+
+    def _check_start(self, X, setup, fresh):
+        """Raise where there are too few samples, or the last fit cannot go on."""
+        least = setup.stack[-1].n_components
+        if fresh and X.shape[0] < least:
+            raise ValueError(
+                "Expected n_samples >= n_components of the top mixture, but got "
+                f"n_components = {least}, n_samples = {X.shape[0]}. Decrease "
+                "n_components."
+            )
+        if not fresh and setup.stack != self.layers_:
+            raise ValueError(
+                f"The last fit had the layers {self.layers_}, now they are "
+                f"{setup.stack}. Set warm_start=False and call fit to start anew."
+            )
+
+    def _set_result(self, run, learner, history, moments, stream=None):
+        """Store what was learned as fitted attributes."""
+        setup = run.setup
+        self.image_shape_ = None if setup.vector else short_shape(setup.shape)
+        self.layers_ = setup.stack
+        self.shift_, self.scale_ = setup.units.shift, setup.units.scale
+        for name, value in run.attributes(learner).items():
+            setattr(self, name, value)
+        self.history_ = history
+        top = history[f"log_likelihood_{len(setup.mixtures) - 1}"]
+        self.lower_bounds_, self.lower_bound_ = top.tolist(), float(top[-1])
+        self.n_iter_ = len(top)
+        if stream is None:
+            stream = self._first_stream()
+            stream["opened"] = min(0, learner.steps - 2 * STREAM_STEPS)
+        learned = {"moments": moments, "steps": learner.steps}
+        self._stream = {**stream, **learned, "settled": list(learner.settled)}
+        _warn_reseeded(learner)
+
+    def _learn_classes(self, X, y):
+        """Count classes by component: the linear read-out."""
+        for name in ("classes_", "class_proba_"):
+            vars(self).pop(name, None)
+        if not self.semi_supervised:
+            return
+        labelled = y != -1
+        self.classes_, codes = np.unique(y[labelled], return_inverse=True)
+        resp = np.asarray(self.predict_proba(X[np.flatnonzero(labelled)]))
+        one_hot = np.eye(len(self.classes_))[codes]
+        # A component without labelled samples takes the classes' overall shares.
+        counts = resp.T.astype(np.float64) @ one_hot + 1e-3 * one_hot.mean(axis=0)
+        self.class_proba_ = counts / counts.sum(axis=1, keepdims=True)
+
+    @property
+    def _n_features_out(self):
+        return len(self.weights_)
+
+
+def _joined(earlier, found):
+    """Return histories one after the other."""
+    length = len(next(iter(earlier.values()), []))
+    blank = np.full(length, np.nan)
+    names = {**earlier, **found}
+    return {
+        name: np.concatenate(
+            [earlier.get(name, blank), found.get(name, np.full(1, np.nan))]
+        )
+        for name in names
+    }
+
+
+def _warn_reseeded(learner):
+    """Name the components that died and started anew."""
+    if learner.events:
+        listed = ", ".join(
+            f"{k} of Mixture layer {number}" for number, k in sorted(learner.events)
+        )
+        warnings.warn(
+            f"Components got hardly any samples and were re-seeded: {listed}. If "
+            "``usage_`` stays below 1, decrease their number.",
+            DegenerateComponentWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,245 @@
+"""What a fitted deep mixture draws: samples, variants, missing parts."""
+
+from dataclasses import fields
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.dcgmm_sampling import Descent, Sharpening, descend, fill
+from skdeepgmm.estimators._deep_conv_gmm_setup import score_batch_size
+from skdeepgmm.estimators._deep_conv_gmm_units import Images
+from skdeepgmm.estimators._image_shape import fitted_rows
+
+
+class DeepGenerationMixin:
+    """Methods that go down a fitted :class:`~skdeepgmm.DeepConvGMM`."""
+
+    def sample(
+        self, n_samples=1, *, temperature=1.0, top_s=1, sharpening=False, y=None
+    ):
+        """Draw images from the model.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of images.
+
+        temperature : float, default=1.0
+            Factor on the standard deviation of the first mixture's noise and of all
+            mixtures above; 0 takes means. Pictures for the eye are clearer with 0 to
+            0.2.
+
+        top_s : int or None, default=1
+            Below the top, a component is drawn from the ``top_s`` with the largest
+            top-down signal; None takes all.
+
+        sharpening : bool or dict, default=False
+            Whether to raise, after each Folding on the way down, the log-likelihood of
+            a mixture above by gradient ascent. A dict changes its settings: 'rate'
+            (first step, root mean square in units of the layer's values, default 0.1),
+            'n_iter' (100), 'penalty' (weight in nats of the mean squared change, 0),
+            'layer' (index of the Mixture layer; None for the next one above).
+
+        y : scalar, default=None
+            Class of the images to draw; after a fit with ``semi_supervised=True``.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Images as rows, in the order of their components.
+
+        labels : ndarray of shape (n_samples,)
+            Component of the top mixture of each image.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is below one or an option is out of range.
+        """
+        setup = self._fitted_setup()
+        _check_count(n_samples)
+        how = _descent(setup, temperature, top_s, sharpening)
+        random_state = self._random_state()
+        weights = np.asarray(self._component_weights(y), dtype=np.float64)
+        counts = random_state.multinomial(n_samples, weights / weights.sum())
+        labels = np.repeat(np.arange(len(weights)), counts)
+
+        def start(index):
+            one_hot = torch.nn.functional.one_hot(index, len(weights))
+            return one_hot.reshape(-1, 1, 1, len(weights)).to(setup.dtype)
+
+        draw = random_state, how, len(setup.stack) - 1
+        rows = self._descend(setup, torch.from_numpy(labels), start, *draw)
+        return rows, labels
+
+    def sample_variants(
+        self, X, layer=-1, *, temperature=1.0, top_s=1, sharpening=False
+    ):
+        """Draw a variant of each image: the same responsibilities, drawn anew.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Images as rows, or (n_samples, height, width[, channels]).
+
+        layer : int, default=-1
+            Mixture layer whose responsibilities are kept, counted from the image. The
+            top gives the loosest variants.
+
+        temperature : float, default=1.0
+            As for :meth:`sample`.
+
+        top_s : int or None, default=1
+            As for :meth:`sample`.
+
+        sharpening : bool or dict, default=False
+            As for :meth:`sample`.
+
+        Returns
+        -------
+        X_variants : ndarray of shape (n_samples, n_features)
+            One image for each row of X.
+        """
+        X, setup = self._check_fitted_rows(X)
+        setup.check_layer(layer, "layer")
+        how = _descent(setup, temperature, top_s, sharpening)
+        network = setup.restore(self.mixtures_, self._device(X))
+        place = network.places[layer]
+        grid = network.layers[place].output_shape
+        resp = self._resp(X, layer)[1].reshape(-1, *grid)
+        index = torch.arange(len(resp))
+        draw = self._random_state(), how, place
+        return self._descend(setup, index, lambda part: resp[part], *draw)
+
+    def inpaint(self, X, mask):
+        """Fill the missing part of images with its expectation given the rest.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Images as rows, or (n_samples, height, width[, channels]). Values under the
+            mask are ignored; they may be NaN.
+
+        mask : array-like of bool
+            True where a value is missing: of the shape of X, or of one image.
+
+        Returns
+        -------
+        X_filled : ndarray of shape (n_samples, n_features)
+            X with the missing values replaced.
+
+        Raises
+        ------
+        ValueError
+            If the mask does not fit X.
+
+        Notes
+        -----
+        The first mixture takes its marginal density over the known pixels of each
+        patch. The mixtures above weigh every position by the known share of what it
+        sees, and the way down combines the evidence of a position with what the layers
+        above expect there. Patches average where they overlap.
+        """
+        setup = self._fitted_setup()
+        X = fitted_rows(X, None if setup.vector else setup.shape)
+        missing = _mask_rows(mask, X, setup)
+        X = self._check_X(X, reset=False, allow_nan=True)
+        values = convert.to_numpy(X) if convert.is_tensor(X) else X
+        values = np.where(np.broadcast_to(missing, values.shape), self._mean(), values)
+        values = self._check_X(values.astype(values.dtype), reset=False)
+        filled = self._fill(setup, values, np.broadcast_to(missing, values.shape))
+        return np.where(missing, filled, values)
+
+    def _mean(self):
+        """Return the mean value of every feature: a neutral filling."""
+        return np.resize(self.shift_, self.n_features_in_)
+
+    def _fill(self, setup, values, missing):
+        device = self._device(values)
+        network = setup.restore(self.mixtures_, device)
+        images = Images(
+            values, setup.shape, setup.units, device, setup.dtype, keep=False
+        )
+        rows = []
+        size = score_batch_size(setup.stack, setup.shape)
+        for index in torch.arange(len(values)).split(size):
+            known = torch.from_numpy(~missing[index.numpy()]).to(device, setup.dtype)
+            known = known.reshape(-1, *setup.shape)
+            rows.append(setup.to_rows(fill(network, images(index), known)))
+        return np.concatenate(rows).astype(values.dtype)
+
+    def _descend(self, setup, items, start, random_state, how, place):
+        """Return rows drawn from start(part of items), batch by batch."""
+        device = self._device()
+        network = setup.restore(self.mixtures_, device)
+        draw = self._generator(random_state, device)
+        rows = []
+        for part in items.split(score_batch_size(setup.stack, setup.shape)):
+            signal = start(part).to(device)
+            rows.append(setup.to_rows(descend(network, signal, place, how, draw)))
+        return np.concatenate(rows)
+
+    def _component_weights(self, y):
+        """Return the weights of the top components, of one class if given."""
+        if y is None:
+            return self.weights_
+        readout = self._readout()
+        number = np.flatnonzero(self.classes_ == y)
+        if len(number) != 1:
+            raise ValueError(
+                f"y={y!r} is none of the classes {self.classes_.tolist()}."
+            )
+        return self.weights_ * readout[:, number[0]]
+
+
+def _check_count(n_samples):
+    if n_samples < 1:
+        raise ValueError(
+            f"Invalid value for 'n_samples': {n_samples} . The sampling requires at "
+            "least one sample."
+        )
+
+
+def _descent(setup, temperature, top_s, sharpening):
+    """Return the checked options of a way down."""
+    if not isinstance(temperature, Real) or temperature < 0:
+        raise ValueError(f"temperature must be at least 0, got {temperature!r}.")
+    if top_s is not None and (not isinstance(top_s, Integral) or top_s < 1):
+        raise ValueError(f"top_s must be None or at least 1, got {top_s!r}.")
+    return Descent(float(temperature), top_s, _sharpening(setup, sharpening))
+
+
+def _sharpening(setup, options):
+    """Return the settings of the sharpening, None for none."""
+    if options is False or options is None:
+        return None
+    options = {} if options is True else options
+    names = {field.name for field in fields(Sharpening)}
+    if not isinstance(options, dict) or not set(options) <= names:
+        raise ValueError(
+            "sharpening must be True, False or a dict with keys among "
+            f"{sorted(names)}, got {options!r}."
+        )
+    if options.get("layer") is not None:
+        setup.check_layer(options["layer"], "sharpening['layer']")
+    return Sharpening(**options)
+
+
+def _mask_rows(mask, X, setup):
+    """Return a mask as rows: one for each row of X, or a single one."""
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise ValueError(
+            f"mask must be boolean, True where a value is missing; got {mask.dtype}."
+        )
+    n_samples, n_features = np.shape(X)[0], int(np.prod(setup.shape))
+    if mask.shape == setup.shape[:2] and setup.shape[2] > 1:
+        mask = np.repeat(mask[..., None], setup.shape[2], axis=2)  # all channels
+    if mask.size not in (n_features, n_samples * n_features):
+        raise ValueError(
+            f"mask of shape {mask.shape} fits neither one image of {n_features} values "
+            f"nor all {n_samples} of X."
+        )
+    return mask.reshape(-1, n_features)

@@ -1,0 +1,314 @@
+"""Layers of a :class:`~skdeepgmm.DeepConvGMM`: plain values that describe its stack.
+
+A stack is a list, from the image up; it ends with a :class:`Mixture` that sees the
+whole image. :func:`preset` gives the stacks of the literature.
+"""
+
+from dataclasses import dataclass
+from numbers import Integral
+
+__all__ = ["Folding", "Mixture", "Pooling", "preset"]
+
+
+def _sizes(layer, name):
+    """Return a parameter as (height, width)."""
+    value = getattr(layer, name)
+    sizes = (value, value) if isinstance(value, Integral) else value
+    try:
+        sizes = tuple(sizes)
+    except TypeError:
+        sizes = ()
+    whole = all(isinstance(s, Integral) and not isinstance(s, bool) for s in sizes)
+    if len(sizes) != 2 or not whole or min(sizes) < 1:
+        raise ValueError(
+            f"{name} of a {type(layer).__name__} layer must be a positive integer or a "
+            f"pair of them, got {value!r}."
+        )
+    return tuple(map(int, sizes))
+
+
+def _short(sizes):
+    return str(sizes[0]) if sizes[0] == sizes[1] else str(sizes)
+
+
+def _grid(input_shape):
+    return f"{input_shape[0]} x {input_shape[1]}"
+
+
+@dataclass(frozen=True)
+class Folding:
+    """Patches of an image as the channels of a smaller grid.
+
+    Parameters
+    ----------
+    patch_size : int, tuple of int or None, default=None
+        Height and width of a patch. None takes the whole grid as one patch.
+    stride : int or tuple of int, default=1
+        Distance of neighbouring patches. Patches must end at the border:
+        ``size - patch_size`` is a multiple of it.
+
+    See Also
+    --------
+    Pooling : Fewer positions instead of more channels.
+
+    Examples
+    --------
+    >>> from skdeepgmm.layers import Folding
+    >>> Folding(8, stride=2).output_shape((28, 28, 1))
+    (11, 11, 64)
+    >>> Folding().output_shape((11, 11, 49))
+    (1, 1, 5929)
+    """
+
+    patch_size: int | tuple[int, int] | None = None
+    stride: int | tuple[int, int] = 1
+
+    def __post_init__(self):
+        if self.patch_size is not None:
+            object.__setattr__(self, "patch_size", _sizes(self, "patch_size"))
+        object.__setattr__(self, "stride", _sizes(self, "stride"))
+
+    def patch(self, input_shape):
+        """Return height and width of a patch.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            (height, width, channels) of the layer's input.
+
+        Returns
+        -------
+        patch : tuple of int
+            The patch size, or that of the whole grid.
+        """
+        return tuple(input_shape[:2]) if self.patch_size is None else self.patch_size
+
+    def output_shape(self, input_shape):
+        """Return the shape of what the layer makes of an input.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            (height, width, channels).
+
+        Returns
+        -------
+        output_shape : tuple of int
+            (height, width, channels).
+
+        Raises
+        ------
+        ValueError
+            If patches do not fit the grid.
+        """
+        patch, grid = self.patch(input_shape), []
+        for axis in range(2):
+            rest = input_shape[axis] - patch[axis]
+            if rest < 0:
+                raise ValueError(
+                    f"{self!r} does not fit a grid of {_grid(input_shape)}: its "
+                    "patches are larger. Use a patch_size of at most "
+                    f"{_grid(input_shape)}."
+                )
+            if rest % self.stride[axis]:
+                raise ValueError(
+                    f"{self!r} does not fit a grid of {_grid(input_shape)}: "
+                    f"({input_shape[axis]} - {patch[axis]}) is no multiple of the "
+                    f"stride {self.stride[axis]}, so some positions lie in no patch. "
+                    "Change the stride or the patch_size."
+                )
+            grid.append(1 + rest // self.stride[axis])
+        return (*grid, patch[0] * patch[1] * input_shape[2])
+
+    def __repr__(self):
+        size = "" if self.patch_size is None else _short(self.patch_size)
+        stride = "" if self.stride == (1, 1) else f"stride={_short(self.stride)}"
+        return f"Folding({', '.join(part for part in (size, stride) if part)})"
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """The largest value of each channel in cells of the grid.
+
+    Parameters
+    ----------
+    kernel_size : int or tuple of int, default=2
+        Height and width of a cell.
+    stride : int, tuple of int or None, default=None
+        Distance of neighbouring cells, at most ``kernel_size``; None takes
+        ``kernel_size``. The last cell may be cut off by the border.
+
+    See Also
+    --------
+    Folding : Keeps all values.
+
+    Examples
+    --------
+    >>> from skdeepgmm.layers import Pooling
+    >>> Pooling(2).output_shape((21, 21, 25))
+    (11, 11, 25)
+    """
+
+    kernel_size: int | tuple[int, int] = 2
+    stride: int | tuple[int, int] | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "kernel_size", _sizes(self, "kernel_size"))
+        if self.stride is None:
+            object.__setattr__(self, "stride", self.kernel_size)
+        object.__setattr__(self, "stride", _sizes(self, "stride"))
+        if any(s > k for s, k in zip(self.stride, self.kernel_size, strict=True)):
+            raise ValueError(
+                f"stride={self.stride} of Pooling must not exceed kernel_size="
+                f"{self.kernel_size}: positions between cells would be lost."
+            )
+
+    def output_shape(self, input_shape):
+        """Return the shape of what the layer makes of an input.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            (height, width, channels).
+
+        Returns
+        -------
+        output_shape : tuple of int
+            (height, width, channels).
+
+        Raises
+        ------
+        ValueError
+            If a cell is larger than the grid.
+        """
+        grid = []
+        for axis in range(2):
+            rest = input_shape[axis] - self.kernel_size[axis]
+            if rest < 0:
+                raise ValueError(
+                    f"{self!r} does not fit a grid of {_grid(input_shape)}: its cells "
+                    f"are larger. Use a kernel_size of at most {_grid(input_shape)}."
+                )
+            grid.append(1 + -(-rest // self.stride[axis]))
+        return (*grid, input_shape[2])
+
+    def __repr__(self):
+        same = self.stride == self.kernel_size
+        stride = "" if same else f", stride={_short(self.stride)}"
+        return f"Pooling({_short(self.kernel_size)}{stride})"
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A diagonal Gaussian mixture of the channels at every position.
+
+    Its output are the responsibilities, one channel a component.
+
+    Parameters
+    ----------
+    n_components : int
+        Number of components; at least 2 below the top.
+    shared : bool, default=True
+        Whether all positions share one mixture; False learns one a position.
+
+    See Also
+    --------
+    Folding : Gives a mixture the patches of an image.
+
+    Examples
+    --------
+    >>> from skdeepgmm.layers import Mixture
+    >>> Mixture(49).output_shape((11, 11, 64))
+    (11, 11, 49)
+    """
+
+    n_components: int
+    shared: bool = True
+
+    def __post_init__(self):
+        count = self.n_components
+        whole = isinstance(count, Integral) and not isinstance(count, bool)
+        if not whole or count < 1:
+            raise ValueError(
+                "n_components of a Mixture layer must be a positive integer, got "
+                f"{count!r}."
+            )
+        if not isinstance(self.shared, bool):
+            raise ValueError(f"shared must be True or False, got {self.shared!r}.")
+
+    def output_shape(self, input_shape):
+        """Return the shape of what the layer makes of an input.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            (height, width, channels).
+
+        Returns
+        -------
+        output_shape : tuple of int
+            (height, width, n_components).
+        """
+        return (*input_shape[:2], int(self.n_components))
+
+    def __repr__(self):
+        return f"Mixture({self.n_components}{'' if self.shared else ', shared=False'})"
+
+
+# The last Folding takes the whole grid, whatever the image's size.
+_PRESETS = {
+    "A": (Folding(), Mixture(25)),
+    "B": (Folding(8, 2), Mixture(49), Folding(), Mixture(36)),
+    "C": (Folding(8), Mixture(25), Pooling(2), Folding(), Mixture(36)),
+    "D": (
+        *(Folding(3), Mixture(25), Pooling(2)),
+        *(Folding(4), Mixture(25), Pooling(2)),
+        *(Folding(), Mixture(25)),
+    ),
+    "E": (
+        *(Folding(3), Mixture(25), Folding(4, 2), Mixture(25)),
+        *(Folding(), Mixture(25)),
+    ),
+    "F": (
+        *(Folding(3), Mixture(25), Folding(4, 2), Mixture(25)),
+        *(Folding(4, 2), Mixture(25), Folding(), Mixture(25)),
+    ),
+    "G": (
+        *(Folding(3), Mixture(25), Pooling(2), Folding(3), Mixture(25), Pooling(2)),
+        *(Folding(3), Mixture(25), Pooling(2), Folding(), Mixture(25)),
+    ),
+}
+
+
+def preset(name):
+    """Return a stack of the literature.
+
+    Parameters
+    ----------
+    name : {'A', 'B', 'C', 'D', 'E', 'F', 'G'}
+        'A' is a flat mixture, 'B' and 'C' have two mixtures, 'D' and 'E' three, 'F' and
+        'G' four.
+
+    Returns
+    -------
+    layers : list
+        From the image up, made for 28 x 28 pixels; other sizes may fit too. The last
+        Folding takes the whole grid that is left.
+
+    References
+    ----------
+    .. [1] Gepperth & Pfülb (2021). "Image modeling with deep convolutional Gaussian
+       mixture models". IJCNN, arXiv:2104.12686.
+
+    Examples
+    --------
+    >>> from skdeepgmm.layers import preset
+    >>> preset("B")
+    [Folding(8, stride=2), Mixture(49), Folding(), Mixture(36)]
+    """
+    if name not in _PRESETS:
+        raise ValueError(
+            f"layers must be 'auto', a preset {', '.join(sorted(_PRESETS))} or a list "
+            f"of layers, got {name!r}."
+        )
+    return list(_PRESETS[name])
