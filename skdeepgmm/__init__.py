@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from skdeepgmm.estimators import (
         DeepConvGMM,
         DensityOutlierDetector,
+        GANEMClusterer,
         GaussianMixture,
         PatchGMMDenoiser,
         SGDGaussianMixture,
@@ -25,6 +26,7 @@ __all__ = [
     "GaussianMixture",
     "SGDGaussianMixture",
     "DeepConvGMM",
+    "GANEMClusterer",
     "PatchGMMDenoiser",
     "DensityOutlierDetector",
     "ChunkedArray",
@@ -41,6 +43,7 @@ _HOMES = {
     "GaussianMixture": "skdeepgmm.estimators",
     "SGDGaussianMixture": "skdeepgmm.estimators",
     "DeepConvGMM": "skdeepgmm.estimators",
+    "GANEMClusterer": "skdeepgmm.estimators",
     "PatchGMMDenoiser": "skdeepgmm.estimators",
     "DensityOutlierDetector": "skdeepgmm.estimators",
     "ChunkedArray": "skdeepgmm.chunked",

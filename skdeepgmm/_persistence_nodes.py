@@ -11,6 +11,7 @@ from skdeepgmm.layers import Folding, Mixture, Pooling
 _REGISTRY = {
     "GaussianMixture": "skdeepgmm.estimators._gaussian_mixture",
     "SGDGaussianMixture": "skdeepgmm.estimators._sgd_gaussian_mixture",
+    "GANEMClusterer": "skdeepgmm.estimators._gan_em",
     "DeepConvGMM": "skdeepgmm.estimators._deep_conv_gmm",
     "PatchGMMDenoiser": "skdeepgmm.estimators._patch_denoiser",
     "DensityOutlierDetector": "skdeepgmm.estimators._outlier",

@@ -45,6 +45,12 @@ OURS = {
         "max_iter": 100,
         **_FLAT,
     },
+    # A third of the default length, to keep the demonstration short.
+    "GANEMClusterer": {
+        "n_clusters": N_CLUSTERS,
+        "image_shape": (8, 8),
+        "max_iter": 20,
+    },
 }
 
 

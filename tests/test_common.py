@@ -19,8 +19,19 @@ EXPECTED_FAILED_CHECKS = {
 }
 
 # {class name: parameters}. 200 components, made for photographs, are more than the
-# checks have samples.
-SETTINGS = {"PatchGMMDenoiser": {"n_components": 2}}
+# checks have samples. A short training of networks; tests/estimators/test_gan_em.py
+# checks the default one.
+SETTINGS = {
+    "PatchGMMDenoiser": {"n_components": 2},
+    "GANEMClusterer": {
+        "n_clusters": 3,
+        "max_iter": 4,
+        "tol": 1.0,
+        "n_iter_no_change": 3,
+        "recipe": {"gan_steps": 20},
+        "learning_rate": 3.0,
+    },
+}
 
 # These use NumPy's global generator themselves; the guard in conftest.py watches us.
 CHECKS_THAT_DRAW = {"check_methods_sample_order_invariance"}

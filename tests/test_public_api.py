@@ -25,6 +25,7 @@ def test_estimators_of_the_public_api():
     assert names == {
         "GaussianMixture",
         "SGDGaussianMixture",
+        "GANEMClusterer",
         "PatchGMMDenoiser",
         "DensityOutlierDetector",
     }
@@ -129,6 +130,7 @@ def test_clone_is_equal_and_unfitted(cls):
 @each_class
 def test_repr_names_the_class_and_changed_parameters(cls):
     parameter = "contamination" if "Detector" in cls.__name__ else "n_components"
+    parameter = "n_clusters" if "Clusterer" in cls.__name__ else parameter
     value = 0.25 if parameter == "contamination" else 7
     text = repr(construct(cls).set_params(**{parameter: value}))
     assert text.startswith(cls.__name__ + "(")

@@ -101,7 +101,7 @@ class GANEM:
     config : Config
     data : Data
     seed : int
-        Starts the private generators.
+        Starts the private generators ``draw`` and, on the CPU, ``host_draw``.
     """
 
     def __init__(
@@ -112,13 +112,16 @@ class GANEM:
         self.losses = LOSSES[self.recipe.losses]
         self.device = data.rows.device
         self.draw = new_generator(seed, self.device)
-        self._build(new_generator(seed))
+        # Of first weights and batches: these are drawn on the CPU.
+        self.host_draw = new_generator(seed)
+        self._build(self.host_draw)
         self.step_scale = 1.0
         self.iteration = 0
         n_clusters = architecture.n_clusters
         self.prior = torch.full((n_clusters,), 1.0 / n_clusters, device=self.device)
         self.monitored = self._choose_monitored()
         self.assigned = torch.full((len(self.monitored),), -1, device=self.device)
+        self.occupancy = self.prior
         self.labelled = self._labelled_rows()
         if len(self.labelled) and self.recipe.joint_labels:
             self._start_on_labels()

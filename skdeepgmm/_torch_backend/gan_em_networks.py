@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skdeepgmm._torch_backend import networks
+from skdeepgmm._torch_backend.network_tools import in_batches
 from skdeepgmm._torch_backend.networks import Shape, scaled
 
 
@@ -107,7 +108,7 @@ class Architecture:
             size = math.prod(self.shape)
             # Batch statistics would tie the few rows of a small batch together.
             body = networks.dense_generator(n_inputs, size, hidden, "none")
-            return Generator(body, self.n_clusters)
+            return Generator(body, self.n_clusters, self.noise_dim)
         table = self._table()
         body = networks.deconv_generator(
             n_inputs,
@@ -117,7 +118,7 @@ class Architecture:
             self.generator_norm,
             table.output,
         )
-        return Generator(body, self.n_clusters)
+        return Generator(body, self.n_clusters, self.noise_dim)
 
     def discriminator(self) -> "Classifier":
         return self._classifier(self.n_clusters + 1, self.discriminator_norm, None)
@@ -152,15 +153,28 @@ class Architecture:
 class Generator(nn.Module):
     """Maps noise in [0, 1] and a cluster to a row."""
 
-    def __init__(self, body: nn.Module, n_clusters: int) -> None:
+    def __init__(self, body: nn.Module, n_clusters: int, noise_dim: int) -> None:
         super().__init__()
         self.body = body
-        self.n_clusters = n_clusters
+        self.n_clusters, self.noise_dim = n_clusters, noise_dim
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
         one_hot = F.one_hot(labels, self.n_clusters).to(noise.dtype)
         images: Tensor = self.body(torch.cat([one_hot, noise], 1))
         return images
+
+    def sample(self, labels: Tensor, draw: torch.Generator) -> Tensor:
+        """Return generated rows of these clusters, in evaluation mode.
+
+        Parameters
+        ----------
+        labels : Tensor of shape (n,)
+            On the CPU, like ``draw``: all devices make the same rows.
+        """
+        noise = torch.rand(len(labels), self.noise_dim, generator=draw)
+        one_hot = F.one_hot(labels, self.n_clusters)
+        first = next(self.parameters())
+        return in_batches(self.eval().body, torch.cat([one_hot, noise], 1).to(first))
 
 
 class Classifier(nn.Module):

@@ -33,6 +33,20 @@ def load_arrays(module: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
     module.load_state_dict({k: convert.parameter_tensor(v) for k, v in arrays.items()})
 
 
+def restore(
+    make: Callable[[], ModuleT],
+    arrays: Mapping[str, NDArray[Any]],
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> ModuleT:
+    """Return the module of ``make`` with the weights of ``arrays``, for inference."""
+    with torch.device("meta"):
+        module = make()
+    module = module.to_empty(device="cpu")
+    load_arrays(module, arrays)
+    return module.to(device, dtype).eval().requires_grad_(False)
+
+
 class WeightAverage(Generic[ModuleT]):
     """Exponential moving average of a module's weights.
 

@@ -1,6 +1,7 @@
 """Estimators: scikit-learn classes on the private tensor engine."""
 
 from skdeepgmm.estimators._deep_conv_gmm import DeepConvGMM
+from skdeepgmm.estimators._gan_em import GANEMClusterer
 from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
 from skdeepgmm.estimators._outlier import DensityOutlierDetector
 from skdeepgmm.estimators._patch_denoiser import PatchGMMDenoiser
@@ -9,6 +10,7 @@ from skdeepgmm.estimators._sgd_gaussian_mixture import SGDGaussianMixture
 __all__ = [
     "DeepConvGMM",
     "DensityOutlierDetector",
+    "GANEMClusterer",
     "GaussianMixture",
     "PatchGMMDenoiser",
     "SGDGaussianMixture",

@@ -1,4 +1,4 @@
-"""What the deep clusterers share: rows as network tensors, predictions, interruption."""
+"""What the deep clusterers share: network tensors, predictions, interrupted fits."""
 
 import warnings
 
@@ -70,7 +70,7 @@ class NetworkUnits:
         return (channels, height, width)
 
     def to_network(self, X, device, dtype=torch.float32):
-        """Return rows of X as a tensor (n, channels, height, width) or (n, features)."""
+        """Return rows of X as (n, channels, height, width) or (n, features)."""
         parts = [
             self._convert(X[start : start + CHUNK_ROWS], device, dtype)
             for start in range(0, X.shape[0], CHUNK_ROWS)
@@ -120,8 +120,9 @@ class DeepClusterer(
 
     A subclass has the constructor parameters ``n_clusters``, ``image_shape``,
     ``semi_supervised``, ``random_state`` and ``device``, and the methods
-    ``_proba(rows)`` and ``_embed(rows)``: functions of network tensors. Fitted, it
-    has ``image_shape_``, ``weights_``, ``means_``, ``labels_`` and ``_units``.
+    ``_proba(X)`` and ``_embed(X)``, which return functions of network tensors on the
+    device for X. Fitted, it has ``image_shape_``, ``weights_``, ``means_``, ``labels_``
+    and ``_units``.
     """
 
     # Input -----------------------------------------------------------------------
@@ -219,7 +220,7 @@ class DeepClusterer(
             P(cluster | x); rows sum to one.
         """
         check_is_fitted(self)
-        return self._apply(self._proba(), X)
+        return self._apply(self._proba(X), X)
 
     def predict(self, X):
         """Find the most probable cluster of each sample.
@@ -235,7 +236,7 @@ class DeepClusterer(
             Cluster indices.
         """
         check_is_fitted(self)
-        proba = self._proba()
+        proba = self._proba(X)
         return self._apply(lambda rows: proba(rows).argmax(1), X)
 
     def transform(self, X):
@@ -252,7 +253,7 @@ class DeepClusterer(
             Embedding.
         """
         check_is_fitted(self)
-        return self._apply(self._embed(), X)
+        return self._apply(self._embed(X), X)
 
     def score(self, X, y=None):
         """Compute the mean log-density of the samples.

@@ -1,0 +1,478 @@
+"""Clustering, generation and embedding by GAN-based EM."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.callback import with_callbacks
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.gan_em_networks import TABLES
+from skdeepgmm._torch_backend.gan_em_recipes import RECIPES
+from skdeepgmm._torch_backend.network_tools import in_batches
+from skdeepgmm.estimators._base import callback_data
+from skdeepgmm.estimators._gan_em_fit import (
+    EMPTY_SHARE,
+    GANEMFit,
+    generated_kernels,
+    restored,
+)
+from skdeepgmm.estimators._neural_base import DeepClusterer, history_arrays
+from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
+from skdeepgmm.exceptions import DegenerateComponentWarning
+
+
+class GANEMClusterer(DeepClusterer):
+    """Clustering by GAN-based EM, with generation and embedding.
+
+    A generator makes rows of each cluster, a discriminator tells them from real rows
+    weighted by P(cluster | x) (M-step), and an "E-net" learns from the generated rows
+    which cluster a row belongs to (E-step) [1]_.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters.
+
+    image_shape : tuple of int, default=None
+        (height, width) or (height, width, channels) of the rows of X; at least 8 x 8
+        pixels use convolutions. None means vectors and fully connected networks,
+        unless X itself has the shape (n, height, width[, channels]).
+
+    recipe : {'fast', 'released', 'paper'} or dict, default='fast'
+        How to train: 'fast', short EM iterations, persistent optimisers and a
+        normalised E-net; 'released', the long iterations and losses of the authors'
+        program; 'paper', the printed losses with RMSprop and clipped weights. A dict
+        changes settings of 'fast' by name (see Notes).
+
+    networks : {'auto', 'mnist', 'svhn', 'celeba'}, default='auto'
+        Layers: 'auto' follows the image shape, the others are the paper's tables for
+        28 x 28, 32 x 32 and 64 x 64 pixels.
+
+    width : float, default=0.25
+        Multiplier of all layer widths; 1 is the paper's.
+
+    noise_dim : int, default=None
+        Dimension of the generator's noise; None means 62 for images, 16 for vectors.
+
+    embedding_dim : int, default=None
+        Units of a linear layer before the E-net's output, which :meth:`transform`
+        returns. None adds no layer; the embedding is then the last hidden layer.
+
+    init : {'auto', 'uniform', 'kmeans'} or array-like of shape \
+(n_samples, n_clusters), default='auto'
+        First responsibilities: 'uniform', all equal in the first M-step, as in the
+        paper; 'kmeans', those of k-means, or given ones, for the first 30 % of the
+        run. 'auto' means 'uniform' for images and 'kmeans' for vectors.
+
+    max_iter : int, default=None
+        EM iterations. Learning rates fall over the whole run. None means, with
+        'fast', 80 passes over images, 3,000 to 30,000 steps in iterations of 50, or
+        1,000 steps on vectors; else 30.
+
+    batch_size : int, default=None
+        Real rows, and generated rows, of a step; None means the recipe's 70.
+
+    learning_rate : float, default=1.0
+        Multiplier of the recipe's learning rates.
+
+    affine : 'auto', None or tuple of (float, float, float), default='auto'
+        Largest random change of *generated* images in the E-step: shift in pixels,
+        angle in degrees, relative change of the size. 'auto' is a fourteenth of the
+        smaller side, 9 degrees and 0.1 for images. None is the paper's.
+
+    temperature : float, default=1.0
+        The M-step uses responsibilities to the power of 1 / temperature.
+
+    semi_supervised : bool, default=False
+        Whether ``y`` holds known clusters, with -1 for unknown ones. False ignores y.
+
+    label_tol : float, default=0.05
+        Error on the labelled rows below which the E-net stops learning them at the
+        end of an E-step.
+
+    n_init : int, default=1
+        Number of runs. The one of highest ``quality_`` is kept; no label is used.
+
+    tol : float, default=5e-3
+        Share of rows that change their cluster in an EM iteration that counts as
+        convergence.
+
+    n_iter_no_change : int, default=5
+        EM iterations in a row that must stay within ``tol``. A run ends early at its
+        half at the earliest.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches, noise and :meth:`sample`.
+
+    device : str, default='auto'
+        Where to compute: 'auto' (the device of a tensor X, else CUDA when present),
+        'cpu', 'cuda' or 'cuda:<index>'.
+
+    verbose : int, default=0
+        Whether to print a line every EM iteration.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_samples,)
+        Cluster of each training row.
+
+    weights_ : ndarray of shape (n_clusters,)
+        Cluster priors: mean P(cluster | x) of the training rows.
+
+    means_ : ndarray of shape (n_clusters, n_features)
+        Mean of the generated rows of each cluster.
+
+    sigma_ : float
+        Deviation of the kernels around generated rows in :meth:`score_samples`, in
+        units of the networks: grey scale divided by its range, standardised features.
+
+    networks_ : dict of dict of str to ndarray
+        Weights of 'generator', 'discriminator' and 'classifier' (the E-net).
+
+    quality_ : float
+        By what runs are compared, see Notes.
+
+    converged_ : bool
+        Whether no more than ``tol`` of the rows changed their cluster in each of the
+        last ``n_iter_no_change`` EM iterations.
+
+    n_iter_ : int
+        EM iterations of the kept run.
+
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        Per EM iteration: mean losses 'discriminator', 'generator', 'classifier'; on
+        up to 2,048 training rows 'confidence' (mean largest probability), 'changed'
+        (share with another cluster than before) and 'n_effective' (exponential of the
+        entropy of the cluster sizes).
+
+    occupancies_ : ndarray of shape (n_iter_, n_clusters)
+        Share of each cluster per EM iteration.
+
+    image_shape_ : tuple of int or None
+        (height, width, channels), None for vectors.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had string column names.
+
+    See Also
+    --------
+    GaussianMixture : A mixture with a closed-form density.
+
+    Notes
+    -----
+    *Density.* GAN-EM has no explicit one. :meth:`score_samples` is that of the
+    mixture's own generative model, ``p(x) = sum_c phi_c E_z N(x; G(z, c), sigma^2 I)``
+    with phi the weights, 300 fixed draws of z a cluster, and the sigma that maximises
+    the likelihood of up to 500 training rows.
+
+    *Quality* of a run is the mutual information of rows and clusters, ``H(mean p) -
+    mean H(p)`` in nats, high if clusters are used evenly and rows assigned with
+    certainty, minus ``log n_clusters`` times the share of rows whose cluster changes
+    with a small affine change of the image.
+
+    *Collapse.* A run that uses fewer than half of its clusters after 40 % of the
+    iterations starts anew, at most twice, with a warning.
+
+    *Recipe settings*: losses, optimizer, discriminator_rate, generator_rate,
+    classifier_rate, keeps_optimizers, last_rate, gan_steps, gan_epochs,
+    classifier_steps, classifier_batch, clip, learned_prior, std, discriminator_norm,
+    classifier_norm, joint_labels, average.
+
+    Interrupting a fit (Ctrl-C) keeps what was learned, with a warning.
+
+    References
+    ----------
+    .. [1] W. Zhao, S. Wang, Z. Xie, J. Shi and C. Xu (2018). "GAN-EM: GAN based EM
+       learning framework". arXiv:1812.00335.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeepgmm import GANEMClusterer
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.randn(100, 2), rng.randn(100, 2) + [10, 0]])
+    >>> clusterer = GANEMClusterer(n_clusters=2, random_state=0).fit(X)
+    >>> clusterer.weights_.round(1)
+    array([0.5, 0.5])
+    >>> generated, clusters = clusterer.sample(5)
+    >>> generated.shape
+    (5, 2)
+    """
+
+    _parameter_constraints = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "image_shape": [tuple, list, None],
+        "recipe": [StrOptions(set(RECIPES)), dict],
+        "networks": [StrOptions({"auto", *TABLES})],
+        "width": [Interval(Real, 0, None, closed="neither")],
+        "noise_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "init": [StrOptions({"auto", "uniform", "kmeans"}), "array-like"],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "affine": [StrOptions({"auto"}), tuple, list, None],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "semi_supervised": ["boolean"],
+        "label_tol": [Interval(Real, 0, 1, closed="both")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "device": [str],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_clusters=8,
+        *,
+        image_shape=None,
+        recipe="fast",
+        networks="auto",
+        width=0.25,
+        noise_dim=None,
+        embedding_dim=None,
+        init="auto",
+        max_iter=None,
+        batch_size=None,
+        learning_rate=1.0,
+        affine="auto",
+        temperature=1.0,
+        semi_supervised=False,
+        label_tol=0.05,
+        n_init=1,
+        tol=5e-3,
+        n_iter_no_change=5,
+        random_state=None,
+        device="auto",
+        verbose=0,
+    ):
+        self.n_clusters = n_clusters
+        self.image_shape = image_shape
+        self.recipe = recipe
+        self.networks = networks
+        self.width = width
+        self.noise_dim = noise_dim
+        self.embedding_dim = embedding_dim
+        self.init = init
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.affine = affine
+        self.temperature = temperature
+        self.semi_supervised = semi_supervised
+        self.label_tol = label_tol
+        self.n_init = n_init
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Train the three networks on X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data; images as rows in C order, or (n, height, width[,
+            channels]).
+
+        y : array-like of shape (n_samples,), default=None
+            With ``semi_supervised=True`` the known clusters, -1 for unknown ones;
+            otherwise ignored.
+
+        Returns
+        -------
+        self : GANEMClusterer
+            The fitted clusterer.
+
+        Raises
+        ------
+        ValueError
+            If X is not finite or does not have the shape, or y or ``init`` do not fit.
+        TrainingDivergedError
+            If a loss stays non-finite although steps were made smaller.
+        """
+        X = self._check_rows(X, reset=True)
+        labels = self._check_labels(y, X.shape[0])
+        data = callback_data(X, y)
+        fit = GANEMFit(self, X, labels, data)
+        subtasks = fit.config.n_iter if self.n_init == 1 else self.n_init
+        with self._fit_tasks(data, subtasks) as tasks:
+            best = None
+            for index in range(self.n_init):
+                result = fit(index, self.n_init, tasks)
+                if best is None or result.quality > best.quality:
+                    best = result
+                if result.run.interrupted:
+                    break
+            self._set_result(fit, best, X)
+        best.run.warn(fit.config.n_iter, "EM iterations")
+        return self
+
+    def _set_result(self, fit, best, X):
+        """Store the best run as fitted attributes and warn about its flaws."""
+        for name, value in fit.attributes(best.model).items():
+            setattr(self, name, value)
+        state = best.run.state
+        self.history_ = history_arrays(state.history if state else [])
+        self.occupancies_ = np.reshape(best.occupancies, (-1, self.n_clusters))
+        self.n_iter_ = best.run.n_iter
+        self.converged_ = best.converged
+        self.quality_ = best.quality
+        self.labels_ = self._host(self.predict(X))
+        self._warn_flaws(best)
+
+    @staticmethod
+    def _host(labels):
+        return convert.to_numpy(labels) if convert.is_tensor(labels) else labels
+
+    def _warn_flaws(self, best):
+        sizes = np.bincount(self.labels_, minlength=self.n_clusters)
+        empty = np.flatnonzero(
+            sizes < EMPTY_SHARE * len(self.labels_) / self.n_clusters
+        )
+        if len(empty):
+            warnings.warn(
+                f"Clusters {', '.join(map(str, empty))} have less than a tenth of "
+                "their even share of the rows. Decrease n_clusters, set init='kmeans' "
+                "or n_init above 1, or train longer.",
+                DegenerateComponentWarning,
+                stacklevel=4,
+            )
+        stopped = best.run.state is not None and best.run.state.stopped
+        if not (best.converged or stopped or best.run.interrupted):
+            warnings.warn(
+                f"{best.run.state.history[-1]['changed']:.1%} of the rows changed "
+                "their cluster in the last EM iteration, more than "
+                f"tol={self.tol} in {self.n_iter_no_change} in a row. Increase "
+                "max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    # Use -------------------------------------------------------------------------
+
+    def _network(self, name, X=None):
+        return restored(vars(self), name, self._device(X))
+
+    def _proba(self, X=None):
+        classifier = self._network("classifier", X)
+        return lambda rows: torch.softmax(classifier(rows), 1)
+
+    def _embed(self, X=None):
+        return self._network("classifier", X).embed
+
+    @property
+    def _n_features_out(self):
+        """Number of columns of the embedding."""
+        return self.networks_["classifier"]["head.weight"].shape[1]
+
+    def score_samples(self, X):
+        """Compute the log-density of each sample under the generative model.
+
+        The value is a Monte-Carlo estimate with fixed draws (see Notes of the class):
+        the same at every call, but another fit or seed moves it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples,)
+            log p(x), in nats.
+        """
+        check_is_fitted(self)
+        kernels = generated_kernels(vars(self), self._device(X))
+        log_volume = self._network_units().log_volume(self.n_features_in_)
+        return self._apply(
+            lambda rows: kernels.log_density(rows, self.sigma_) - log_volume, X
+        )
+
+    def sample(self, n_samples=1, cluster=None):
+        """Generate samples.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of samples.
+
+        cluster : int, default=None
+            Cluster of all samples; None draws clusters from ``weights_``.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Samples, in the order of their clusters.
+
+        y : ndarray of shape (n_samples,)
+            Cluster of each sample.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is below one or there is no such cluster.
+        """
+        check_is_fitted(self)
+        n_clusters = len(self.weights_)
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
+        if cluster is not None and not 0 <= cluster < n_clusters:
+            raise ValueError(
+                f"cluster must be None or an integer from 0 to {n_clusters - 1}, got "
+                f"{cluster!r}."
+            )
+        random_state = self._random_state()
+        if cluster is None:
+            counts = random_state.multinomial(n_samples, self.weights_)
+            labels = np.repeat(np.arange(n_clusters), counts)
+        else:
+            labels = np.full(n_samples, cluster)
+        draw = self._generator(random_state)
+        made = self._network("generator").sample(convert.index_tensor(labels), draw)
+        return self._rows(made), labels
+
+    def inverse_transform(self, Z):
+        """Return generated rows whose embedding is close to the given one.
+
+        The generator takes noise and not an embedding; of 300 generated rows a
+        cluster, the one nearest to ``Z`` in the embedding is returned.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_embedding)
+            Embedding, as of :meth:`transform`.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Generated rows.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns; expected those of transform, "
+                f"{self._n_features_out}."
+            )
+        device = self._device()
+        centers = generated_kernels(vars(self), device).centers
+        shape = self._architecture["shape"]
+        images = centers.reshape(len(centers), *shape).to(self._inference_dtype)
+        found = in_batches(self._embed(), images).double()
+        distances = torch.cdist(convert.float64_tensor(Z, device), found)
+        return self._rows(images[distances.argmin(1)])

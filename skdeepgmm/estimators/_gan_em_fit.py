@@ -1,0 +1,303 @@
+"""One call of ``GANEMClusterer.fit``: runs, restarts, choice of a run, attributes."""
+
+import dataclasses
+import warnings
+from itertools import islice
+
+import numpy as np
+import torch
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.gan_em import GANEM, Data, endless_batches
+from skdeepgmm._torch_backend.gan_em_networks import Architecture
+from skdeepgmm._torch_backend.network_tools import (
+    in_batches,
+    random_affine,
+    restore,
+    to_arrays,
+)
+from skdeepgmm._torch_backend.parzen import Kernels
+from skdeepgmm._torch_backend.rng import generator as new_generator
+from skdeepgmm._torch_backend.training import TrainingConfig
+from skdeepgmm.estimators._base import MAX_SEED
+from skdeepgmm.estimators._gan_em_settings import (
+    architecture_of,
+    config_of,
+    recipe_of,
+    start_kind,
+    start_responsibilities,
+)
+from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits
+from skdeepgmm.exceptions import DegenerateComponentWarning
+
+#: A run that uses fewer than this share of its clusters, after this share of the run,
+#: has collapsed and starts anew, so often at most.
+COLLAPSE_SHARE, JUDGED_AT, MOST_RESTARTS = 0.5, 0.4, 2
+#: A cluster with less than this share of its even share is called empty.
+EMPTY_SHARE = 0.1
+#: Runs may converge early after this share of the iterations.
+EARLIEST_END = 0.5
+#: Generated rows a cluster behind means and densities, and rows that set sigma.
+KERNELS, SIGMA_ROWS = 300, 500
+#: Rows on which runs are compared.
+JUDGED_ROWS = 4096
+
+
+@dataclasses.dataclass
+class Result:
+    """A run: its networks, how it went and how good it is.
+
+    Attributes
+    ----------
+    model : GANEM
+    run : InterruptibleRun
+    occupancies : list of ndarray of shape (n_clusters,)
+    converged, collapsed : bool
+    quality : float
+    """
+
+    model: object
+    run: object
+    occupancies: list
+    converged: bool
+    collapsed: bool
+    quality: float
+
+
+class GANEMFit:
+    """The state that the runs of one fit share.
+
+    Parameters
+    ----------
+    estimator : GANEMClusterer
+        Gives the settings; never written to.
+    X : ndarray or tensor of shape (n_samples, n_features)
+        Validated data.
+    labels : ndarray of shape (n_samples,) or None
+        Known clusters, -1 elsewhere.
+    data : dict
+        What the callbacks get.
+    """
+
+    def __init__(self, estimator, X, labels, data):
+        self.estimator, self.X, self.data = estimator, X, data
+        self.random_state = estimator._random_state()
+        recipe = recipe_of(estimator)
+        shape = estimator.image_shape_
+        self.architecture = architecture_of(estimator, shape, X.shape[1], recipe)
+        self.config = config_of(estimator, self.architecture, recipe, X.shape[0])
+        self.units = NetworkUnits.of(X, shape, self.architecture.output)
+        self.device = estimator._device(X)
+        self.rows = self.units.to_network(X, self.device)
+        known = None if labels is None else convert.index_tensor(labels)
+        self.labels = None if known is None else known.to(self.device)
+        self.start = self._start()
+        # Of the noise behind means and densities, the same for all runs.
+        self.noise_seed = int(self.random_state.randint(MAX_SEED))
+
+    def _start(self):
+        kind = start_kind(self.estimator, self.architecture.image)
+        start = start_responsibilities(
+            self.estimator, kind, self.X, self.units, self.random_state
+        )
+        if start is None:
+            return None
+        return convert.float64_tensor(start, self.device).float()
+
+    def __call__(self, index, n_init, tasks):
+        """Run once, anew after a collapse; returns the Result."""
+        if n_init == 1:
+            return self._try(index, tasks)
+        task = tasks.subcontext("initialization", max_subtasks=self.config.n_iter)
+        task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+        result = self._try(index, task)
+        task.call_on_fit_task_end(
+            estimator=self.estimator,
+            reconstruction_attributes=lambda: self.attributes(result.model),
+            **self.data,
+        )
+        return result
+
+    def _try(self, index, tasks):
+        if self.estimator.verbose:
+            print(f"Initialization {index}")
+        for attempt in range(MOST_RESTARTS + 1):
+            result = self._run(tasks)
+            if not result.collapsed or result.run.interrupted:
+                return result
+            if attempt < MOST_RESTARTS:
+                self._warn_collapse(result)
+        return result
+
+    def _run(self, tasks):
+        seed = int(self.random_state.randint(MAX_SEED))
+        model = GANEM(
+            self.architecture,
+            self.config,
+            Data(self.rows, self.start, self.labels),
+            seed,
+        )
+        watch = Watch(self.estimator, self.config)
+        run = InterruptibleRun()
+        batch_size = self.config.recipe.batch_size
+        order = endless_batches(len(self.rows), batch_size, model.host_draw)
+        n_steps = self.config.recipe.steps(len(self.rows))
+
+        def on_epoch(state):
+            asked = self.estimator._run_task(
+                tasks, "iteration", self.data, lambda: self.attributes(model)
+            )
+            return asked or watch(model, state)
+
+        # One epoch of the loop is one EM iteration, and so is one step.
+        run(
+            model,
+            lambda: iter([islice(order, n_steps)]),
+            TrainingConfig(self.config.n_iter),
+            on_epoch,
+        )
+        return Result(
+            model,
+            run,
+            watch.occupancies,
+            watch.converged,
+            watch.collapsed,
+            self.quality(model),
+        )
+
+    def quality(self, model):
+        """Return by what runs are compared: no label enters.
+
+        The mutual information of rows and clusters in nats (clusters in equal use,
+        rows assigned with certainty), minus log(n_clusters) times the share of rows
+        whose cluster changes with a small change of the image.
+        """
+        rows = self.rows[:JUDGED_ROWS]
+        proba = in_batches(model.probabilities, rows).double()
+        share = proba.mean(0)
+        information = _entropy(share) - _entropy(proba).mean()
+        affine = self.config.affine
+        if affine is None:
+            return float(information)
+        changed = random_affine(
+            rows, model.draw, affine.shift, affine.rotation, affine.scale
+        )
+        other = in_batches(model.probabilities, changed).argmax(1)
+        unstable = (other != proba.argmax(1)).double().mean()
+        return float(information - np.log(len(share)) * unstable)
+
+    def attributes(self, model):
+        """Return the fitted attributes of a model, but for ``labels_``."""
+        proba = in_batches(model.probabilities, self.rows)
+        weights = convert.to_numpy(proba.double().mean(0))
+        attributes = {
+            "networks_": {
+                "generator": to_arrays(model.generator),
+                "discriminator": to_arrays(model.discriminator),
+                "classifier": to_arrays(model.predictor),
+            },
+            "weights_": weights / weights.sum(),
+            "_architecture": dataclasses.asdict(self.architecture),
+            "_units": {"offset": self.units.offset, "scale": self.units.scale},
+            "_noise_seed": self.noise_seed,
+        }
+        return attributes | self._density(attributes)
+
+    def _density(self, attributes):
+        """Return the generator's means and the deviation of its kernels."""
+        kernels = generated_kernels(attributes, self.device)
+        rows = self.rows[:SIGMA_ROWS].flatten(1)
+        centers = kernels.centers.reshape(
+            len(attributes["weights_"]), -1, rows.shape[1]
+        )
+        means = self.units.from_network(self._as_images(centers.mean(1)))
+        return {
+            "means_": convert.to_numpy(means, convert.torch_dtype(self.X)),
+            "sigma_": kernels.best_sigma(rows),
+        }
+
+    def _as_images(self, flat):
+        return flat.reshape(len(flat), *self.architecture.shape)
+
+    def _warn_collapse(self, result):
+        warnings.warn(
+            f"A run collapsed to {result.occupancies[-1].max():.0%} of the rows in one "
+            f"of {self.estimator.n_clusters} clusters and was started anew with other "
+            "weights. If this repeats, lower learning_rate or set init='kmeans'.",
+            DegenerateComponentWarning,
+            stacklevel=6,
+        )
+
+
+class Watch:
+    """Follows a run: occupancies, convergence, collapse, verbose lines."""
+
+    def __init__(self, estimator, config):
+        self.estimator, self.config = estimator, config
+        self.occupancies = []
+        self.converged = self.collapsed = False
+
+    def __call__(self, model, state):
+        """Note one EM iteration; True asks to stop."""
+        self.occupancies.append(convert.to_numpy(model.occupancy, torch.float64))
+        self.collapsed = self._is_collapsed(state)
+        self.converged = self._is_converged(state) and not self.collapsed
+        if self.estimator.verbose:
+            print(line(state))
+        early = state.epoch >= EARLIEST_END * self.config.n_iter
+        return self.collapsed or (self.converged and early)
+
+    def _is_converged(self, state):
+        patience = self.estimator.n_iter_no_change
+        recent = [entry["changed"] for entry in state.history[-patience:]]
+        enough = state.epoch >= self.config.hold + patience
+        return enough and max(recent) <= self.estimator.tol
+
+    def _is_collapsed(self, state):
+        if state.epoch < max(JUDGED_AT * self.config.n_iter, self.config.hold + 1):
+            return False
+        used = state.history[-1]["n_effective"]
+        return used < COLLAPSE_SHARE * self.estimator.n_clusters
+
+
+def line(state):
+    """Return the report of the last EM iteration."""
+    last = state.history[-1]
+    losses = ", ".join(
+        f"{name} {last[name]:.3f}"
+        for name in ("discriminator", "generator", "classifier")
+    )
+    return (
+        f"  Iteration {state.epoch}\t {losses}\t confidence {last['confidence']:.3f}"
+        f"\t changed {last['changed']:.2%}\t clusters in use {last['n_effective']:.1f}"
+    )
+
+
+def _entropy(probabilities):
+    return -torch.special.xlogy(probabilities, probabilities).sum(-1)
+
+
+def generated_kernels(attributes, device):
+    """Return the kernels of the density of fitted attributes.
+
+    Parameters
+    ----------
+    attributes : dict
+        With ``networks_``, ``weights_``, ``_architecture`` and ``_noise_seed``.
+    device : torch.device
+    """
+    generator = restored(attributes, "generator", device)
+    weights = convert.float64_tensor(attributes["weights_"], device)
+    labels = torch.arange(len(weights)).repeat_interleave(KERNELS)
+    rows = generator.sample(labels, new_generator(attributes["_noise_seed"]))
+    log_weights = (weights / KERNELS).log().repeat_interleave(KERNELS)
+    return Kernels(rows.flatten(1).double(), log_weights)
+
+
+def restored(attributes, name, device):
+    """Return one of the networks of fitted attributes, for inference."""
+    architecture = Architecture(**attributes["_architecture"])
+    # The small networks of vectors can afford float64.
+    dtype = torch.float32 if architecture.image else torch.float64
+    arrays = attributes["networks_"][name]
+    return restore(getattr(architecture, name), arrays, device, dtype)

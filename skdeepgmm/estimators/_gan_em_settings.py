@@ -1,0 +1,182 @@
+"""What the parameters of ``GANEMClusterer`` mean for the training."""
+
+import dataclasses
+import math
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.utils import check_array
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.gan_em import Affine, Config
+from skdeepgmm._torch_backend.gan_em_networks import Architecture
+from skdeepgmm._torch_backend.gan_em_recipes import RECIPES
+from skdeepgmm._torch_backend.networks import is_image
+
+#: Default changes of generated images: share of the side, degrees, share of the size.
+AFFINE = (1 / 14, 9.0, 0.1)
+#: Default length of a run on images: passes over the data, within numbers of steps.
+PASSES, FEWEST_STEPS, MOST_STEPS = 80, 3000, 30_000
+#: Default length of a run on vectors, in steps.
+VECTOR_STEPS = 1000
+#: Default number of EM iterations of the recipes with long ones.
+LONG_ITERATIONS = 30
+#: Share of a run in which given responsibilities stand in for the E-net's.
+HOLD_SHARE = 0.3
+NOISE_DIM = {True: 62, False: 16}
+#: Most rows that k-means is started on.
+KMEANS_ROWS = 20_000
+
+
+def recipe_of(estimator):
+    """Return the recipe with the estimator's changes.
+
+    Raises
+    ------
+    ValueError
+        If ``recipe`` is a dict with an unknown name.
+    """
+    is_dict = isinstance(estimator.recipe, dict)
+    changes = dict(estimator.recipe) if is_dict else {}
+    known = {field.name for field in dataclasses.fields(RECIPES["fast"])}
+    if not set(changes) <= known:
+        raise ValueError(
+            f"recipe has the unknown settings {sorted(set(changes) - known)}; expected "
+            f"some of {sorted(known)}."
+        )
+    if estimator.batch_size is not None:
+        changes["batch_size"] = estimator.batch_size
+    recipe = RECIPES["fast" if is_dict else estimator.recipe]
+    recipe = dataclasses.replace(recipe, **changes)
+    rates = {
+        name: getattr(recipe, name) * estimator.learning_rate
+        for name in ("discriminator_rate", "generator_rate", "classifier_rate")
+    }
+    return dataclasses.replace(recipe, **rates)
+
+
+def architecture_of(estimator, image_shape, n_features, recipe):
+    """Return the networks for images of this shape, or for vectors.
+
+    Parameters
+    ----------
+    image_shape : tuple of int or None
+        (height, width, channels).
+
+    Raises
+    ------
+    ValueError
+        If ``networks`` names convolutions for data that are no images.
+    """
+    shape = (n_features,)
+    if image_shape is not None and is_image((1, *image_shape[:2])):
+        shape = (image_shape[2], *image_shape[:2])
+    image = len(shape) == 3
+    if not image and estimator.networks != "auto":
+        raise ValueError(
+            f"networks={estimator.networks!r} needs images of at least 8 x 8 pixels, "
+            f"but image_shape is {image_shape}. Set image_shape, or networks='auto'."
+        )
+    return Architecture(
+        shape,
+        estimator.n_clusters,
+        estimator.noise_dim or NOISE_DIM[image],
+        estimator.embedding_dim,
+        estimator.networks,
+        estimator.width,
+        recipe.discriminator_norm,
+        recipe.classifier_norm,
+    )
+
+
+def config_of(estimator, architecture, recipe, n_samples):
+    """Return the length of the run and what departs from the recipe."""
+    n_iter = estimator.max_iter
+    if n_iter is None:
+        n_iter = default_iterations(architecture.image, recipe, n_samples)
+    given = start_kind(estimator, architecture.image) != "uniform"
+    hold = max(1, round(HOLD_SHARE * n_iter)) if given else 1
+    return Config(
+        recipe,
+        n_iter,
+        hold,
+        affine_of(estimator, architecture),
+        estimator.temperature,
+        estimator.label_tol,
+    )
+
+
+def default_iterations(image, recipe, n_samples):
+    """Return the EM iterations that ``max_iter=None`` means."""
+    if recipe.gan_steps is None:
+        return LONG_ITERATIONS
+    wanted = PASSES * n_samples / recipe.batch_size
+    steps = min(max(wanted, FEWEST_STEPS), MOST_STEPS) if image else VECTOR_STEPS
+    return math.ceil(steps / recipe.gan_steps)
+
+
+def affine_of(estimator, architecture):
+    """Return the change of generated images, None for none.
+
+    Raises
+    ------
+    ValueError
+        If ``affine`` is no triple of non-negative numbers.
+    """
+    affine = estimator.affine
+    if isinstance(affine, str):
+        if not architecture.image:
+            return None
+        share, degrees, scale = AFFINE
+        return Affine(share * min(architecture.shape[1:]), degrees, scale)
+    if affine is None:
+        return None
+    if len(affine) != 3 or min(affine) < 0 or not architecture.image:
+        raise ValueError(
+            "affine must be 'auto', None or, for images, a tuple of non-negative "
+            f"numbers (pixels, degrees, share of the size), got {affine!r} for "
+            f"{'images' if architecture.image else 'vectors'}."
+        )
+    return Affine(*map(float, affine))
+
+
+def start_kind(estimator, image):
+    """Return "uniform", "kmeans" or "array"."""
+    if not isinstance(estimator.init, str):
+        return "array"
+    if estimator.init == "auto":
+        return "uniform" if image else "kmeans"
+    return estimator.init
+
+
+def start_responsibilities(estimator, kind, X, units, random_state):
+    """Return the first responsibilities, (n_samples, n_clusters); None for equal ones.
+
+    Raises
+    ------
+    ValueError
+        If an array has the wrong shape or its rows are no distributions.
+    """
+    if kind == "uniform":
+        return None
+    if kind == "array":
+        return _checked(estimator.init, (X.shape[0], estimator.n_clusters))
+    rows = units.to_network(X, "cpu").flatten(1)
+    chosen = random_state.permutation(len(rows))[:KMEANS_ROWS]
+    kmeans = KMeans(estimator.n_clusters, n_init=3, random_state=random_state)
+    kmeans.fit(convert.to_numpy(rows[convert.index_tensor(chosen)]))
+    return np.eye(estimator.n_clusters)[kmeans.predict(convert.to_numpy(rows))]
+
+
+def _checked(init, shape):
+    resp = check_array(init, dtype=np.float64, input_name="init")
+    if resp.shape != shape:
+        raise ValueError(
+            f"init has the shape {resp.shape}; expected responsibilities of shape "
+            f"{shape}, one row a sample and one column a cluster."
+        )
+    if (resp < 0.0).any() or not np.allclose(resp.sum(axis=1), 1.0, atol=1e-4):
+        raise ValueError(
+            "init must hold non-negative responsibilities whose rows sum to one."
+        )
+    return resp

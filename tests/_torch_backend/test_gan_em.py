@@ -1,0 +1,306 @@
+"""The training of GAN-EM: who learns in which step, priors, states, batches."""
+
+import copy
+import dataclasses
+from itertools import islice
+
+import pytest
+import torch
+
+from skdeepgmm._torch_backend.gan_em import (
+    GANEM,
+    Affine,
+    Config,
+    Data,
+    Means,
+    endless_batches,
+)
+from skdeepgmm._torch_backend.gan_em_networks import TABLES, Architecture
+from skdeepgmm._torch_backend.gan_em_recipes import RECIPES, Recipe
+from skdeepgmm._torch_backend.rng import generator
+
+N_ROWS, N_CLUSTERS = 60, 3
+FAST = Recipe(gan_steps=3, batch_size=20)
+
+
+def rows(*shape):
+    return torch.rand(N_ROWS, *shape, generator=generator(1))
+
+
+def make(recipe=FAST, shape=(2,), labels=None, start=None, seed=0, **config):
+    architecture = Architecture(
+        shape,
+        N_CLUSTERS,
+        noise_dim=4,
+        width=0.125,
+        discriminator_norm=recipe.discriminator_norm,
+        classifier_norm=recipe.classifier_norm,
+    )
+    settings = Config(recipe, **({"n_iter": 10} | config))
+    return GANEM(architecture, settings, Data(rows(*shape), start, labels), seed)
+
+
+def batches(model, n=3):
+    return islice(endless_batches(N_ROWS, 20, generator(2)), n)
+
+
+NETWORKS = ("generator", "discriminator", "classifier")
+
+
+def weights(model, name):
+    return [value.detach().clone() for value in getattr(model, name).parameters()]
+
+
+def moved(model, before):
+    """Return the names of the networks whose weights differ from ``before``."""
+    return {
+        name
+        for name in NETWORKS
+        if any(
+            not torch.equal(old, new)
+            for old, new in zip(before[name], weights(model, name), strict=True)
+        )
+    }
+
+
+@pytest.fixture(params=list(RECIPES))
+def model(request):
+    changes = {"batch_size": 20, "classifier_batch": 8, "classifier_steps": 2}
+    return make(dataclasses.replace(RECIPES[request.param], **changes))
+
+
+# Who learns ----------------------------------------------------------------------
+
+
+def test_each_update_moves_one_network(model):
+    index = torch.arange(20)
+    real = model.data.rows[index]
+    responsibilities = model.responsibilities(index, real)
+    labels = model.draw_labels(20)
+    images = model.generate(labels)
+    steps = {
+        "discriminator": lambda: model._train_discriminator(
+            real, responsibilities, images
+        ),
+        "generator": lambda: model._train_generator(images, labels),
+        "classifier": lambda: model._e_step(images.detach(), labels),
+    }
+    for name, step in steps.items():
+        before = {network: weights(model, network) for network in NETWORKS}
+        step()
+        assert moved(model, before) == {name}
+
+
+def test_an_iteration_moves_all_and_reports_means(model):
+    before = {network: weights(model, network) for network in NETWORKS}
+    losses = model.step(batches(model))
+    assert moved(model, before) == set(NETWORKS)
+    assert model.iteration == 1
+    assert {"discriminator", "generator", "classifier", "changed"} <= set(losses)
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert 1.0 <= losses["n_effective"] <= N_CLUSTERS + 1e-5
+
+
+def test_clipped_weights_stay_in_bounds():
+    recipe = dataclasses.replace(RECIPES["paper"], classifier_steps=1)
+    model = make(recipe)
+    model.step(batches(model))
+    bound = max(value.abs().max() for value in model.discriminator.parameters())
+    assert 0.0 < bound <= recipe.clip
+
+
+def test_released_recipe_starts_its_optimisers_anew():
+    recipe = dataclasses.replace(RECIPES["released"], classifier_steps=1)
+    model = make(recipe)
+    first = model.optimizers["generator"]
+    model.step(batches(model))
+    assert model.optimizers["generator"] is not first
+    kept = make(FAST)
+    first = kept.optimizers["generator"]
+    kept.step(batches(kept))
+    assert kept.optimizers["generator"] is first
+
+
+# Responsibilities ----------------------------------------------------------------
+
+
+def test_first_m_step_is_uniform_and_later_ones_are_the_e_nets():
+    model = make()
+    index = torch.arange(10)
+    real = model.data.rows[index]
+    first = model.responsibilities(index, real)
+    torch.testing.assert_close(first, torch.full((10, 3), 1 / 3))
+    model.step(batches(model))
+    later = model.responsibilities(index, real)
+    torch.testing.assert_close(later, model.probabilities(real))
+
+
+def test_given_responsibilities_hold_as_long_as_asked():
+    start = torch.softmax(rows(N_CLUSTERS), 1)
+    model = make(start=start, hold=2)
+    index = torch.tensor([4, 7])
+    for _ in range(2):
+        found = model.responsibilities(index, model.data.rows[index])
+        assert torch.equal(found, start[index])
+        model.step(batches(model))
+    found = model.responsibilities(index, model.data.rows[index])
+    assert not torch.allclose(found, start[index])
+
+
+def test_known_labels_are_certain():
+    labels = torch.full((N_ROWS,), -1)
+    labels[:4] = torch.tensor([2, 0, 1, 2])
+    model = make(labels=labels)
+    found = model.responsibilities(torch.arange(6), model.data.rows[:6])
+    expected = torch.eye(3)[[2, 0, 1, 2]]
+    assert torch.equal(found[:4], expected)
+    assert found[4:].amax() < 1.0
+
+
+def test_e_step_learns_the_labels():
+    labels = torch.full((N_ROWS,), -1)
+    labels[:12] = (rows(2)[:12, 0] > 0.5).long()
+    model = make(dataclasses.replace(FAST, joint_labels=False), labels=labels)
+    assert model._label_error() > 0.05
+    model._learn_labels()
+    assert model._label_error() <= 0.05
+
+
+def test_unknown_labels_only_change_nothing():
+    plain, unknown = make(), make(labels=torch.full((N_ROWS,), -1))
+    for each in (plain, unknown):
+        each.step(batches(each))
+    for name in NETWORKS:
+        for first, second in zip(
+            weights(plain, name), weights(unknown, name), strict=True
+        ):
+            assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("size", [3, 20, 70])
+def test_labels_are_drawn_as_evenly_as_possible(size):
+    model = make()
+    for _ in range(5):
+        counts = torch.bincount(model.draw_labels(size), minlength=3)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_labels_follow_the_prior():
+    model = make()
+    model.prior = torch.tensor([0.5, 0.3, 0.2])
+    counts = sum(torch.bincount(model.draw_labels(9), minlength=3) for _ in range(2000))
+    shares = counts / counts.sum()
+    torch.testing.assert_close(shares, model.prior, atol=0.01, rtol=0)
+
+
+# Rates, states, batches ----------------------------------------------------------
+
+
+def test_rates_fall_linearly_and_follow_the_scale():
+    model = make(n_iter=10)
+    rates = []
+    for _ in range(5):
+        model.step(batches(model, 1))
+        rates.append(model.optimizers["generator"].param_groups[0]["lr"])
+    expected = [FAST.generator_rate * (1.0 - 0.9 * t / 10) for t in range(5)]
+    assert rates == pytest.approx(expected)
+    model.step_scale = 0.5
+    model.step(batches(model, 1))
+    now = model.optimizers["generator"].param_groups[0]["lr"]
+    assert now == pytest.approx(0.5 * FAST.generator_rate * 0.55)
+
+
+def test_exponential_rates():
+    assert RECIPES["released"].rate_factor(3, 10) == pytest.approx(0.98**3)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_restored_state_repeats_its_past(average):
+    model = make(dataclasses.replace(FAST, average=average))
+    model.step(batches(model))
+    state = copy.deepcopy(model.state_dict())
+    draws = model.draw.get_state()
+    first = model.step(batches(model))
+    model.load_state_dict(state)
+    model.draw.set_state(draws)
+    second = model.step(batches(model))
+    assert {k: float(v) for k, v in first.items()} == {
+        k: float(v) for k, v in second.items()
+    }
+
+
+def test_averaged_classifier_predicts():
+    model = make(dataclasses.replace(FAST, average=0.9))
+    model.step(batches(model))
+    assert model.predictor is model.average.module
+    assert make().predictor is not make().average.module
+
+
+def test_batches_are_full_and_visit_every_row():
+    found = [*islice(endless_batches(50, 20, generator(0)), 5)]
+    assert {len(batch) for batch in found} == {20}
+    counts = torch.bincount(torch.cat(found), minlength=50)
+    assert counts.tolist() == [2] * 50
+    (small,) = islice(endless_batches(7, 20, generator(0)), 1)
+    assert sorted(small.tolist()) == [*range(7)]
+
+
+def test_means_count_each_name_by_itself():
+    means = Means()
+    for value in (1.0, 2.0, 6.0):
+        means.add("many", torch.tensor(value))
+    means.add("once", torch.tensor(5.0))
+    assert {k: v.item() for k, v in means.values().items()} == {
+        "many": 3.0,
+        "once": 5.0,
+    }
+
+
+# Networks ------------------------------------------------------------------------
+
+SHAPES = {"mnist": (1, 28, 28), "svhn": (3, 32, 32), "celeba": (3, 64, 64)}
+
+
+@pytest.mark.parametrize("table", list(TABLES))
+def test_the_papers_networks_make_their_images(table):
+    shape = SHAPES[table]
+    made = Architecture(shape, 10, 62, table=table)
+    with torch.device("meta"):
+        images = made.generator()(torch.rand(2, 62), torch.zeros(2, dtype=torch.int64))
+        assert images.shape == (2, *shape)
+        assert made.discriminator()(images).shape == (2, 11)
+        assert made.classifier()(images).shape == (2, 10)
+
+
+def test_paper_sized_mnist_networks_have_the_papers_parameters():
+    made = Architecture((1, 28, 28), 10, 62, table="mnist", classifier_norm="none")
+    with torch.device("meta"):
+        classifier = made.classifier()
+        sizes = [p.numel() for n, p in classifier.named_parameters() if "weight" in n]
+    assert sizes == [64 * 16, 64 * 128 * 16, 128 * 256 * 16, 256 * 9 * 1024, 10240]
+
+
+def test_embedding_is_the_layer_before_the_output():
+    made = Architecture((1, 8, 8), 3, 4, embedding_dim=2, width=0.1)
+    with torch.device("meta"):
+        classifier = made.classifier()
+        images = torch.rand(5, 1, 8, 8)
+        assert classifier.embed(images).shape == (5, 2)
+        assert classifier.head.in_features == 2
+
+
+def test_affine_changes_reach_the_classifier_alone():
+    """Real rows and the adversarial steps see images as they are."""
+    plain = make(shape=(1, 8, 8))
+    changed = make(shape=(1, 8, 8), affine=Affine(1.0, 10.0, 0.1))
+    index = torch.arange(20)
+    for each in (plain, changed):
+        each._m_step(index, Means())
+    for name in ("generator", "discriminator"):
+        for first, second in zip(
+            weights(plain, name), weights(changed, name), strict=True
+        ):
+            assert torch.equal(first, second)
+    images = plain.generate(plain.draw_labels(4)).detach()
+    assert torch.equal(plain._changed(images), images)
+    assert not torch.allclose(changed._changed(images), images)
