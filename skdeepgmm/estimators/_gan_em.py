@@ -83,7 +83,8 @@ class GANEMClusterer(DeepClusterer):
     affine : 'auto', None or tuple of (float, float, float), default='auto'
         Largest random change of *generated* images in the E-step: shift in pixels,
         angle in degrees, relative change of the size. 'auto' is a fourteenth of the
-        smaller side, 9 degrees and 0.1 for images. None is the paper's.
+        smaller side, 9 degrees and 0.1 for images with the recipe 'fast', and None
+        otherwise.
 
     temperature : float, default=1.0
         The M-step uses responsibilities to the power of 1 / temperature.

@@ -125,7 +125,7 @@ def affine_of(estimator, architecture):
     """
     affine = estimator.affine
     if isinstance(affine, str):
-        if not architecture.image:
+        if not architecture.image or estimator.recipe in ("released", "paper"):
             return None
         share, degrees, scale = AFFINE
         return Affine(share * min(architecture.shape[1:]), degrees, scale)
