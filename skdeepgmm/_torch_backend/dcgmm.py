@@ -23,17 +23,22 @@ from skdeepgmm._torch_backend.layers.mixture import (
     moments_of,
     posterior,
     settle,
+    split_heaviest,
 )
 
 Layer: TypeAlias = FoldingLayer | PoolingLayer | MixtureLayer
 Batch: TypeAlias = tuple[Tensor, Tensor | None]
 
+#: Rows of a batch from which a mixture learns, at most, for each component.
+ROWS_PER_COMPONENT = 100
 #: Couplings are kept while the radius changes by less.
 RADIUS_RATIO = 1.02
 #: A component with less than this share of an equal part of the samples is dead.
 DEAD_SHARE = 0.02
 #: Steps between two looks for dead components.
 REVIVE_EVERY = 25
+#: How often a component is re-seeded, at each site.
+MAX_RESEEDS = 3
 
 
 @dataclass
@@ -163,7 +168,22 @@ class Learner:
             losses[f"log_likelihood_{number}"] = value
             number += 1
         self.steps += 1
+        if self.steps % REVIVE_EVERY == 0:
+            self.reseed_dead()
         return losses
+
+    def reseed_dead(self) -> None:
+        """Let dead components take half of the heaviest one at their site."""
+        for number, (mixture, plan) in enumerate(
+            zip(self.mixtures, self.plans, strict=True)
+        ):
+            if not plan.may_reseed(self.steps):
+                continue
+            dead = mixture.weights * mixture.n_components < DEAD_SHARE
+            for site, k in dead.nonzero().tolist():
+                if self.events.get((number, k), 0) < MAX_RESEEDS * mixture.n_sites:
+                    self.events[number, k] = self.events.get((number, k), 0) + 1
+                    split_heaviest(mixture, site, k, self.generator)
 
     def _coupling(self, number: int, radius: float) -> Tensor:
         """Return the coupling of a mixture, anew when its radius changed by 2 %."""
@@ -191,29 +211,41 @@ class Learner:
         square = rows.square()
         natural = layer.natural(tempered=not plan.frees_weights(self.steps))
         log_joint = log_joint_rows(natural, rows, square)
-        resp, exact = posterior(log_joint)
-        radius = plan.radius(self.steps)
-        if radius is None:
-            value, weights = exact, resp
-        else:
-            couple = self._coupling(number, radius).to(log_joint)
-            flat = log_joint.flatten(0, 1)
-            value, weights = self.objective(flat, couple)
-            value, weights = value.view_as(exact), weights.view_as(log_joint)
-        total: Tensor | float = float(rows.shape[1])
+        out = layer.grid(torch.softmax(log_joint, 2))
         each = _row_weights(layer, sample_weight)
+        thin = self._thin(layer, rows)
+        rows, square, log_joint = rows[:, thin], square[:, thin], log_joint[:, thin]
+        exact, value, weights = self._objective(number, log_joint)
+        total: Tensor | float = float(rows.shape[1])
         if each is not None:
+            each = each[:, thin]
             weights = weights * each
             exact, value = exact * each[..., 0], value * each[..., 0]
-            total = each.sum()
+            total = each.sum().clamp_min(1e-30)
         layer.move(moments_of(rows, square, weights, total), rate)
         offset = natural.offset.mean()
         scale = layer.n_sites * total
-        return (
-            exact.sum() / scale + offset,
-            value.sum() / scale + offset,
-            layer.grid(resp),
-        )
+        return exact.sum() / scale + offset, value.sum() / scale + offset, out
+
+    def _thin(self, layer: MixtureLayer, rows: Tensor) -> slice:
+        """Return which rows to learn from: positions of one image are much alike."""
+        stride = max(1, rows.shape[1] // (ROWS_PER_COMPONENT * layer.n_components))
+        while stride > 1 and layer.input_shape[1] % stride == 0:
+            stride -= 1  # else it would meet the same columns in every image
+        start = int(torch.randint(stride, (1,), generator=self.generator))
+        return slice(start, None, stride)
+
+    def _objective(
+        self, number: int, log_joint: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log-likelihood and objective of every row, and the weights."""
+        resp, exact = posterior(log_joint)
+        radius = self.plans[number].radius(self.steps)
+        if radius is None:
+            return exact, exact, resp
+        couple = self._coupling(number, radius).to(log_joint)
+        value, weights = self.objective(log_joint.flatten(0, 1), couple)
+        return exact, value.view_as(exact), weights.view_as(log_joint)
 
 
 def as_distribution(signal: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class DeepConvGMM(
 
     reg_covar : float, default=None
         Smallest variance of the first mixture, as a share of the data's variance. None
-        means 0.5 for images and 0.001 for vectors, whose features have units of their
+        means 0.2 for images and 0.001 for vectors, whose features have units of their
         own.
 
     reg_resp : float, default=0.005

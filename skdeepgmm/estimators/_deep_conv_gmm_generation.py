@@ -26,10 +26,10 @@ class DeepGenerationMixin:
         n_samples : int, default=1
             Number of images.
 
-        temperature : float, default=1.0
-            Factor on the standard deviation of the first mixture's noise and of all
-            mixtures above; 0 takes means. Pictures for the eye are clearer with 0 to
-            0.2.
+        temperature : float or sequence of float, default=1.0
+            Factor on the standard deviations, 0 takes means; a sequence has one for
+            every mixture, from the image up. The noise of the first one is that of
+            single pixels: ``(0, 1)`` varies what is drawn, without noise.
 
         top_s : int or None, default=1
             Below the top, a component is drawn from the ``top_s`` with the largest
@@ -38,9 +38,10 @@ class DeepGenerationMixin:
         sharpening : bool or dict, default=False
             Whether to raise, after each Folding on the way down, the log-likelihood of
             a mixture above by gradient ascent. A dict changes its settings: 'rate'
-            (first step, root mean square in units of the layer's values, default 0.1),
-            'n_iter' (100), 'penalty' (weight in nats of the mean squared change, 0),
-            'layer' (index of the Mixture layer; None for the next one above).
+            (length of the first step, root mean square, 0.05 by default), 'n_iter'
+            (30), 'penalty' (weight of the mean squared change, in nats a value that
+            the mixture sees, 1.5) and 'layer' (index of the Mixture layer; None for
+            the next one above).
 
         y : scalar, default=None
             Class of the images to draw; after a fit with ``semi_supervised=True``.
@@ -88,7 +89,7 @@ class DeepGenerationMixin:
             Mixture layer whose responsibilities are kept, counted from the image. The
             top gives the loosest variants.
 
-        temperature : float, default=1.0
+        temperature : float or sequence of float, default=1.0
             As for :meth:`sample`.
 
         top_s : int or None, default=1
@@ -204,11 +205,22 @@ def _check_count(n_samples):
 
 def _descent(setup, temperature, top_s, sharpening):
     """Return the checked options of a way down."""
-    if not isinstance(temperature, Real) or temperature < 0:
-        raise ValueError(f"temperature must be at least 0, got {temperature!r}.")
+    temperatures = _temperatures(temperature, len(setup.mixtures))
     if top_s is not None and (not isinstance(top_s, Integral) or top_s < 1):
         raise ValueError(f"top_s must be None or at least 1, got {top_s!r}.")
-    return Descent(float(temperature), top_s, _sharpening(setup, sharpening))
+    return Descent(temperatures, top_s, _sharpening(setup, sharpening))
+
+
+def _temperatures(temperature, count):
+    """Return one temperature for every mixture."""
+    single = isinstance(temperature, Real)
+    values = (temperature,) * count if single else tuple(temperature)
+    if len(values) != count or not all(value >= 0 for value in values):
+        raise ValueError(
+            f"temperature must be at least 0, or a sequence of {count} such numbers, "
+            f"one for each Mixture layer; got {temperature!r}."
+        )
+    return tuple(map(float, values))
 
 
 def _sharpening(setup, options):

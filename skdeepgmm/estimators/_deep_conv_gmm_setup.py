@@ -16,7 +16,7 @@ USED_SHARE = 0.05
 #: Images that are scored at a time, less where their layers need this much memory.
 SCORE_IMAGES, SCORE_BYTES = 256, 128 * 2**20
 #: ``reg_covar=None``: share of the data's variance, for images and for vectors.
-IMAGE_FLOOR, VECTOR_FLOOR = 0.5, 1e-3
+IMAGE_FLOOR, VECTOR_FLOOR = 0.2, 1e-3
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ class Natural:
 
     Attributes
     ----------
-    linear, quadratic : Tensor of shape (n_sites, n_features, n_components)
+    linear : Tensor of shape (n_sites, n_features, n_components)
+    quadratic : Tensor of the same shape, or (n_sites, n_features, 1)
+        The latter where components have one variance.
     constant : Tensor of shape (n_sites, 1, n_components)
         Less ``offset``, so that float32 keeps its digits for differences.
     offset : Tensor of shape (n_sites,), float64
@@ -126,7 +128,7 @@ class MixtureLayer:
         components and features, so that the nearest mean wins.
         """
         if tempered:
-            variances = self.pooled_variance().expand_as(self.variances)
+            variances = self.pooled_variance().expand(-1, -1, self.means.shape[2])
             log_weights = torch.full_like(self.weights, -math.log(self.n_components))
         else:
             variances = self.variances.clamp_min(self.floor)
@@ -198,11 +200,14 @@ class MixtureLayer:
 
 
 def natural_form(log_weights: Tensor, means: Tensor, variances: Tensor) -> Natural:
-    """Return the natural form of mixtures; shapes as in ``MixtureLayer``."""
+    """Return the natural form of mixtures; shapes as in ``MixtureLayer``.
+
+    Variances of shape (n_sites, 1, n_features) are those of all components.
+    """
     precisions = variances.reciprocal()
     linear = precisions * means
-    quadratic = variances.log() + linear * means
-    constant = log_weights.double() - 0.5 * quadratic.sum(2, dtype=torch.float64)
+    squares = variances.log() + linear * means
+    constant = log_weights.double() - 0.5 * squares.sum(2, dtype=torch.float64)
     constant -= 0.5 * means.shape[2] * LOG_2PI
     offset = constant.max(1).values
     relative = (constant - offset[:, None])[:, None, :].to(means.dtype)
@@ -211,10 +216,14 @@ def natural_form(log_weights: Tensor, means: Tensor, variances: Tensor) -> Natur
 
 def log_joint_rows(natural: Natural, rows: Tensor, square: Tensor) -> Tensor:
     """Return log pi_k N(x; k) less the offset, (n_sites, n_rows, n_components)."""
+    if len(rows) == 1:  # a plain product is faster than a batch of one
+        found = torch.addmm(natural.constant[0], rows[0], natural.linear[0])[None]
+    else:
+        found = torch.baddbmm(natural.constant, rows, natural.linear)
+    if natural.quadratic.shape[2] == 1:
+        return found.add_(square @ natural.quadratic)
     if len(rows) == 1:
-        found = torch.addmm(natural.constant[0], rows[0], natural.linear[0])
-        return found.addmm_(square[0], natural.quadratic[0])[None]
-    found = torch.baddbmm(natural.constant, rows, natural.linear)
+        return found[0].addmm_(square[0], natural.quadratic[0])[None]
     return found.baddbmm_(square, natural.quadratic)
 
 
@@ -266,3 +275,22 @@ def settle(layer: MixtureLayer, x: Tensor) -> None:
     variance = rows.var(1, correction=0, keepdim=True)
     layer.means = mean + layer.means * variance.sqrt()
     layer.variances = variance.expand_as(layer.means).contiguous()
+
+
+def split_heaviest(
+    layer: MixtureLayer, site: int, k: int, generator: torch.Generator
+) -> None:
+    """Replace component k of a site by half of the heaviest one.
+
+    Both halves move by half a deviation in every feature, in opposite directions of
+    random sign: far enough apart to be told from each other, near enough to share.
+    """
+    owner = int(layer.weights[site].argmax())
+    size = (layer.means.shape[2],)
+    sign = torch.randint(0, 2, size, generator=generator).to(layer.means) * 2.0 - 1.0
+    shift = 0.5 * layer.variances[site, owner].sqrt() * sign
+    layer.means[site, k] = layer.means[site, owner] + shift
+    layer.means[site, owner] -= shift
+    layer.variances[site, k] = layer.variances[site, owner]
+    layer.weights[site, owner] *= 0.5
+    layer.weights[site, k] = layer.weights[site, owner]
