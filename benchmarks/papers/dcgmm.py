@@ -142,14 +142,13 @@ def measure_cost(args, data, records, seed):
         start = time.perf_counter()
         model.score_samples(X)
         scoring = time.perf_counter() - start
-    usage = [np.mean(layer > 0.1 / len(layer)) for layer in model.usage_]
     records.add(
         names,
         seconds=seconds,
         epochs=model.n_iter_,
         images_s=len(X) / scoring,
         peak_mib=peak.resident / harness.MIB,
-        **{f"in_use_{i}": share for i, share in enumerate(usage)},
+        **{f"in_use_{i}": share for i, share in enumerate(model.usage_)},
     )
 
 
@@ -183,7 +182,7 @@ def measure_clustering(args, data, records, seed):
         labels = model.predict(X_test)
         found = {"nmi": nmi(y_test, labels), "purity": purity(y_test, labels)}
         if isinstance(model, DeepConvGMM):
-            codes = KMeans(len(model.weights_[-1]), n_init=3, random_state=seed)
+            codes = KMeans(len(model.weights_), n_init=3, random_state=seed)
             codes.fit(model.transform(X[:20_000]))
             found["kmeans_nmi"] = nmi(y_test, codes.predict(model.transform(X_test)))
         records.add(names, **found, seconds=seconds)
