@@ -1,0 +1,107 @@
+"""What GAN-EM is compared with, in the same run and on the same rows."""
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
+
+from skdeepgmm import GaussianMixture
+from skdeepgmm._torch_backend import networks
+from skdeepgmm._torch_backend.gan_em_networks import Architecture
+from skdeepgmm._torch_backend.network_tools import in_batches, random_affine
+from skdeepgmm._torch_backend.rng import generator
+
+
+def kmeans(n_clusters, seed):
+    return KMeans(n_clusters, n_init=10, random_state=seed)
+
+
+def mixture(n_clusters, seed):
+    """Full covariances over the first principal components."""
+    flat = GaussianMixture(n_clusters, n_init=10, random_state=seed, reg_covar=1e-4)
+    return make_pipeline(PCA(0.9, random_state=seed), flat)
+
+
+def clustpy_model(name):
+    """Return a constructor of VaDE or DEC, None where ClustPy is not installed."""
+    try:
+        import clustpy.deep
+    except ImportError:
+        return None
+    model = getattr(clustpy.deep, name)
+    return lambda n_clusters, seed: model(n_clusters=n_clusters, random_state=seed)
+
+
+def clusterers():
+    """Return {name: constructor of (n_clusters, seed)}."""
+    found = {"KMeans": kmeans, "GaussianMixture on PCA": mixture}
+    for name in ("VaDE", "DEC"):
+        model = clustpy_model(name)
+        if model is not None:
+            found[f"ClustPy {name}"] = model
+    return found
+
+
+# With labels ---------------------------------------------------------------------
+
+
+class LabelsOnly:
+    """The E-net of GAN-EM, trained on the labelled rows alone, changed as there.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Image shape.
+    n_classes, seed, n_steps : int
+    """
+
+    def __init__(self, shape, n_classes, seed, n_steps=3000):
+        channels = shape[2] if len(shape) == 3 else 1
+        self.shape = (channels, *shape[:2])
+        self.n_classes, self.seed, self.n_steps = n_classes, seed, n_steps
+
+    def fit(self, X, y):
+        """Train with Adam on batches of 64; rows with y = -1 are left out."""
+        draw = generator(self.seed)
+        made = Architecture(self.shape, self.n_classes, 1, width=0.25)
+        self.network = networks.build(made.classifier, draw, std=0.02)
+        optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, (0.5, 0.999))
+        known = y >= 0
+        rows, labels = self._images(X[known]), torch.tensor(y[known])
+        shift = min(self.shape[1:]) / 14
+        for _ in range(self.n_steps):
+            index = torch.randint(len(rows), (64,), generator=draw)
+            images = random_affine(rows[index], draw, shift, 9.0, 0.1)
+            loss = torch.nn.functional.cross_entropy(
+                self.network(images), labels[index]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return self
+
+    def predict(self, X):
+        """Return classes."""
+        found = in_batches(self.network.eval(), self._images(X))
+        return found.argmax(1).numpy()
+
+    def _images(self, X):
+        channels, height, width = self.shape
+        images = torch.tensor(np.asarray(X, dtype=np.float32))
+        return images.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def classifiers(shape, n_classes, seed):
+    """Return {name: classifier}; -1 in y marks unlabelled rows."""
+    logistic = LogisticRegression(max_iter=1000)
+    components = PCA(50, random_state=seed)
+    return {
+        "E-net on the labels": LabelsOnly(shape, n_classes, seed),
+        "LabelSpreading": make_pipeline(
+            components, LabelSpreading("knn", n_neighbors=7)
+        ),
+        "SelfTraining": make_pipeline(components, SelfTrainingClassifier(logistic)),
+    }

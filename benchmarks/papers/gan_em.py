@@ -1,0 +1,327 @@
+"""The tables of the GAN-EM paper, beside other clusterers in the same run.
+
+    SKDEEPGMM_DATA=folder python benchmarks/papers/gan_em.py --preset cpu [--parts ...]
+
+Parts:
+
+* ``digits``: 8 x 8 digits, K = 10.
+* ``mnist``: 10,000 (cpu) or all images, K = 10; ``mnist-all``: all images on a CPU.
+* ``clusters``: MNIST with K = 20 and 30.
+* ``fashion``, ``svhn``, ``celeba``: other images.
+* ``labels``: MNIST and SVHN with 100 and 1,000 labels, CelebA attributes with 100.
+* ``embedding``: MNIST embedded in 1,000, 100 and 2 dimensions, with pictures.
+* ``restarts``: whether ``quality_`` goes with the accuracy, over runs on digits.
+* ``outliers``: the class left out of training is to be found in the test set.
+* ``ablation``: the departures from the paper, one at a time, at a short budget.
+
+Accuracy is one-to-one on the test set unless it says purity. Labels only measure (but
+in ``labels``): no run, epoch or setting is chosen by them here. Every measurement is
+appended to ``gan_em_<preset>.csv`` when it is made, and a run skips what the file
+holds. ``--report`` writes the tables from the file.
+"""
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from _gan_em_data import ATTRIBUTES, few_labels, load, subset
+from _gan_em_peers import classifiers, clusterers
+from _records import RESULTS, Records, cell, machine_line, table
+from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
+
+from skdeepgmm import GANEMClusterer, GaussianMixture
+from skdeepgmm.metrics import clustering_accuracy, purity
+
+KEYS = ("part", "data", "model", "case", "seed")
+PRESETS = {
+    "cpu": {"rows": 10_000, "params": {}, "seeds": 5},
+    "gpu": {"rows": None, "params": {"width": 1.0, "max_iter": 800}, "seeds": 3},
+}
+#: Departures from the default; each line of the ablation changes one thing.
+ABLATION = {
+    "default": {},
+    "no affine changes": {"affine": None},
+    "E-net without normalisation": {"recipe": {"classifier_norm": "none"}},
+    "E-net with batch norm": {"recipe": {"classifier_norm": "batch"}},
+    "optimisers started anew": {"recipe": {"keeps_optimizers": False}},
+    "long EM iterations (500 steps)": {"recipe": {"gan_steps": 500}, "max_iter": 0.1},
+    "constant rates": {"recipe": {"last_rate": 1.0}},
+    "printed losses": {"recipe": {"losses": "paper"}},
+    "temperature 3": {"temperature": 3.0},
+    "start from k-means": {"init": "kmeans"},
+    "clusters drawn by their sizes": {"recipe": {"learned_prior": True}},
+}
+ABLATION_ITERATIONS = 60
+
+
+def parse():
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--preset", choices=list(PRESETS), default="cpu")
+    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--seeds", type=int, help="number of seeds")
+    parser.add_argument("--rows", type=int, help="training images at most")
+    parser.add_argument("--max-iter", type=int, help="EM iterations of every fit")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--report", action="store_true", help="write the tables only")
+    return parser.parse_args()
+
+
+class Run:
+    """One run of the script: settings and the file of measurements."""
+
+    def __init__(self, args):
+        self.args = args
+        self.preset = PRESETS[args.preset]
+        self.seeds = range(args.seeds or self.preset["seeds"])
+        self.records = Records(args.out / f"gan_em_{args.preset}.csv", KEYS)
+
+    def gan_em(self, n_clusters, shape, seed, **params):
+        """Return our unfitted clusterer."""
+        settings = dict(self.preset["params"])
+        if self.args.max_iter:
+            settings["max_iter"] = self.args.max_iter
+        return GANEMClusterer(
+            n_clusters, image_shape=shape, random_state=seed, **(settings | params)
+        )
+
+    def data(self, name, seed, rows="preset"):
+        """Return the data with the preset's number of training rows."""
+        X, y, *rest = load(name)
+        rows = self.preset["rows"] if rows == "preset" else rows
+        rows = self.args.rows or rows
+        return (*subset(X, y, rows, seed), *rest)
+
+    def measure(self, names, model, data, y_fit=None, matched=False):
+        """Fit and measure on the test set, unless the file has it; returns the model.
+
+        ``matched`` says that cluster k is class k.
+        """
+        if names in self.records:
+            return None
+        X, _, X_test, y_test, _ = data
+        start, cpu = time.perf_counter(), time.process_time()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X) if y_fit is None else model.fit(X, y_fit)
+        seconds = time.perf_counter() - start, time.process_time() - cpu
+        found = model.predict(X_test)
+        exact = np.mean(found == y_test) if matched else None
+        self.records.add(
+            names,
+            accuracy=exact if matched else clustering_accuracy(y_test, found),
+            purity=purity(y_test, found),
+            nmi=normalized_mutual_info_score(y_test, found),
+            seconds=seconds[0],
+            cpu_seconds=seconds[1],
+            n_train=len(X),
+            quality=getattr(model, "quality_", np.nan),
+        )
+        print(names, f"{self.records.values('accuracy', **names)[-1]:.4f}", flush=True)
+        return model
+
+
+def names_of(part, data, model, case, seed):
+    """Return the entries that name a measurement."""
+    return dict(zip(KEYS, (part, data, model, case, seed), strict=True))
+
+
+# Parts ---------------------------------------------------------------------------
+
+
+def clustering(run, part, name, n_clusters, rows="preset", peers=True):
+    """Cluster one data set with ours and the peers."""
+    for seed in run.seeds:
+        data = run.data(name, seed, rows)
+        case = f"K={n_clusters}"
+        ours = run.gan_em(n_clusters, data[4], seed)
+        run.measure(names_of(part, name, "GANEMClusterer", case, seed), ours, data)
+        for label, make in clusterers().items() if peers else ():
+            names = names_of(part, name, label, case, seed)
+            run.measure(names, make(n_clusters, seed), data)
+
+
+def simple(name, n_clusters, **options):
+    """Return a part that clusters one data set."""
+
+    def part(run):
+        peers = not run.args.no_peers
+        clustering(run, name, name, n_clusters, peers=peers, **options)
+
+    return part
+
+
+def mnist_all(run):
+    """All training images, three seeds."""
+    run.seeds = range(min(3, len(run.seeds)))
+    clustering(run, "mnist-all", "mnist", 10, rows=None, peers=False)
+
+
+def more_clusters(run):
+    for n_clusters in (20, 30):
+        clustering(run, "clusters", "mnist", n_clusters, peers=not run.args.no_peers)
+
+
+def celeba(run):
+    for attribute in ATTRIBUTES:
+        name = f"celeba-{attribute}"
+        clustering(run, "celeba", name, 2, peers=not run.args.no_peers)
+
+
+def with_labels(run):
+    """Few labels; the peers see the same ones."""
+    cases = [("mnist", 100), ("mnist", 1000), ("svhn", 1000)]
+    cases += [(f"celeba-{attribute}", 100) for attribute in ATTRIBUTES]
+    for name, n_labels in cases:
+        for seed in run.seeds:
+            data = run.data(name, seed)
+            known = few_labels(data[1], n_labels, seed)
+            n_classes = len(np.unique(data[1]))
+            models = {
+                "GANEMClusterer": run.gan_em(
+                    n_classes, data[4], seed, semi_supervised=True
+                )
+            }
+            if not run.args.no_peers:
+                models |= classifiers(data[4], n_classes, seed)
+            for label, model in models.items():
+                names = names_of("labels", name, label, n_labels, seed)
+                run.measure(names, model, data, known, matched=True)
+
+
+def embedding(run):
+    """Embeddings of several dimensions, and a picture of 2,000 test images of each."""
+    for size in (1000, 100, 2):
+        for seed in run.seeds:
+            data = run.data("mnist", seed)
+            model = run.gan_em(10, data[4], seed, embedding_dim=size)
+            names = names_of("embedding", "mnist", "GANEMClusterer", size, seed)
+            fitted = run.measure(names, model, data)
+            if fitted is not None and seed == 0:
+                draw_embedding(run, fitted, data, size)
+
+
+def draw_embedding(run, model, data, size):
+    """Write a map of the embedding, by t-SNE where it has more than two dimensions."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from sklearn.manifold import TSNE
+
+    Z = model.transform(data[2][:2000])
+    if size > 2:
+        Z = TSNE(random_state=0).fit_transform(Z)
+    fig, ax = plt.subplots(figsize=(5, 5), layout="constrained")
+    ax.scatter(*Z.T, c=data[3][:2000], cmap="tab10", s=4)
+    ax.set_title(f"{size} dimensions" + (", t-SNE" if size > 2 else ""))
+    fig.savefig(run.args.out / f"gan_em_embedding_{size}.png", dpi=120)
+    plt.close(fig)
+
+
+def restarts(run):
+    """Many runs: their quality and their accuracy."""
+    for seed in range(10):
+        data = run.data("digits", 0)
+        names = names_of("restarts", "digits", "GANEMClusterer", "K=10", seed)
+        run.measure(names, run.gan_em(10, data[4], seed), data)
+
+
+def outliers(run):
+    """Leave one class out; AUROC of finding it, beside a flat mixture."""
+    for name, rows in (("digits", None), ("mnist", 5000)):
+        for seed in range(min(3, len(run.seeds))):
+            X, y, X_test, y_test, shape = run.data(name, seed, rows)
+            for digit in range(10):
+                models = {
+                    "GANEMClusterer": run.gan_em(9, shape, seed),
+                    "GaussianMixture": GaussianMixture(
+                        9, covariance_type="diag", reg_covar=0.01, random_state=seed
+                    ),
+                }
+                for label, model in models.items():
+                    names = names_of("outliers", name, label, digit, seed)
+                    if names in run.records:
+                        continue
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        model.fit(X[y != digit])
+                    scores = model.score_samples(X_test)
+                    run.records.add(names, auroc=roc_auc_score(y_test != digit, scores))
+                    print(names, run.records.values("auroc", **names)[-1], flush=True)
+
+
+def ablation(run):
+    """One departure from the default at a time, three seeds, a short run."""
+    for seed in range(3):
+        data = run.data("mnist", seed, 7000)
+        for case, changes in ABLATION.items():
+            share = changes.get("max_iter", 1)
+            params = changes | {"max_iter": round(share * ABLATION_ITERATIONS)}
+            names = names_of("ablation", "mnist", "GANEMClusterer", case, seed)
+            if names not in run.records:
+                run.measure(names, run.gan_em(10, data[4], seed, **params), data)
+
+
+PARTS = {
+    "digits": simple("digits", 10, rows=None),
+    "mnist": simple("mnist", 10),
+    "labels": with_labels,
+    "fashion": simple("fashion", 10),
+    "clusters": more_clusters,
+    "svhn": simple("svhn", 10),
+    "celeba": celeba,
+    "embedding": embedding,
+    "restarts": restarts,
+    "outliers": outliers,
+    "ablation": ablation,
+    "mnist-all": mnist_all,
+}
+
+
+# Report --------------------------------------------------------------------------
+
+
+def report(args):
+    """Write a table for each part."""
+    records = Records(args.out / f"gan_em_{args.preset}.csv", KEYS)
+    parts = ["# GAN-EM", __doc__.split("\n\n")[3], machine_line()]
+    for part in records.distinct("part"):
+        parts += [f"## {part}", part_table(records, part)]
+    path = args.out / f"gan_em_{args.preset}.md"
+    path.write_text("\n\n".join(text.strip() for text in parts) + "\n")
+    print(f"wrote {path}")
+
+
+def part_table(records, part):
+    """Return one line for each data set, case and model: means over the seeds."""
+    measures = ("accuracy", "purity", "nmi", "auroc", "quality", "seconds")
+    shown = [m for m in measures if len(records.values(m, part=part))]
+    rows = []
+    for data in records.distinct("data", part=part):
+        for case in records.distinct("case", part=part, data=data):
+            where = {"part": part, "data": data, "case": case}
+            for model in records.distinct("model", **where):
+                found = [records.values(m, model=model, **where) for m in shown]
+                seeds = len(records.distinct("seed", model=model, **where))
+                digits = [0 if m == "seconds" else 4 for m in shown]
+                cells = [cell(v, d) for v, d in zip(found, digits, strict=True)]
+                rows.append([data, case, model, seeds, *cells])
+    return table(["data", "case", "model", "seeds", *shown], rows)
+
+
+def main():
+    """Measure and report."""
+    args = parse()
+    if not args.report:
+        run = Run(args)
+        for part in args.parts:
+            PARTS[part](run)
+    report(args)
+
+
+if __name__ == "__main__":
+    main()
