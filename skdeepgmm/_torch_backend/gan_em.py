@@ -138,6 +138,8 @@ class GANEM:
         self.classifier: Classifier = networks.build(
             made.classifier, draw, self.device, std
         )
+        # In training mode within E-steps only: batch statistics are not for predicting.
+        self.classifier.eval()
         self.average = WeightAverage(self.classifier, self.recipe.average)
         self._new_optimizers()
 
@@ -174,10 +176,12 @@ class GANEM:
         self._set_rates()
         totals = Means()
         generated = [self._m_step(index, totals) for index in batch]
+        self.classifier.train()
         for images, labels in self._e_batches(generated):
             totals.add("classifier", self._e_step(images, labels))
         if len(self.labelled):
             self._learn_labels()
+        self.classifier.eval()
         self.iteration += 1
         return totals.values() | self._observe()
 
@@ -316,10 +320,12 @@ class GANEM:
         return F.cross_entropy(self.classifier(images), self.data.labels[index])
 
     def _start_on_labels(self) -> None:
+        self.classifier.train()
         for _ in range(LABEL_START_STEPS):
             self._descend("classifier", self._label_loss(2 * LABELLED_ROWS))
             if self.recipe.average:
                 self.average.update(self.classifier)
+        self.classifier.eval()
 
     def _learn_labels(self) -> None:
         """Train the E-net on the labelled rows until it knows them."""
@@ -331,7 +337,9 @@ class GANEM:
     def _label_error(self) -> float:
         assert self.data.labels is not None
         rows = self.data.rows[self.labelled]
+        self.classifier.eval()
         found = in_batches(self.classifier, rows).argmax(1)
+        self.classifier.train()
         return float((found != self.data.labels[self.labelled]).float().mean())
 
     # What is reported ------------------------------------------------------------
