@@ -289,10 +289,13 @@ class GANEM:
         total = loss
         if len(self.labelled) and self.recipe.joint_labels:
             total = loss + self._label_loss(LABELLED_ROWS)
-        self._descend("classifier", total)
+        self._train_classifier(total)
+        return loss.detach()
+
+    def _train_classifier(self, loss: Tensor) -> None:
+        self._descend("classifier", loss)
         if self.recipe.average:
             self.average.update(self.classifier)
-        return loss.detach()
 
     def _changed(self, images: Tensor) -> Tensor:
         affine = self.config.affine
@@ -322,9 +325,7 @@ class GANEM:
     def _start_on_labels(self) -> None:
         self.classifier.train()
         for _ in range(LABEL_START_STEPS):
-            self._descend("classifier", self._label_loss(2 * LABELLED_ROWS))
-            if self.recipe.average:
-                self.average.update(self.classifier)
+            self._train_classifier(self._label_loss(2 * LABELLED_ROWS))
         self.classifier.eval()
 
     def _learn_labels(self) -> None:
@@ -332,7 +333,7 @@ class GANEM:
         for step in range(MOST_LABEL_STEPS):
             if step % 10 == 0 and self._label_error() <= self.config.label_tol:
                 return
-            self._descend("classifier", self._label_loss(2 * LABELLED_ROWS))
+            self._train_classifier(self._label_loss(2 * LABELLED_ROWS))
 
     def _label_error(self) -> float:
         assert self.data.labels is not None

@@ -41,7 +41,7 @@ class Recipe:
         Whether every E-step batch also holds labelled rows, and the E-net starts on
         them.
     average : float
-        Decay of the averaged E-net that predicts; 0 takes the E-net itself.
+        Decay a step of the averaged E-net that predicts; 0 takes the E-net itself.
     """
 
     losses: str = "binary"
@@ -62,7 +62,7 @@ class Recipe:
     discriminator_norm: str = "batch"
     classifier_norm: str = "group"
     joint_labels: bool = True
-    average: float = 0.0
+    average: float = 0.99
 
     def rate_factor(self, iteration: int, n_iter: int) -> float:
         """Return what the rates are multiplied by in this EM iteration, from 0 on."""
@@ -87,6 +87,7 @@ _RELEASED = Recipe(
     classifier_steps=1000,
     classifier_norm="none",
     joint_labels=False,
+    average=0.0,
 )
 
 RECIPES = {
@@ -107,5 +108,6 @@ RECIPES = {
         discriminator_norm="none",
         classifier_norm="none",
         joint_labels=False,
+        average=0.0,
     ),
 }

@@ -45,9 +45,9 @@ class GANEMClusterer(DeepClusterer):
 
     recipe : {'fast', 'released', 'paper'} or dict, default='fast'
         How to train: 'fast', short EM iterations, persistent optimisers and a
-        normalised E-net; 'released', the long iterations and losses of the authors'
-        program; 'paper', the printed losses with RMSprop and clipped weights. A dict
-        changes settings of 'fast' by name (see Notes).
+        normalised E-net, averaged over its steps; 'released', the long iterations and
+        losses of the authors' program; 'paper', the printed losses with RMSprop and
+        clipped weights. A dict changes settings of 'fast' by name (see Notes).
 
     networks : {'auto', 'mnist', 'svhn', 'celeba'}, default='auto'
         Layers: 'auto' follows the image shape, the others are the paper's tables for
@@ -104,8 +104,8 @@ class GANEMClusterer(DeepClusterer):
         convergence.
 
     n_iter_no_change : int, default=5
-        EM iterations in a row that must stay within ``tol``. A run ends early at its
-        half at the earliest.
+        EM iterations in a row that must stay within ``tol``. A run ends early after
+        80 % of its iterations at the earliest, with vectors after half of them.
 
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches, noise and :meth:`sample`.
