@@ -322,13 +322,14 @@ def measure_outliers(args, data, records, seed):
 
 
 def save_pictures(args, name, rows):
-    """Write the first 40 images as one picture, if asked."""
+    """Write 40 images from all over the rows as one picture, if asked."""
     if args.pictures is None:
         return
     import matplotlib.pyplot as plt
 
     args.pictures.mkdir(parents=True, exist_ok=True)
-    grid = np.clip(rows[:40], 0, 1).reshape(4, 10, *SHAPE)
+    shown = rows[np.linspace(0, len(rows) - 1, 40).astype(int)]
+    grid = np.clip(shown, 0, 1).reshape(4, 10, *SHAPE)
     picture = grid.transpose(0, 2, 1, 3).reshape(4 * SHAPE[0], 10 * SHAPE[1])
     file = name.replace(" ", "_").replace(",", "").replace("=", "")
     plt.imsave(args.pictures / f"dcgmm_{file}.png", 1 - picture, cmap="gray")
