@@ -57,7 +57,8 @@ class GANEMClusterer(DeepClusterer):
         Multiplier of all layer widths; 1 is the paper's.
 
     noise_dim : int, default=None
-        Dimension of the generator's noise; None means 62 for images, 16 for vectors.
+        Dimension of the generator's noise; None means 62 for images of at least
+        16 x 16 pixels, 16 for smaller ones and for vectors.
 
     embedding_dim : int, default=None
         Units of a linear layer before the E-net's output, which :meth:`transform`

@@ -23,7 +23,8 @@ VECTOR_STEPS = 1000
 LONG_ITERATIONS = 30
 #: Share of a run in which given responsibilities stand in for the E-net's.
 HOLD_SHARE = 0.3
-NOISE_DIM = {True: 62, False: 16}
+#: Default noise of images with sides of at least so many pixels, and of all else.
+LARGE_SIDE, NOISE_DIM, SMALL_NOISE_DIM = 16, 62, 16
 #: Most rows that k-means is started on.
 KMEANS_ROWS = 20_000
 
@@ -80,13 +81,19 @@ def architecture_of(estimator, image_shape, n_features, recipe):
     return Architecture(
         shape,
         estimator.n_clusters,
-        estimator.noise_dim or NOISE_DIM[image],
+        estimator.noise_dim or default_noise_dim(shape),
         estimator.embedding_dim,
         estimator.networks,
         estimator.width,
         recipe.discriminator_norm,
         recipe.classifier_norm,
     )
+
+
+def default_noise_dim(shape):
+    """Return what ``noise_dim=None`` means for data of this shape."""
+    large = len(shape) == 3 and min(shape[1:]) >= LARGE_SIDE
+    return NOISE_DIM if large else SMALL_NOISE_DIM
 
 
 def config_of(estimator, architecture, recipe, n_samples):

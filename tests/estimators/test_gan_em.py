@@ -18,7 +18,7 @@ import skdeepgmm
 from skdeepgmm import GANEMClusterer
 from skdeepgmm._torch_backend.gan_em import GANEM
 from skdeepgmm.datasets import load_digits_images
-from skdeepgmm.estimators import _gan_em_fit
+from skdeepgmm.estimators import _gan_em_fit, _gan_em_settings
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 pytestmark = [
@@ -213,6 +213,29 @@ def test_uniform_start_is_the_papers(blobs):
     fit = _gan_em_fit.GANEMFit(estimator, X, None, data)
     assert fit.start is None
     assert fit.config.hold == 1
+
+
+@pytest.mark.parametrize(
+    "shape, expected",
+    [((64,), 16), ((1, 8, 8), 16), ((1, 16, 20), 62), ((3, 64, 64), 62)],
+)
+def test_default_noise(shape, expected):
+    assert _gan_em_settings.default_noise_dim(shape) == expected
+
+
+@pytest.mark.parametrize(
+    "image, n_samples, steps",
+    [
+        (True, 500, 3000),
+        (True, 10_000, 11_450),
+        (True, 60_000, 30_000),
+        (False, 50, 1000),
+    ],
+)
+def test_default_length_is_80_passes_within_bounds(image, n_samples, steps):
+    recipe = _gan_em_settings.RECIPES["fast"]
+    n_iter = _gan_em_settings.default_iterations(image, recipe, n_samples)
+    assert n_iter * recipe.gan_steps == steps
 
 
 def test_learning_rate_multiplies_the_recipes(blobs):
