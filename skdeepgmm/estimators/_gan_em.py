@@ -180,8 +180,8 @@ class GANEMClusterer(DeepClusterer):
     certainty, minus ``log n_clusters`` times the share of rows whose cluster changes
     with a small affine change of the image.
 
-    *Collapse.* A run that uses fewer than half of its clusters after 40 % of the
-    iterations starts anew, at most twice, with a warning.
+    *Collapse.* A run starts anew, at most twice and with a warning, if after 40 % of
+    the iterations 'n_effective' is below 1 + (n_clusters - 1) / 5.
 
     *Recipe settings*: losses, optimizer, discriminator_rate, generator_rate,
     classifier_rate, keeps_optimizers, last_rate, gan_steps, gan_epochs,
@@ -321,7 +321,7 @@ class GANEMClusterer(DeepClusterer):
                 if result.run.interrupted:
                     break
             self._set_result(fit, best, X)
-        best.run.warn(fit.config.n_iter, "EM iterations")
+        result.run.warn(fit.config.n_iter, "EM iterations")
         return self
 
     def _set_result(self, fit, best, X):

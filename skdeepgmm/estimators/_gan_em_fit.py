@@ -30,9 +30,9 @@ from skdeepgmm.estimators._gan_em_settings import (
 from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
-#: A run that uses fewer than this share of its clusters, after this share of the run,
-#: has collapsed and starts anew, so often at most.
-COLLAPSE_SHARE, JUDGED_AT, MOST_RESTARTS = 0.5, 0.4, 2
+#: A run has collapsed that uses only one cluster and less than this share of the
+#: others, after this share of the iterations; it starts anew so often at most.
+COLLAPSE_SHARE, JUDGED_AT, MOST_RESTARTS = 0.2, 0.4, 2
 #: A cluster with less than this share of its even share is called empty.
 EMPTY_SHARE = 0.1
 #: Runs may converge early after this share of the iterations. With images the falling
@@ -258,8 +258,10 @@ class Watch:
     def _is_collapsed(self, state):
         if state.epoch < max(JUDGED_AT * self.config.n_iter, self.config.hold + 1):
             return False
-        used = state.history[-1]["n_effective"]
-        return used < COLLAPSE_SHARE * self.estimator.n_clusters
+        others = self.estimator.n_clusters - 1
+        # One cluster alone has an effective number of exactly one.
+        used = state.history[-1]["n_effective"] - 1.0
+        return others > 0 and used < COLLAPSE_SHARE * others
 
 
 def line(state):

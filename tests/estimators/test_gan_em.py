@@ -16,7 +16,9 @@ from sklearn.utils.estimator_checks import check_clustering
 
 import skdeepgmm
 from skdeepgmm import GANEMClusterer
-from skdeepgmm._torch_backend.gan_em import GANEM
+from skdeepgmm._torch_backend.gan_em import GANEM, Config
+from skdeepgmm._torch_backend.gan_em_recipes import Recipe
+from skdeepgmm._torch_backend.training import TrainingState
 from skdeepgmm.datasets import load_digits_images
 from skdeepgmm.estimators import _gan_em_fit, _gan_em_settings
 from skdeepgmm.exceptions import DegenerateComponentWarning
@@ -412,6 +414,42 @@ def test_interrupted_fit_is_usable(blobs, monkeypatch):
     assert clusterer.n_iter_ == 2
     assert clusterer.predict(X).shape == (300,)
     assert np.isfinite(clusterer.score(X))
+
+
+def test_interruption_is_reported_whichever_run_is_kept(blobs, monkeypatch):
+    X, _ = blobs
+    plain, seen = GANEM.step, []
+
+    def interrupted_in_the_second_run(self, batch):
+        if self not in seen:
+            seen.append(self)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return plain(self, batch)
+
+    monkeypatch.setattr(GANEM, "step", interrupted_in_the_second_run)
+    with pytest.warns(ConvergenceWarning, match="interrupted after 0 of 3"):
+        clusterer = short(n_init=3).fit(X)
+    assert len(seen) == 2
+    assert clusterer.n_iter_ in (0, 3)
+
+
+@pytest.mark.parametrize(
+    "n_clusters, sizes, expected",
+    [
+        (1, [1.0], False),
+        (2, [0.9, 0.1], False),
+        (2, [1.0, 0.0], True),
+        (10, [0.1] * 10, False),
+        (10, [0.9, 0.1], True),
+    ],
+)
+def test_what_counts_as_collapsed(n_clusters, sizes, expected):
+    estimator = short(n_clusters)
+    watch = _gan_em_fit.Watch(estimator, Config(Recipe(), n_iter=2))
+    entropy = -sum(size * np.log(size) for size in sizes if size)
+    state = TrainingState([{"n_effective": np.exp(entropy)}] * 2)
+    assert watch._is_collapsed(state) == expected
 
 
 def test_callbacks_can_score_and_stop(blobs):
