@@ -96,6 +96,6 @@ def test_attributes_section_lists_what_fit_sets(cls, blobs):
     # The factors are there for low-rank covariances alone.
     conditional = {"feature_names_in_", "factors_", "noise_variance_"}
     # Classes are known only after a semi-supervised fit.
-    conditional |= {"classes_", "class_proba_"}
+    conditional |= {"classes_", "class_counts_", "class_proba_"}
     absent = documented - conditional
     assert {name for name in absent if not hasattr(fitted, name)} == set()

@@ -8,7 +8,7 @@ mixture models", IJCNN.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -28,6 +28,7 @@ from skdeepgmm._torch_backend.layers.mixture import (
 
 Layer: TypeAlias = FoldingLayer | PoolingLayer | MixtureLayer
 Batch: TypeAlias = tuple[Tensor, Tensor | None]
+Objective: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 #: Rows of a batch from which a mixture learns, at most, for each component.
 ROWS_PER_COMPONENT = 100
@@ -35,8 +36,6 @@ ROWS_PER_COMPONENT = 100
 RADIUS_RATIO = 1.02
 #: A component with less than this share of an equal part of the samples is dead.
 DEAD_SHARE = 0.02
-#: Steps between two looks for dead components.
-REVIVE_EVERY = 25
 #: How often a component is re-seeded, at each site.
 MAX_RESEEDS = 3
 
@@ -110,7 +109,7 @@ class Learner:
     network: Network
     plans: Sequence[LayerPlan]
     generator: torch.Generator
-    objective: Any = annealing.maximum
+    objective: Objective = annealing.maximum
     settled: list[bool] = field(default_factory=list)
     steps: int = 0
     step_scale: float = 1.0
@@ -168,8 +167,7 @@ class Learner:
             losses[f"log_likelihood_{number}"] = value
             number += 1
         self.steps += 1
-        if self.steps % REVIVE_EVERY == 0:
-            self.reseed_dead()
+        self.reseed_dead()
         return losses
 
     def reseed_dead(self) -> None:
@@ -222,6 +220,8 @@ class Learner:
             weights = weights * each
             exact, value = exact * each[..., 0], value * each[..., 0]
             total = each.sum().clamp_min(1e-30)
+            # Weights have mean one over the data: a light batch moves less.
+            rate = rate * min(1.0 / rate, float(each.mean()))
         layer.move(moments_of(rows, square, weights, total), rate)
         offset = natural.offset.mean()
         scale = layer.n_sites * total
@@ -229,9 +229,11 @@ class Learner:
 
     def _thin(self, layer: MixtureLayer, rows: Tensor) -> slice:
         """Return which rows to learn from: positions of one image are much alike."""
-        stride = max(1, rows.shape[1] // (ROWS_PER_COMPONENT * layer.n_components))
-        while stride > 1 and layer.input_shape[1] % stride == 0:
-            stride -= 1  # else it would meet the same columns in every image
+        n_positions = math.prod(layer.input_shape[:2]) if layer.shared else 1
+        wanted = rows.shape[1] // (ROWS_PER_COMPONENT * layer.n_components)
+        stride = max(1, min(wanted, n_positions))
+        while math.gcd(stride, n_positions) > 1:
+            stride -= 1  # else it would meet the same positions in every image
         start = int(torch.randint(stride, (1,), generator=self.generator))
         return slice(start, None, stride)
 

@@ -9,6 +9,10 @@ from skdeepgmm._torch_backend import annealing
 #: Share of a layer's own run in which its mixture weights stay equal, and its
 #: variances too: see ``sgd`` on why components starve otherwise.
 EQUAL_WEIGHTS = 0.5
+#: Looks for dead components in a run, and steps between two of them in a stream.
+LOOKS, STREAM_LOOK = 40, 25
+#: Fraction of a run after which a re-seeded component could no longer settle.
+LAST_RESEED = 0.85
 #: Annealing of a stream, in steps, and how the rate falls after it.
 STREAM_STEPS = 300
 STREAM_POWER = 0.6
@@ -71,7 +75,9 @@ class RunPlan:
         return not self.fresh or self.progress(step) >= EQUAL_WEIGHTS
 
     def may_reseed(self, step: int) -> bool:
-        return self.radius(step) is None and 0.1 < self.progress(step) < 0.8
+        looks = step % max(1, self.total_steps // LOOKS) == 0
+        early = 0.1 < self.progress(step) < LAST_RESEED
+        return looks and early and self.radius(step) is None
 
 
 @dataclass(frozen=True)
@@ -109,4 +115,4 @@ class StreamPlan:
         return self.radius(step) is None
 
     def may_reseed(self, step: int) -> bool:
-        return self.radius(step) is None
+        return step % STREAM_LOOK == 0 and self.radius(step) is None

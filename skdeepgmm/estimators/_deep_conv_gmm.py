@@ -14,7 +14,7 @@ from skdeepgmm.estimators._deep_conv_gmm_fit import DeepFit
 from skdeepgmm.estimators._deep_conv_gmm_generation import DeepGenerationMixin
 from skdeepgmm.estimators._deep_conv_gmm_inference import DeepInferenceMixin
 from skdeepgmm.estimators._deep_conv_gmm_layers import resolve_layers
-from skdeepgmm.estimators._deep_conv_gmm_setup import Setup
+from skdeepgmm.estimators._deep_conv_gmm_setup import Setup, used
 from skdeepgmm.estimators._deep_conv_gmm_units import measure, moments_of
 from skdeepgmm.estimators._image_shape import (
     check_product,
@@ -166,6 +166,10 @@ class DeepConvGMM(
 
     classes_ : ndarray of shape (n_classes,)
         With ``semi_supervised=True``: the classes.
+
+    class_counts_ : ndarray of shape (n_components, n_classes)
+        With ``semi_supervised=True``: labelled samples of each component and class,
+        counted by their responsibilities.
 
     class_proba_ : ndarray of shape (n_components, n_classes)
         With ``semi_supervised=True``: p(class | component), a linear read-out of the
@@ -328,6 +332,7 @@ class DeepConvGMM(
             self._set_result(run, learner, run.history(learner, state), moments)
             self.converged_ = bool(state.converged)
             self._learn_classes(X, y)
+        _warn_unused(self.mixtures_)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -455,11 +460,10 @@ class DeepConvGMM(
             stream["opened"] = min(0, learner.steps - 2 * STREAM_STEPS)
         learned = {"moments": moments, "steps": learner.steps}
         self._stream = {**stream, **learned, "settled": list(learner.settled)}
-        _warn_reseeded(learner)
 
     def _learn_classes(self, X, y):
         """Count classes by component: the linear read-out."""
-        for name in ("classes_", "class_proba_"):
+        for name in ("classes_", "class_counts_", "class_proba_"):
             vars(self).pop(name, None)
         if not self.semi_supervised:
             return
@@ -468,8 +472,9 @@ class DeepConvGMM(
         resp = np.asarray(self.predict_proba(X[np.flatnonzero(labelled)]))
         one_hot = np.eye(len(self.classes_))[codes]
         # A component without labelled samples takes the classes' overall shares.
-        counts = resp.T.astype(np.float64) @ one_hot + 1e-3 * one_hot.mean(axis=0)
-        self.class_proba_ = counts / counts.sum(axis=1, keepdims=True)
+        self.class_counts_ = resp.T.astype(np.float64) @ one_hot
+        smooth = self.class_counts_ + 1e-3 * one_hot.mean(axis=0)
+        self.class_proba_ = smooth / smooth.sum(axis=1, keepdims=True)
 
     @property
     def _n_features_out(self):
@@ -489,15 +494,15 @@ def _joined(earlier, found):
     }
 
 
-def _warn_reseeded(learner):
-    """Name the components that died and started anew."""
-    if learner.events:
-        listed = ", ".join(
-            f"{k} of Mixture layer {number}" for number, k in sorted(learner.events)
-        )
-        warnings.warn(
-            f"Components got hardly any samples and were re-seeded: {listed}. If "
-            "``usage_`` stays below 1, decrease their number.",
-            DegenerateComponentWarning,
-            stacklevel=4,
-        )
+def _warn_unused(mixtures):
+    """Name the components that are out of use in the end, although re-seeded."""
+    for number, arrays in enumerate(mixtures):
+        unused = ~used(arrays["weights"])
+        if unused.any():
+            listed = ", ".join(map(str, np.flatnonzero(np.atleast_2d(unused).any(0))))
+            warnings.warn(
+                f"Components {listed} of Mixture layer {number} got hardly any "
+                "samples. Decrease the layer's n_components, or train for more epochs.",
+                DegenerateComponentWarning,
+                stacklevel=3,
+            )

@@ -186,13 +186,15 @@ class DeepGenerationMixin:
         """Return the weights of the top components, of one class if given."""
         if y is None:
             return self.weights_
-        readout = self._readout()
+        self._readout()
         number = np.flatnonzero(self.classes_ == y)
         if len(number) != 1:
             raise ValueError(
                 f"y={y!r} is none of the classes {self.classes_.tolist()}."
             )
-        return self.weights_ * readout[:, number[0]]
+        # p(class | component), shrunk to zero where hardly a label tells it.
+        counts = self.class_counts_
+        return self.weights_ * counts[:, number[0]] / (counts.sum(axis=1) + 1.0)
 
 
 def _check_count(n_samples):

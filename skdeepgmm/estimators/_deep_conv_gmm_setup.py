@@ -98,7 +98,7 @@ class Setup:
     def attributes(self, network):
         """Return a network as fitted attributes."""
         mixtures = structure.to_attributes(network, self.units)
-        usage = [np.mean(_used(arrays["weights"])) for arrays in mixtures]
+        usage = [np.mean(used(arrays["weights"])) for arrays in mixtures]
         top = mixtures[-1]["weights"].reshape(-1)
         return {
             "mixtures_": mixtures,
@@ -121,7 +121,8 @@ class Setup:
         return rows.cpu().numpy()
 
 
-def _used(weights):
+def used(weights):
+    """Tell which components are in use, by their weights (..., n_components)."""
     return weights > USED_SHARE / weights.shape[-1]
 
 
