@@ -67,7 +67,7 @@ class LabelsOnly:
         """Train with Adam on batches of 64; rows with y = -1 are left out."""
         draw = generator(self.seed)
         made = Architecture(self.shape, self.n_classes, 1, width=0.25)
-        self.network = networks.build(made.classifier, draw, std=0.02)
+        self.network = networks.build(made.classifier, draw, gain=networks.TORCH_GAIN)
         optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, (0.5, 0.999))
         known = y >= 0
         rows, labels = self._images(X[known]), torch.tensor(y[known])

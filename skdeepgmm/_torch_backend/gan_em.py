@@ -127,16 +127,17 @@ class GANEM:
             self._start_on_labels()
 
     def _build(self, draw: torch.Generator) -> None:
-        std = self.recipe.std if self.architecture.image else None
-        made = self.architecture
+        made, std, gain = self.architecture, self.recipe.std, networks.TORCH_GAIN
+        if not made.image:
+            std, gain = None, networks.HE_GAIN
         self.generator: Generator = networks.build(
-            made.generator, draw, self.device, std
+            made.generator, draw, self.device, std, gain
         )
         self.discriminator: Classifier = networks.build(
-            made.discriminator, draw, self.device, std
+            made.discriminator, draw, self.device, std, gain
         )
         self.classifier: Classifier = networks.build(
-            made.classifier, draw, self.device, std
+            made.classifier, draw, self.device, std, gain
         )
         # In training mode within E-steps only: batch statistics are not for predicting.
         self.classifier.eval()

@@ -34,7 +34,8 @@ class Recipe:
     learned_prior : bool
         Whether clusters are generated as often as they occur, not equally often.
     std : float or None
-        Deviation of the first weights; None means He's.
+        Deviation of the first weights of images' networks; None means by fan-in, with
+        the gain that torch starts with.
     discriminator_norm, classifier_norm : str
         Kinds of ``networks.norm``.
     joint_labels : bool
@@ -58,7 +59,7 @@ class Recipe:
     batch_size: int = 70
     clip: float | None = None
     learned_prior: bool = False
-    std: float | None = 0.02
+    std: float | None = None
     discriminator_norm: str = "batch"
     classifier_norm: str = "group"
     joint_labels: bool = True
@@ -85,6 +86,7 @@ _RELEASED = Recipe(
     last_rate=None,
     gan_steps=None,
     classifier_steps=1000,
+    std=0.02,
     classifier_norm="none",
     joint_labels=False,
     average=0.0,
@@ -105,6 +107,7 @@ RECIPES = {
         classifier_steps=1000,
         clip=0.01,
         learned_prior=True,
+        std=0.02,
         discriminator_norm="none",
         classifier_norm="none",
         joint_labels=False,

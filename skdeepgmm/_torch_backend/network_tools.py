@@ -14,6 +14,8 @@ from skdeepgmm._torch_backend import convert
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
+#: Of the decay of an average: it reaches 1 / 2 after so many updates.
+WARM_UP = 9.0
 #: Rows of one inference batch.
 INFERENCE_ROWS = 256
 
@@ -62,9 +64,13 @@ class WeightAverage(Generic[ModuleT]):
         self.updates = 0
 
     def update(self, module: nn.Module) -> None:
-        """Add the weights of ``module``; early on the mean is over fewer updates."""
+        """Add the weights of ``module``.
+
+        The decay grows from 0 as t / (t + 9), so that the window is about a ninth of
+        the past: first weights are forgotten.
+        """
+        keep = min(self.decay, self.updates / (self.updates + WARM_UP))
         self.updates += 1
-        keep = min(self.decay, 1.0 - 1.0 / self.updates)
         mine: list[Tensor] = [*self.module.parameters()]
         theirs: list[Tensor] = [*module.parameters()]
         with torch.no_grad():

@@ -20,6 +20,8 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 #: Slope of the leaky ReLU for negative values.
 SLOPE = 0.2
+#: Keeps the size of activations (He), and the smaller one that torch starts with.
+HE_GAIN, TORCH_GAIN = 2.0 / (1.0 + SLOPE**2), 1.0 / 3.0
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 #: Images with a smaller side are treated as vectors.
 SMALLEST_SIDE = 8
@@ -33,6 +35,7 @@ def build(
     generator: torch.Generator,
     device: torch.device | str = "cpu",
     std: float | None = None,
+    gain: float = HE_GAIN,
 ) -> ModuleT:
     """Return the module of ``make`` with weights drawn from ``generator``.
 
@@ -43,24 +46,30 @@ def build(
     generator : torch.Generator
         On the CPU, so that weights are the same on every device.
     std : float or None
-        Standard deviation of the weights; None means He's, by fan-in.
+        Standard deviation of the weights; None means by fan-in.
+    gain : float
+        Variance of the weights times their fan-in, where ``std`` is None.
     """
     with torch.device("meta"):
         module = make()
     module = module.to_empty(device=device)
-    initialize(module, generator, std)
+    initialize(module, generator, std, gain)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
 
 
 def initialize(
-    module: nn.Module, generator: torch.Generator, std: float | None = None
+    module: nn.Module,
+    generator: torch.Generator,
+    std: float | None = None,
+    gain: float = HE_GAIN,
 ) -> None:
     """Fill every parameter and buffer: N(0, std^2) weights, zero biases."""
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
-                _init_weights(layer, generator, std)
+                scale = math.sqrt(gain / _fan_in(layer)) if std is None else std
+                _init_weights(layer, generator, scale)
             elif isinstance(layer, NORMS):
                 layer.reset_parameters()
             elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
@@ -70,10 +79,9 @@ def initialize(
 def _init_weights(
     layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d,
     generator: torch.Generator,
-    std: float | None,
+    scale: float,
 ) -> None:
     shape = layer.weight.shape
-    scale = math.sqrt(2.0 / (1.0 + SLOPE**2) / _fan_in(layer)) if std is None else std
     layer.weight.copy_(torch.randn(shape, generator=generator) * scale)
     if layer.bias is not None:
         layer.bias.zero_()

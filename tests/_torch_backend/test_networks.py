@@ -137,11 +137,11 @@ def test_weight_average_is_the_weighted_sum():
     module = networks.build(lambda: nn.Linear(1, 1, bias=False), generator(0))
     average = WeightAverage(module, decay=0.9)
     expected = None
-    for step in range(1, 30):
+    for step in range(1, 120):
         with torch.no_grad():
             module.weight.fill_(step**2)
         average.update(module)
-        keep = min(0.9, 1.0 - 1.0 / step)
+        keep = min(0.9, (step - 1) / (step + 8))
         old = 0.0 if expected is None else expected
         expected = keep * old + (1.0 - keep) * step**2
     assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
