@@ -70,11 +70,12 @@ class Network:
 
     def expect(self, resp: Tensor) -> Tensor:
         """Return mean images, top-down, for top responsibilities (n, 1, 1, K)."""
+        precision: Tensor | None = None
         for layer in reversed(self.layers):
             if isinstance(layer, MixtureLayer):
-                resp = layer.expect(as_distribution(resp))
+                resp, precision = layer.expect(as_distribution(resp))
             else:
-                resp = layer.inverse(resp)
+                resp, precision = invert(layer, resp, precision), None
         return resp
 
     def log_prob(self, x: Tensor) -> list[Tensor]:
@@ -248,6 +249,17 @@ class Learner:
         couple = self._coupling(number, radius).to(log_joint)
         value, weights = self.objective(log_joint.flatten(0, 1), couple)
         return exact, value.view_as(exact), weights.view_as(log_joint)
+
+
+def invert(layer: Layer, signal: Tensor, precision: Tensor | None) -> Tensor:
+    """Return the input of a Folding or Pooling layer for a signal from above.
+
+    ``precision`` is that of the mixture just above; None for equal weights.
+    """
+    if isinstance(layer, FoldingLayer):
+        return layer.inverse(signal, precision)
+    assert isinstance(layer, PoolingLayer)
+    return layer.inverse(signal)
 
 
 def as_distribution(signal: Tensor) -> Tensor:

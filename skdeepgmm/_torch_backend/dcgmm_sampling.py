@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend.dcgmm import Network, as_distribution
+from skdeepgmm._torch_backend.dcgmm import Network, as_distribution, invert
 from skdeepgmm._torch_backend.layers import FoldingLayer, MixtureLayer
 
 #: Exponent of the density of a patch's known pixels where patches overlap; in-painting
@@ -62,15 +62,16 @@ def descend(
     network: Network, signal: Tensor, place: int, how: Descent, draw: torch.Generator
 ) -> Tensor:
     """Return images drawn from the signal (n, h, w, K) of the mixture at ``place``."""
+    precision: Tensor | None = None
     for index in range(place, -1, -1):
         layer = network.layers[index]
         if isinstance(layer, MixtureLayer):
             components = choose(signal, how.top_s, draw)
             noise = normal((*components.shape, layer.input_shape[2]), signal, draw)
             temperature = how.temperatures[network.places.index(index)]
-            signal = layer.draw(components, temperature, noise)
+            signal, precision = layer.draw(components, temperature, noise)
             continue
-        signal = layer.inverse(signal)
+        signal, precision = invert(layer, signal, precision), None
         if isinstance(layer, FoldingLayer) and how.sharpening is not None:
             signal = sharpen(network, index, signal, how.sharpening)
     return signal
@@ -198,10 +199,11 @@ def share_of(layer: MixtureLayer, n_below: int) -> float:
 def down(network: Network, evidence: list[Tensor | None]) -> Tensor:
     """Return expected images, combining evidence with the signal from above."""
     signal: Tensor | None = None
+    precision: Tensor | None = None
     for layer, found in zip(reversed(network.layers), reversed(evidence), strict=True):
         if not isinstance(layer, MixtureLayer):
             assert signal is not None
-            signal = layer.inverse(signal)
+            signal, precision = invert(layer, signal, precision), None
             continue
         assert found is not None
         if signal is not None:
@@ -210,7 +212,7 @@ def down(network: Network, evidence: list[Tensor | None]) -> Tensor:
             prior = as_distribution(signal).clamp_min(1e-6).log()
             rows = layer.rows(found) - log_weights[:, None] + layer.rows(prior)
             found = layer.grid(rows)
-        signal = layer.expect(torch.softmax(found, -1))
+        signal, precision = layer.expect(torch.softmax(found, -1))
     assert signal is not None
     return signal
 

@@ -55,6 +55,14 @@ def test_overlaps_are_averaged():
     torch.testing.assert_close(layer.inverse(patches), expected)
 
 
+def test_overlaps_are_weighted_by_precision():
+    layer = FoldingLayer((1, 3, 1), (1, 2), (1, 1))
+    patches = torch.tensor([[[[1.0, 2.0], [4.0, 8.0]]]])
+    precision = torch.tensor([[[[1.0, 3.0], [1.0, 5.0]]]])
+    expected = torch.tensor([1.0, 2.5, 8.0]).reshape(1, 1, 3, 1)
+    torch.testing.assert_close(layer.inverse(patches, precision), expected)
+
+
 @pytest.mark.parametrize(
     "shape, kernel, stride",
     [
@@ -189,17 +197,22 @@ def test_draws_have_the_moments_of_their_component():
     layer = mixture(shared=False)
     components = torch.ones(4000, 2, 3, dtype=torch.int64)
     noise = torch.randn(4000, 2, 3, 4, generator=generator(3), dtype=torch.float64)
-    drawn = layer.rows(layer.draw(components, 0.5, noise))
+    drawn, precision = map(layer.rows, layer.draw(components, 0.5, noise))
     torch.testing.assert_close(drawn.mean(1), layer.means[:, 1], rtol=0, atol=0.05)
     expected = 0.25 * layer.variances[:, 1]
     torch.testing.assert_close(drawn.var(1), expected, rtol=0.12, atol=0)
+    torch.testing.assert_close(precision[:, 0], layer.variances[:, 1].reciprocal())
 
 
-def test_expectation_mixes_the_means():
+def test_expectation_has_the_moments_of_the_mixture():
     layer = mixture(shared=False)
     resp = torch.softmax(images(layer.output_shape), -1)
-    expected = torch.einsum("nsk,skd->nsd", resp.flatten(1, 2), layer.means)
-    torch.testing.assert_close(layer.expect(resp).flatten(1, 2), expected)
+    mean, precision = (value.flatten(1, 2) for value in layer.expect(resp))
+    flat = resp.flatten(1, 2)
+    first = torch.einsum("nsk,skd->nsd", flat, layer.means)
+    second = torch.einsum("nsk,skd->nsd", flat, layer.means.square() + layer.variances)
+    torch.testing.assert_close(mean, first)
+    torch.testing.assert_close(precision, (second - first.square()).reciprocal())
 
 
 def test_variances_stay_above_the_floor():

@@ -46,11 +46,17 @@ class FoldingLayer:
         views = views.unfold(2, self.patch[1], self.stride[1])
         return views.permute(0, 1, 2, 4, 5, 3).reshape(len(x), *self.output_shape)
 
-    def inverse(self, patches: Tensor) -> Tensor:
-        """Return the images whose pixels are the mean of all patches over them."""
+    def inverse(self, patches: Tensor, precision: Tensor | None = None) -> Tensor:
+        """Return the images whose pixels are the mean of all patches over them.
+
+        ``precision``, shaped as the patches, weighs the mean: then it is the mode of
+        the product of the Gaussians that the patches were drawn from.
+        """
         if self.is_whole:
             return patches.reshape(len(patches), *self.input_shape)
-        return self.scatter(patches) / self.overlap(patches)
+        if precision is None:
+            return self.scatter(patches) / self.overlap(patches)
+        return self.scatter(patches * precision) / self.scatter(precision)
 
     def scatter(self, patches: Tensor) -> Tensor:
         """Return the sums over patches, (n, height, width, channels)."""

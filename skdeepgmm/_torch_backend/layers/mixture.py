@@ -171,8 +171,12 @@ class MixtureLayer:
         self.means = self.means + step * delta
         self.weights = weights
 
-    def draw(self, components: Tensor, temperature: float, noise: Tensor) -> Tensor:
-        """Return N(mu_k, temperature^2 v_k) at every position, the sampling direction.
+    def draw(
+        self, components: Tensor, temperature: float, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Draw from N(mu_k, temperature^2 v_k) at every position: the way down.
+
+        Returns the draws and their precisions 1 / v_k.
 
         Parameters
         ----------
@@ -183,7 +187,8 @@ class MixtureLayer:
             Standard normal.
         """
         means, deviations = self.at(components)
-        return means + temperature * deviations * noise
+        drawn = means + temperature * deviations * noise
+        return drawn, deviations.square().reciprocal()
 
     def at(self, components: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and deviations of the chosen components, (n, h, w, D)."""
@@ -194,9 +199,22 @@ class MixtureLayer:
         variances = self.variances[site, components].clamp_min(self.floor)
         return self.means[site, components], variances.sqrt()
 
-    def expect(self, resp: Tensor) -> Tensor:
-        """Return the mean input given responsibilities (n, h, w, K): (n, h, w, D)."""
-        return self.grid(self.rows(resp) @ self.means)
+    def expect(self, resp: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and precision of the input, given responsibilities.
+
+        Parameters
+        ----------
+        resp : Tensor of shape (n, height, width, n_components)
+
+        Returns
+        -------
+        mean, precision : Tensor of shape (n, height, width, n_features)
+        """
+        rows = self.rows(resp)
+        mean = rows @ self.means
+        square = rows @ (self.means.square() + self.variances.clamp_min(self.floor))
+        variance = (square - mean.square()).clamp_min(self.floor)
+        return self.grid(mean), self.grid(variance.reciprocal())
 
 
 def natural_form(log_weights: Tensor, means: Tensor, variances: Tensor) -> Natural:
