@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         DensityOutlierDetector,
         GANEMClusterer,
         GaussianMixture,
+        MinMaxEMClusterer,
         PatchGMMDenoiser,
         SGDGaussianMixture,
     )
@@ -27,6 +28,7 @@ __all__ = [
     "SGDGaussianMixture",
     "DeepConvGMM",
     "GANEMClusterer",
+    "MinMaxEMClusterer",
     "PatchGMMDenoiser",
     "DensityOutlierDetector",
     "ChunkedArray",
@@ -44,6 +46,7 @@ _HOMES = {
     "SGDGaussianMixture": "skdeepgmm.estimators",
     "DeepConvGMM": "skdeepgmm.estimators",
     "GANEMClusterer": "skdeepgmm.estimators",
+    "MinMaxEMClusterer": "skdeepgmm.estimators",
     "PatchGMMDenoiser": "skdeepgmm.estimators",
     "DensityOutlierDetector": "skdeepgmm.estimators",
     "ChunkedArray": "skdeepgmm.chunked",

@@ -12,6 +12,7 @@ _REGISTRY = {
     "GaussianMixture": "skdeepgmm.estimators._gaussian_mixture",
     "SGDGaussianMixture": "skdeepgmm.estimators._sgd_gaussian_mixture",
     "GANEMClusterer": "skdeepgmm.estimators._gan_em",
+    "MinMaxEMClusterer": "skdeepgmm.estimators._minmax_em",
     "DeepConvGMM": "skdeepgmm.estimators._deep_conv_gmm",
     "PatchGMMDenoiser": "skdeepgmm.estimators._patch_denoiser",
     "DensityOutlierDetector": "skdeepgmm.estimators._outlier",

@@ -20,7 +20,7 @@ EXPECTED_FAILED_CHECKS = {
 
 # {class name: parameters}. 200 components, made for photographs, are more than the
 # checks have samples. A short training of networks; tests/estimators/test_gan_em.py
-# checks the default one.
+# and test_minmax_em.py check the default one.
 SETTINGS = {
     "PatchGMMDenoiser": {"n_components": 2},
     "GANEMClusterer": {
@@ -31,6 +31,7 @@ SETTINGS = {
         "recipe": {"gan_steps": 20},
         "learning_rate": 3.0,
     },
+    "MinMaxEMClusterer": {"n_clusters": 3, "max_iter": 3},
 }
 
 # These use NumPy's global generator themselves; the guard in conftest.py watches us.

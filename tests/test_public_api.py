@@ -25,7 +25,9 @@ def test_estimators_of_the_public_api():
     assert names == {
         "GaussianMixture",
         "SGDGaussianMixture",
+        "DeepConvGMM",
         "GANEMClusterer",
+        "MinMaxEMClusterer",
         "PatchGMMDenoiser",
         "DensityOutlierDetector",
     }

@@ -3,6 +3,7 @@
 from skdeepgmm.estimators._deep_conv_gmm import DeepConvGMM
 from skdeepgmm.estimators._gan_em import GANEMClusterer
 from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
+from skdeepgmm.estimators._minmax_em import MinMaxEMClusterer
 from skdeepgmm.estimators._outlier import DensityOutlierDetector
 from skdeepgmm.estimators._patch_denoiser import PatchGMMDenoiser
 from skdeepgmm.estimators._sgd_gaussian_mixture import SGDGaussianMixture
@@ -12,6 +13,7 @@ __all__ = [
     "DensityOutlierDetector",
     "GANEMClusterer",
     "GaussianMixture",
+    "MinMaxEMClusterer",
     "PatchGMMDenoiser",
     "SGDGaussianMixture",
 ]

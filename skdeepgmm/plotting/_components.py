@@ -69,7 +69,8 @@ class ComponentsDisplay:
         Parameters
         ----------
         estimator : estimator
-            Fitted mixture with ``means_`` and ``weights_``.
+            Fitted mixture with ``means_`` and ``weights_``. Means in a latent space
+            are drawn as ``inverse_transform`` shows them.
         image_shape : tuple of int, default=None
             (height, width) or (height, width, channels). None asks the estimator.
         ax : matplotlib Axes, default=None
@@ -95,7 +96,7 @@ class ComponentsDisplay:
         ... )  # doctest: +SKIP
         """
         check_is_fitted(estimator)
-        means = np.asarray(estimator.means_)
+        means = _means_of_rows(estimator)
         shape = resolve_image_shape(image_shape, means, estimator)
         display = cls(means, np.asarray(estimator.weights_), image_shape=shape)
         return display.plot(ax=ax, **plot_params)
@@ -146,3 +147,11 @@ class ComponentsDisplay:
         ax.set_title("Component means, by weight")
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _means_of_rows(estimator):
+    means = np.asarray(estimator.means_)
+    n_features = getattr(estimator, "n_features_in_", means.shape[1])
+    if means.shape[1] == n_features:
+        return means
+    return estimator.inverse_transform(means)

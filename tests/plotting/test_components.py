@@ -102,3 +102,11 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
     display = ComponentsDisplay(np.ones((1, 4)), np.ones(1), image_shape=(2, 2))
     with pytest.raises(ImportError, match=r"pip install 'skdeepgmm\[plot\]'"):
         display.plot()
+
+
+def test_latent_means_are_drawn_as_rows(mixture):
+    rows = mixture.means_
+    mixture.means_ = np.eye(3)[:, :2]
+    mixture.inverse_transform = lambda Z: rows[(Z @ [1, 2] - 1).astype(int)]
+    display = ComponentsDisplay.from_estimator(mixture, image_shape=(2, 3))
+    np.testing.assert_array_equal(display.means, rows[[0, 1, -1]])

@@ -1,0 +1,95 @@
+"""The latent mixture of MinMax+EM: fixed unit-covariance Gaussians, learned weights.
+
+P(x | k) = N(E(x); mu_k, I) for an encoder E. All functions take latents E(x) of shape
+(n, dim), means of shape (n_clusters, dim) and weights of shape (n_clusters,).
+
+References: Pande and Awate (2020), "Generative deep-neural-network mixture modeling
+with semi-supervised MinMax+EM learning", ICPR.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def component_means(n_clusters: int, dim: int, separation: float) -> Tensor:
+    """Return fixed means whose nearest neighbours are sqrt(2) * ``separation`` apart.
+
+    ``separation`` times the unit vectors where ``dim`` allows it, zero along further
+    axes; else points of a grid around zero.
+    """
+    if dim >= n_clusters:
+        return torch.eye(n_clusters, dim) * separation
+    return math.sqrt(2.0) * separation * _grid(n_clusters, dim)
+
+
+def _grid(n_points: int, dim: int) -> Tensor:
+    """Return the points of a grid of spacing one that lie closest to its centre."""
+    # The corners of a cube in log2 dimensions are enough points.
+    used = min(dim, max(1, math.ceil(math.log2(n_points))))
+    side = math.ceil(n_points ** (1.0 / used) - 1e-9)
+    axis = torch.arange(side) - (side - 1) / 2.0
+    points = torch.cartesian_prod(*[axis] * used).reshape(-1, used)
+    nearest = points.square().sum(1).argsort(stable=True)[:n_points]
+    return torch.nn.functional.pad(points[nearest], (0, dim - used))
+
+
+def square_distances(latents: Tensor, means: Tensor) -> Tensor:
+    """Return ||z_n - mu_k||^2, (n, n_clusters)."""
+    # The expanded square would lose digits where a latent is close to its mean.
+    return (latents[:, None] - means).square().sum(2)
+
+
+def log_joint(latents: Tensor, means: Tensor, weights: Tensor) -> Tensor:
+    """Return log omega_k + log N(z_n; mu_k, I) in nats, (n, n_clusters)."""
+    constant = 0.5 * means.shape[1] * math.log(2.0 * math.pi)
+    return weights.log() - 0.5 * square_distances(latents, means) - constant
+
+
+def log_likelihood(latents: Tensor, means: Tensor, weights: Tensor) -> Tensor:
+    """Return log sum_k omega_k N(z_n; mu_k, I) in nats, (n,)."""
+    return torch.logsumexp(log_joint(latents, means, weights), 1)
+
+
+def posterior(latents: Tensor, means: Tensor, weights: Tensor) -> Tensor:
+    """Return gamma_nk = P(k | z_n), the E-step, (n, n_clusters)."""
+    return torch.softmax(log_joint(latents, means, weights), 1)
+
+
+def evidence_bound(resp: Tensor, joint: Tensor) -> Tensor:
+    """Return sum_k gamma_nk (joint_nk - log gamma_nk) <= log-likelihood, (n,).
+
+    Tight where ``resp`` is the posterior.
+    """
+    return (resp * joint - torch.xlogy(resp, resp)).sum(1)
+
+
+def expected_weights(resp: Tensor, prior: float) -> Tensor:
+    """Return the M-step of omega under a Dirichlet prior of ``prior`` rows a cluster.
+
+    No weight falls below prior / (n + n_clusters * prior).
+    """
+    counts = resp.sum(0) + prior
+    return counts / counts.sum()
+
+
+def expected_energy(latents: Tensor, means: Tensor, resp: Tensor) -> Tensor:
+    """Return 1/2 sum_k gamma_nk ||z_n - mu_k||^2, averaged over rows.
+
+    Minus this is, but for constants, what the encoder maximises in the M-step.
+    """
+    return 0.5 * (resp * square_distances(latents, means)).sum(1).mean()
+
+
+def consistency(latents: Tensor, found: Tensor) -> Tensor:
+    """Return ||y - E(G(y))||^2, averaged over draws y."""
+    return (latents - found).square().sum(1).mean()
+
+
+def stratified_labels(weights: Tensor, size: int, draw: torch.Generator) -> Tensor:
+    """Return clusters in the shares of ``weights``, as even as ``size`` allows."""
+    start = torch.rand(1, generator=draw, device=weights.device)
+    levels = (torch.arange(size, device=weights.device) + start) / size
+    edges = weights.cumsum(0)[:-1].contiguous()
+    return torch.searchsorted(edges, levels, right=True)

@@ -1,0 +1,496 @@
+"""Clustering, generation and embedding by semi-supervised MinMax+EM."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.callback import with_callbacks
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend import minmax_em_latent as latent
+from skdeepgmm._torch_backend.minmax_em_losses import ADVERSARIES
+from skdeepgmm._torch_backend.minmax_em_networks import TABLES
+from skdeepgmm._torch_backend.network_tools import in_batches
+from skdeepgmm.estimators._base import callback_data
+from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit, restored
+from skdeepgmm.estimators._minmax_em_settings import least_share
+from skdeepgmm.estimators._neural_base import DeepClusterer, history_arrays
+from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
+from skdeepgmm.exceptions import DegenerateComponentWarning
+
+
+class MinMaxEMClusterer(DeepClusterer):
+    """Clustering by a mixture in the latent space of an encoder.
+
+    An encoder E maps rows to a mixture of fixed Gaussians, a generator G inverts it,
+    and a discriminator D holds generated rows against real ones. Networks and mixture
+    weights are trained together (MinMax+EM), with a few known labels where there are
+    any [1]_.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters.
+
+    image_shape : tuple of int, default=None
+        (height, width) or (height, width, channels) of the rows of X; at least 8 x 8
+        pixels use convolutions. None means vectors and fully connected networks,
+        unless X itself has the shape (n, height, width[, channels]).
+
+    latent_dim : int, default=None
+        Dimension of the latent space; None means ``n_clusters``, or the number of
+        features if that is less.
+
+    separation : float, default=6.0
+        The latent means are ``separation`` times the unit vectors, ``sqrt(2)`` times
+        that apart (see Notes for fewer dimensions than clusters). Deviations are one.
+
+    consistency_weight : float, default=None
+        Weight lambda1 of ``||y - E(G(y))||^2``. None means 0.5, and 0.2 if at least
+        8 % of the rows are labelled.
+
+    adversarial_weight : float, default=1.0
+        Weight lambda2 of the discriminator's verdict in the generator's objective.
+
+    adversary : {'hinge', 'binary', 'wgan-gp', 'printed'}, default='hinge'
+        The adversarial game: 'hinge' and 'binary' (cross-entropy), with spectral
+        normalisation; 'wgan-gp', Wasserstein; or 'printed', the paper's term; the last
+        two with a gradient penalty.
+
+    init : {'auto', 'labels', 'kmeans'} or array-like of shape \
+(n_samples, n_clusters), default='auto'
+        First memberships, which the encoder is fitted to before all else: 'labels',
+        those of the labelled rows alone; 'kmeans', or given ones. 'auto' means
+        'labels' if every cluster has a labelled row, else 'kmeans'.
+
+    init_steps : int, default=None
+        Steps of that start. None means 150, and 500 if at least 8 % of the rows are
+        labelled.
+
+    weight_prior : float, default=None
+        Rows that a Dirichlet prior of the weights adds to every cluster, so that none
+        dies for want of weight. None means a hundredth of an even cluster.
+
+    networks : {'small', 'large'}, default='small'
+        Layer widths: 'small' suits a CPU, 'large' a GPU.
+
+    width : float, default=1.0
+        Multiplier of all layer widths.
+
+    affine : 'auto', None or tuple of (float, float, float), default=None
+        Largest random change of images on the way to the encoder: shift in pixels,
+        angle in degrees, relative change of the size. 'auto' is a fourteenth of the
+        smaller side, 9 degrees and 0.1. This is not in the paper, and it assumes that
+        such changes keep the cluster.
+
+    max_iter : int, default=None
+        EM iterations. Each is a pass over the rows without label, of ten steps or
+        more. The encoder's learning rate falls to zero over the whole run. None means
+        2,500 steps on images and 400 on vectors, in at least ten iterations.
+
+    batch_size : int, default=None
+        Rows without label, and generated rows, of a step. None means 50. Labelled
+        rows, 25 or 50, come on top.
+
+    learning_rate : float, default=1e-3
+        Learning rate (Adam) of all networks.
+
+    semi_supervised : bool, default=False
+        Whether ``y`` holds known clusters, with -1 for unknown ones. False ignores y.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches, noise and :meth:`sample`.
+
+    device : str, default='auto'
+        Where to compute: 'auto' (the device of a tensor X, else CUDA when present),
+        'cpu', 'cuda' or 'cuda:<index>'.
+
+    verbose : int, default=0
+        Whether to print a line every EM iteration.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_samples,)
+        Cluster of each training row.
+
+    weights_ : ndarray of shape (n_clusters,)
+        Mixture weights omega.
+
+    means_ : ndarray of shape (n_clusters, latent_dim)
+        Means of the latent mixture; ``inverse_transform(means_)`` shows them as rows.
+
+    networks_ : dict of dict of str to ndarray
+        Weights of 'encoder' (averaged over steps), 'generator' and 'discriminator'.
+
+    n_iter_ : int
+        EM iterations.
+
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        Per EM iteration, means over its steps: 'energy', half the expected square
+        distance of E(x) from its mean in rows without label, and 'labelled_energy' in
+        labelled ones; 'consistency', ``||y - E(G(y))||^2``; the losses 'adversarial'
+        of the generator and 'discriminator'. After it: 'log_likelihood', of the latent
+        mixture in nats per row; 'changed' and 'revived', shares of rows that changed
+        their cluster or were given back to a dying one; 'latent_error', mean
+        ``||y - E(G(y))||`` of the networks that predict.
+
+    occupancies_ : ndarray of shape (n_iter_, n_clusters)
+        Mean responsibilities per EM iteration.
+
+    image_shape_ : tuple of int or None
+        (height, width, channels), None for vectors.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had string column names.
+
+    See Also
+    --------
+    GANEMClusterer : Clustering with a generator and no encoder.
+    GaussianMixture : A mixture with a closed-form density.
+
+    Notes
+    -----
+    With ``P(x | k) = N(E(x); mu_k, I)`` and gamma its posteriors (known labels are
+    certain), the objective is minimised over D and maximised over omega, E and G::
+
+        sum_nk gamma_nk (log omega_k + log N(E(x_n); mu_k, I))
+        - lambda1 E_y ||y - E(G(y))||^2
+        - lambda2 (sum_n log D(x_n) - E_y log D(G(y))),   y ~ sum_k omega_k N(mu_k, I)
+
+    The last line has no lower bound in D; ``adversary`` chooses one that has. Sums over
+    rows are means here, one over rows without label and one over labelled rows. In the
+    first tenth of the run the second line moves G alone. After every pass an E-step by
+    the averaged encoder renews gamma, and omega is its mean under a Dirichlet prior.
+
+    *Means* for ``latent_dim < n_clusters`` are the innermost points of a grid of the
+    same spacing, ``sqrt(2) * separation``.
+
+    *Start.* The likelihood alone is largest when all rows are sent onto one mean; what
+    keeps clusters apart is where the memberships start. A cluster with less than 2 %
+    of the rows (a fifth of the even share, of many clusters) gets the rows back that it
+    started with, and a warning says so if it is that small in the end.
+
+    *Density.* :meth:`score_samples` is the likelihood of the latent mixture at E(x), as
+    in the paper: a score to compare rows by, no density of x.
+
+    Interrupting a fit (Ctrl-C) keeps what was learned, with a warning.
+
+    References
+    ----------
+    .. [1] S. Pande and S. P. Awate (2020). "Generative deep-neural-network mixture
+       modeling with semi-supervised MinMax+EM learning". ICPR.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeepgmm import MinMaxEMClusterer
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.randn(100, 2), rng.randn(100, 2) + [10, 0]])
+    >>> clusterer = MinMaxEMClusterer(n_clusters=2, random_state=0).fit(X)
+    >>> clusterer.weights_.round(1)
+    array([0.5, 0.5])
+    >>> clusterer.interpolate(X[0], X[150], n_samples=5).shape
+    (5, 2)
+    """
+
+    _parameter_constraints = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "image_shape": [tuple, list, None],
+        "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "separation": [Interval(Real, 0, None, closed="neither")],
+        "consistency_weight": [Interval(Real, 0, None, closed="left"), None],
+        "adversarial_weight": [Interval(Real, 0, None, closed="left")],
+        "adversary": [StrOptions(set(ADVERSARIES))],
+        "init": [StrOptions({"auto", "labels", "kmeans"}), "array-like"],
+        "init_steps": [Interval(Integral, 0, None, closed="left"), None],
+        "weight_prior": [Interval(Real, 0, None, closed="neither"), None],
+        "networks": [StrOptions(set(TABLES))],
+        "width": [Interval(Real, 0, None, closed="neither")],
+        "affine": [StrOptions({"auto"}), tuple, list, None],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "semi_supervised": ["boolean"],
+        "random_state": ["random_state"],
+        "device": [str],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_clusters=8,
+        *,
+        image_shape=None,
+        latent_dim=None,
+        separation=6.0,
+        consistency_weight=None,
+        adversarial_weight=1.0,
+        adversary="hinge",
+        init="auto",
+        init_steps=None,
+        weight_prior=None,
+        networks="small",
+        width=1.0,
+        affine=None,
+        max_iter=None,
+        batch_size=None,
+        learning_rate=1e-3,
+        semi_supervised=False,
+        random_state=None,
+        device="auto",
+        verbose=0,
+    ):
+        self.n_clusters = n_clusters
+        self.image_shape = image_shape
+        self.latent_dim = latent_dim
+        self.separation = separation
+        self.consistency_weight = consistency_weight
+        self.adversarial_weight = adversarial_weight
+        self.adversary = adversary
+        self.init = init
+        self.init_steps = init_steps
+        self.weight_prior = weight_prior
+        self.networks = networks
+        self.width = width
+        self.affine = affine
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.semi_supervised = semi_supervised
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Train the networks and the latent mixture on X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data; images as rows in C order, or (n, height, width[,
+            channels]).
+
+        y : array-like of shape (n_samples,), default=None
+            With ``semi_supervised=True`` the known clusters, -1 for unknown ones;
+            otherwise ignored.
+
+        Returns
+        -------
+        self : MinMaxEMClusterer
+            The fitted clusterer.
+
+        Raises
+        ------
+        ValueError
+            If X is not finite or does not have the shape, or y or ``init`` do not fit.
+        TrainingDivergedError
+            If a loss stays non-finite although steps were made smaller.
+        """
+        X = self._check_rows(X, reset=True)
+        labels = self._check_labels(y, X.shape[0])
+        data = callback_data(X, y)
+        fit = MinMaxEMFit(self, X, labels, data)
+        with self._fit_tasks(data, fit.config.n_iter) as tasks:
+            fit(tasks)
+            self._set_result(fit, X)
+        fit.run.warn(fit.config.n_iter, "EM iterations")
+        return self
+
+    def _set_result(self, fit, X):
+        """Store the fitted attributes and warn of dying clusters."""
+        for name, value in fit.attributes().items():
+            setattr(self, name, value)
+        state = fit.run.state
+        self.history_ = history_arrays(state.history if state else [])
+        self.occupancies_ = np.reshape(fit.occupancies, (-1, self.n_clusters))
+        self.n_iter_ = fit.run.n_iter
+        labels = self.predict(X)
+        self.labels_ = convert.to_numpy(labels) if convert.is_tensor(labels) else labels
+        self._warn_dying()
+
+    def _warn_dying(self):
+        sizes = np.bincount(self.labels_, minlength=self.n_clusters)
+        least = least_share(self.n_clusters)
+        shares = sizes / len(self.labels_)
+        dying = np.flatnonzero(shares < least)
+        if not len(dying):
+            return
+        found = ", ".join(f"{k} ({shares[k]:.2%})" for k in dying)
+        since = self._dying_since(dying, least)
+        warnings.warn(
+            f"Clusters have less than {least:.1%} of the rows: {found}{since}. "
+            "Decrease n_clusters, give other first memberships (init), or increase "
+            "weight_prior or consistency_weight.",
+            DegenerateComponentWarning,
+            stacklevel=4,
+        )
+
+    def _dying_since(self, dying, least):
+        """Tell from which iteration on the first of these clusters was dying."""
+        large = (self.occupancies_[:, dying] >= least).all(axis=1)
+        if not len(large) or large[-1]:
+            return ""
+        last = np.flatnonzero(large)
+        first = last[-1] + 2 if len(last) else 1
+        return f", since EM iteration {first} of {self.n_iter_}"
+
+    # Use -------------------------------------------------------------------------
+
+    def _network(self, name, X=None):
+        return restored(vars(self), name, self._device(X))
+
+    def _mixture(self, X):
+        """Return encoder, means and weights for the rows of X."""
+        device, dtype = self._device(X), self._inference_dtype
+        means = convert.float64_tensor(self.means_, device).to(dtype)
+        weights = convert.float64_tensor(self.weights_, device).to(dtype)
+        return self._network("encoder", X), means, weights
+
+    def _proba(self, X):
+        encoder, means, weights = self._mixture(X)
+        return lambda rows: latent.posterior(encoder(rows), means, weights)
+
+    def _embed(self, X):
+        return self._network("encoder", X)
+
+    @property
+    def _n_features_out(self):
+        """Number of latent dimensions."""
+        return self.means_.shape[1]
+
+    def score_samples(self, X):
+        """Compute the log-likelihood of the latent mixture at each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples,)
+            log sum_k omega_k N(E(x); mu_k, I), in nats.
+        """
+        check_is_fitted(self)
+        encoder, means, weights = self._mixture(X)
+        return self._apply(
+            lambda rows: latent.log_likelihood(encoder(rows), means, weights), X
+        )
+
+    def inverse_transform(self, Z):
+        """Generate the rows of latents.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, latent_dim)
+            Latents, as of :meth:`transform`.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            G(z).
+
+        Raises
+        ------
+        ValueError
+            If Z has the wrong number of columns.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns; expected those of transform, "
+                f"{self._n_features_out}."
+            )
+        latents = convert.float64_tensor(Z, self._device())
+        return self._generated(latents)
+
+    def _generated(self, latents):
+        generator = self._network("generator")
+        return self._rows(in_batches(generator, latents.to(self._inference_dtype)))
+
+    def sample(self, n_samples=1, cluster=None):
+        """Generate samples.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of samples.
+
+        cluster : int, default=None
+            Cluster of all samples; None draws clusters from ``weights_``.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Samples G(y), in the order of their clusters.
+
+        y : ndarray of shape (n_samples,)
+            Cluster of each sample.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is below one or there is no such cluster.
+        """
+        check_is_fitted(self)
+        random_state = self._random_state()
+        labels = self._drawn_clusters(n_samples, cluster, random_state)
+        # On the CPU: all devices make the same samples.
+        draw = self._generator(random_state)
+        noise = torch.randn(n_samples, self._n_features_out, generator=draw)
+        means = convert.float64_tensor(self.means_[labels], self._device())
+        return self._generated(means + noise.to(means)), labels
+
+    def _drawn_clusters(self, n_samples, cluster, random_state):
+        n_clusters = len(self.weights_)
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
+        if cluster is None:
+            counts = random_state.multinomial(n_samples, self.weights_)
+            return np.repeat(np.arange(n_clusters), counts)
+        if not 0 <= cluster < n_clusters:
+            raise ValueError(
+                f"cluster must be None or an integer from 0 to {n_clusters - 1}, got "
+                f"{cluster!r}."
+            )
+        return np.full(n_samples, cluster)
+
+    def interpolate(self, a, b, n_samples=10):
+        """Generate rows along the latent line between two rows.
+
+        Parameters
+        ----------
+        a : array-like of shape (n_features,) or (height, width[, channels])
+            Where the line begins; the first row is G(E(a)).
+
+        b : array-like of shape (n_features,) or (height, width[, channels])
+            Where the line ends.
+
+        n_samples : int, default=10
+            Number of rows, at even distances.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Rows, both ends included.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is below two or an end has the wrong size.
+        """
+        check_is_fitted(self)
+        if n_samples < 2:
+            raise ValueError(f"n_samples must be at least 2, got {n_samples}.")
+        first, last = self.transform(np.stack([np.ravel(a), np.ravel(b)]))
+        share = np.linspace(0.0, 1.0, n_samples)[:, None]
+        return self.inverse_transform((1.0 - share) * first + share * last)

@@ -1,0 +1,173 @@
+"""One call of ``MinMaxEMClusterer.fit``: start, training, fitted attributes."""
+
+import dataclasses
+import time
+from itertools import islice
+
+import numpy as np
+import torch
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend import minmax_em_latent as latent
+from skdeepgmm._torch_backend.gan_em import endless_batches
+from skdeepgmm._torch_backend.minmax_em import NETWORKS, Data, MinMaxEM, Start
+from skdeepgmm._torch_backend.minmax_em_networks import Architecture
+from skdeepgmm._torch_backend.network_tools import restore, to_arrays
+from skdeepgmm._torch_backend.training import TrainingConfig
+from skdeepgmm.estimators._base import MAX_SEED
+from skdeepgmm.estimators._minmax_em_settings import (
+    architecture_of,
+    batch_size_of,
+    config_of,
+    start_of,
+    start_steps_of,
+    steps_of,
+)
+from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits
+
+
+class MinMaxEMFit:
+    """The state of one fit.
+
+    Parameters
+    ----------
+    estimator : MinMaxEMClusterer
+        Gives the settings; never written to.
+    X : ndarray or tensor of shape (n_samples, n_features)
+        Validated data.
+    labels : ndarray of shape (n_samples,) or None
+        Known clusters, -1 elsewhere.
+    data : dict
+        What the callbacks get.
+
+    Attributes
+    ----------
+    model : MinMaxEM
+    run : InterruptibleRun
+    occupancies : list of ndarray of shape (n_clusters,)
+        Share of each cluster after every EM iteration.
+    """
+
+    def __init__(self, estimator, X, labels, data):
+        self.estimator, self.X, self.labels, self.data = estimator, X, labels, data
+        self.random_state = estimator._random_state()
+        shape = estimator.image_shape_
+        self.architecture = architecture_of(estimator, shape, X.shape[1])
+        self.units = NetworkUnits.of(X, shape, self.architecture.output)
+        self.pool = unlabelled_rows(labels, X.shape[0])
+        self.n_steps = steps_of(estimator, len(self.pool))
+        self.config = config_of(
+            estimator, self.architecture, labels, X.shape[0], self.n_steps
+        )
+        seed = int(self.random_state.randint(MAX_SEED))
+        self.model = MinMaxEM(self.architecture, self.config, self._tensors(), seed)
+        self.run = InterruptibleRun()
+        self.occupancies = []
+        self.begun = time.perf_counter()
+
+    def _tensors(self):
+        """Return rows, means, first memberships and labels on the device."""
+        device = self.estimator._device(self.X)
+        rows = self.units.to_network(self.X, device)
+        start = start_of(
+            self.estimator, self.X, self.units, self.labels, self.random_state
+        )
+        means = latent.component_means(
+            self.estimator.n_clusters,
+            self.architecture.latent_dim,
+            self.estimator.separation,
+        )
+        return Data(
+            rows,
+            means.to(device),
+            None if start is None else convert.float64_tensor(start, device).float(),
+            None if self.labels is None else _index(self.labels).to(device),
+        )
+
+    def __call__(self, tasks):
+        """Start the encoder, then train; an interrupted start is the end."""
+        n_start = start_steps_of(self.estimator, self.labels)
+        if n_start:
+            self.run(
+                Start(self.model, n_start),
+                lambda: iter([None]),
+                TrainingConfig(1),
+                lambda state: False,
+            )
+        self.run.state = None
+        if self.run.interrupted:
+            return
+        self.run(
+            self.model,
+            self._batches(),
+            TrainingConfig(self.config.n_iter),
+            lambda state: self._on_epoch(state, tasks),
+        )
+
+    def _batches(self):
+        """Return what yields the batches of an EM iteration, as one step's."""
+        order = endless_batches(
+            len(self.pool), batch_size_of(self.estimator), self.model.host_draw
+        )
+        pool = _index(self.pool)
+        return lambda: iter([(pool[index] for index in islice(order, self.n_steps))])
+
+    def _on_epoch(self, state, tasks):
+        """Note one EM iteration; True asks to stop."""
+        resp = self.model.resp.mean(0)
+        self.occupancies.append(convert.to_numpy(resp, torch.float64))
+        if self.estimator.verbose:
+            left = self.config.n_iter - state.epoch
+            each = (time.perf_counter() - self.begun) / state.epoch
+            print(line(state, resp, each * left))
+        return self.estimator._run_task(
+            tasks, "iteration", self.data, lambda: self.attributes()
+        )
+
+    def attributes(self):
+        """Return the fitted attributes, but for ``labels_``."""
+        dtype = convert.torch_dtype(self.X)
+        weights = convert.to_numpy(self.model.weights, torch.float64)
+        networks = {name: getattr(self.model, name) for name in NETWORKS}
+        networks["encoder"] = self.model.average.module
+        return {
+            "networks_": {name: to_arrays(net) for name, net in networks.items()},
+            "weights_": (weights / weights.sum()),
+            "means_": convert.to_numpy(self.model.means, dtype),
+            "_architecture": dataclasses.asdict(self.architecture),
+            "_units": {"offset": self.units.offset, "scale": self.units.scale},
+        }
+
+
+def _index(array):
+    return convert.index_tensor(array)
+
+
+def unlabelled_rows(labels, n_samples):
+    """Return the rows without a label; all, if every row has one."""
+    if labels is None or (labels >= 0).all():
+        return np.arange(n_samples)
+    return np.flatnonzero(labels < 0)
+
+
+def line(state, occupancy, seconds_left):
+    """Return the report of the last EM iteration."""
+    last = state.history[-1]
+    losses = ", ".join(
+        f"{name} {last[name]:.3f}"
+        for name in ("energy", "consistency", "adversarial", "discriminator")
+    )
+    return (
+        f"  Iteration {state.epoch}\t log-likelihood {last['log_likelihood']:.3f}\t "
+        f"{losses}\t changed {last['changed']:.2%}\t smallest cluster "
+        f"{float(occupancy.min()):.1%}\t {seconds_left:.0f} s left"
+    )
+
+
+def restored(attributes, name, device):
+    """Return one of the networks of fitted attributes, for inference."""
+    architecture = Architecture(**attributes["_architecture"])
+    # The small networks of vectors can afford float64.
+    dtype = torch.float32 if architecture.image else torch.float64
+    arrays = attributes["networks_"][name]
+    return restore(getattr(architecture, name), arrays, device, dtype)

@@ -1,0 +1,175 @@
+"""What the parameters of ``MinMaxEMClusterer`` mean for the training."""
+
+import math
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from skdeepgmm._torch_backend.gan_em import Affine
+from skdeepgmm._torch_backend.minmax_em import Config
+from skdeepgmm._torch_backend.minmax_em_losses import ADVERSARIES
+from skdeepgmm._torch_backend.minmax_em_networks import Architecture
+from skdeepgmm._torch_backend.networks import is_image
+from skdeepgmm.estimators._gan_em_settings import start_responsibilities
+
+#: From this share of labelled rows on, labels lead: a longer start, more labelled rows
+#: a step, and less weight of consistency.
+MANY_LABELS = 0.08
+CONSISTENCY = {False: 0.5, True: 0.2}
+LABEL_BATCH = {False: 25, True: 50}
+START_STEPS = {False: 150, True: 500}
+#: Default length of a run, in steps, and its fewest EM iterations.
+STEPS, FEWEST_ITERATIONS = {"image": 2500, "vector": 400}, 10
+#: Fewest steps of an EM iteration.
+FEWEST_STEPS = 10
+BATCH_SIZE = 50
+#: Changes of images that affine="auto" means: share of the side, degrees, share of the
+#: size.
+AFFINE = (1 / 14, 9.0, 0.1)
+#: Share of a run in which consistency moves the generator alone.
+WARM_UP = 0.1
+#: A cluster below these shares of the rows, and of its even share, is dying.
+DYING_SHARE, DYING_EVEN_SHARE = 0.02, 0.2
+#: Default prior of the weights, as a share of the rows of an even cluster.
+PRIOR_SHARE = 0.01
+
+
+def architecture_of(estimator, image_shape, n_features):
+    """Return the networks for images of this shape, or for vectors.
+
+    Parameters
+    ----------
+    image_shape : tuple of int or None
+        (height, width, channels).
+    """
+    shape = (n_features,)
+    if image_shape is not None and is_image((1, *image_shape[:2])):
+        shape = (image_shape[2], *image_shape[:2])
+    return Architecture(
+        shape,
+        # Fewer features than latent dimensions could not be inverted.
+        estimator.latent_dim or min(estimator.n_clusters, n_features),
+        estimator.networks,
+        float(estimator.width),
+        ADVERSARIES[estimator.adversary].spectral,
+    )
+
+
+def steps_of(estimator, n_rows):
+    """Return the steps of an EM iteration over ``n_rows`` rows: a pass, or more."""
+    return max(FEWEST_STEPS, -(-n_rows // batch_size_of(estimator)))
+
+
+def batch_size_of(estimator):
+    """Return the rows of a step."""
+    return estimator.batch_size or BATCH_SIZE
+
+
+def has_many_labels(labels):
+    """Tell whether enough rows are labelled to lead the training."""
+    return labels is not None and (labels >= 0).mean() >= MANY_LABELS
+
+
+def start_steps_of(estimator, labels):
+    """Return the steps of the encoder's start."""
+    if estimator.init_steps is not None:
+        return estimator.init_steps
+    return START_STEPS[has_many_labels(labels)]
+
+
+def config_of(estimator, architecture, labels, n_samples, n_steps):
+    """Return the settings of the run.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,) or None
+    n_steps : int
+        Steps of an EM iteration.
+    """
+    many = has_many_labels(labels)
+    n_iter = estimator.max_iter
+    if n_iter is None:
+        wanted = STEPS["image" if architecture.image else "vector"]
+        n_iter = max(FEWEST_ITERATIONS, math.ceil(wanted / n_steps))
+    weight = estimator.consistency_weight
+    prior = estimator.weight_prior
+    return Config(
+        n_iter,
+        CONSISTENCY[many] if weight is None else weight,
+        estimator.adversarial_weight,
+        estimator.adversary,
+        PRIOR_SHARE * n_samples / estimator.n_clusters if prior is None else prior,
+        least_share(estimator.n_clusters),
+        math.ceil(WARM_UP * n_iter),
+        LABEL_BATCH[many],
+        affine=affine_of(estimator, architecture),
+        rate=estimator.learning_rate,
+    )
+
+
+def least_share(n_clusters):
+    """Return the share of the rows below which a cluster is dying."""
+    return min(DYING_SHARE, DYING_EVEN_SHARE / n_clusters)
+
+
+def affine_of(estimator, architecture):
+    """Return the change of real images, None for none.
+
+    Raises
+    ------
+    ValueError
+        If ``affine`` is no triple of non-negative numbers, or the rows are no images.
+    """
+    affine = estimator.affine
+    if affine is None:
+        return None
+    if isinstance(affine, str) and architecture.image:
+        share, degrees, scale = AFFINE
+        affine = (share * min(architecture.shape[1:]), degrees, scale)
+    if not architecture.image or len(affine) != 3 or min(affine) < 0:
+        raise ValueError(
+            "affine must be None or, for images, 'auto' or a tuple of non-negative "
+            f"numbers (pixels, degrees, share of the size), got {affine!r} for "
+            f"{'images' if architecture.image else 'vectors'}."
+        )
+    return Affine(*map(float, affine))
+
+
+def start_of(estimator, X, units, labels, random_state):
+    """Return the first memberships; None where the labelled rows are enough.
+
+    Raises
+    ------
+    ValueError
+        If an array does not fit, or ``init='labels'`` lacks rows of a cluster.
+    """
+    init = estimator.init
+    if isinstance(init, str) and init in ("auto", "labels"):
+        missing = unlabelled_clusters(labels, estimator.n_clusters)
+        if not len(missing):
+            return None
+        if init == "labels":
+            raise ValueError(
+                "init='labels' needs semi_supervised=True and a labelled row of every "
+                f"cluster, but clusters {', '.join(map(str, missing))} have none. Use "
+                "init='auto', which then starts from k-means."
+            )
+    kind = "kmeans" if isinstance(init, str) else "array"
+    resp = start_responsibilities(estimator, kind, X, units, random_state)
+    if kind == "kmeans" and labels is not None:
+        return matched(resp, labels)
+    return resp
+
+
+def unlabelled_clusters(labels, n_clusters):
+    """Return the clusters without a labelled row."""
+    known = [] if labels is None else labels
+    return np.setdiff1d(np.arange(n_clusters), known)
+
+
+def matched(resp, labels):
+    """Return ``resp`` with columns in the order that agrees best with the labels."""
+    known = labels >= 0
+    agreement = np.eye(resp.shape[1])[labels[known]].T @ resp[known]
+    _, columns = linear_sum_assignment(agreement, maximize=True)
+    return resp[:, columns]
