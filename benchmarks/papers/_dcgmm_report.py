@@ -72,11 +72,18 @@ COLUMNS = {
 }
 
 
+def training_rows(records, part, data):
+    """Say how many training images were used, of all classes."""
+    counts = set(records.values("n_train", part=part, data=data))
+    return f"Training images: {', '.join(f'{n:,.0f}' for n in sorted(counts))}."
+
+
 def section(records, part, data):
     """Return heading and tables of one part on one data set, or nothing."""
     if not models(records, part, data):
         return []
     heading = f"## {part.capitalize()}, {TITLES[data]}"
+    heading += f"\n\n{training_rows(records, part, data)}"
     if part != "outliers":
         return [heading, simple_table(records, part, data, COLUMNS[part])]
     return [heading, outlier_table(records, data), *layer_tables(records, data)]

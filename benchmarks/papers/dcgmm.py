@@ -148,6 +148,7 @@ def measure_cost(args, data, records, seed):
         names,
         seconds=seconds,
         epochs=model.n_iter_,
+        n_train=len(X),
         images_s=len(X) / scoring,
         peak_mib=peak.resident / harness.MIB,
         **{f"in_use_{i}": share for i, share in enumerate(model.usage_)},
@@ -194,7 +195,7 @@ def measure_clustering(args, data, records, seed):
             for layer, title in ((-1, "top"), (0, "first")):
                 labels = kmeans_labels(model, X[:N_CODES], X_test, layer, seed)
                 found[f"kmeans_nmi_{title}"] = nmi(y_test, labels)
-        records.add(names, **found, seconds=seconds)
+        records.add(names, **found, seconds=seconds, n_train=len(X))
 
 
 def sampling_models(args, seed):
@@ -233,7 +234,7 @@ def measure_sampling(args, data, records, seed):
             figures = sample_figures(X, drawn, features, seed)
             if isinstance(model, DeepConvGMM):
                 figures["top_score"] = model.score_samples(drawn).mean()
-            records.add(names | {"model": label}, **figures)
+            records.add(names | {"model": label}, **figures, n_train=len(X))
             save_pictures(args, f"{data}_{label}", drawn)
 
 
@@ -275,7 +276,7 @@ def measure_inpainting(args, data, records, seed):
             continue
         filled = np.clip(method(X_test, mask), 0, 1)
         quality = psnr(X_test[:, hidden], filled[:, hidden], data_range=1)
-        records.add(names, psnr=quality)
+        records.add(names, psnr=quality, n_train=len(X))
         save_pictures(args, f"{data}_filled_{name}", filled)
 
 
@@ -327,7 +328,7 @@ def measure_outliers(args, data, records, seed):
                 scores = model.score_samples_per_layer(X_test)
                 for layer, score in enumerate(scores.T):
                     found[f"auroc_{layer}"] = roc_auc_score(inlier, score)
-            records.add(names, **found, seconds=seconds)
+            records.add(names, **found, seconds=seconds, n_train=len(X))
 
 
 def save_pictures(args, name, rows):
