@@ -272,7 +272,7 @@ def online_step(
     ridge: Tensor,
     step: float,
     guard: DegeneracyGuard,
-    n_seen: float = math.inf,
+    n_seen: float,
 ) -> tuple[Mixture, float]:
     """Return the mixture after one step of online EM, and the chunk's bound.
 
@@ -296,9 +296,8 @@ def online_step(
     past = mixture.expected_statistics(ridge).scaled(1.0 - step)
     chunk = stats.scaled(step / float(stats.total))
     new, failed = maximize(kind, past.merge(chunk), ridge)
-    if math.isfinite(n_seen):
-        prior = kind.prior_samples(mixture.means.shape[1])
-        new, failed = steadied(new, failed, n_seen, prior)
+    prior = kind.prior_samples(mixture.means.shape[1])
+    new, failed = steadied(new, failed, n_seen, prior)
     new, _ = guard(new, failed, new.weights * float(source.n_samples))
     return new, stats.mean_log_likelihood
 

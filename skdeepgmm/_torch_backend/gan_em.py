@@ -25,11 +25,13 @@ from skdeepgmm._torch_backend.gan_em_networks import (
 )
 from skdeepgmm._torch_backend.gan_em_recipes import Recipe
 from skdeepgmm._torch_backend.network_tools import (
+    Affine,
     WeightAverage,
     in_batches,
     random_affine,
 )
 from skdeepgmm._torch_backend.rng import generator as new_generator
+from skdeepgmm._torch_backend.training import Means
 
 #: Rows whose assignments are followed from iteration to iteration.
 MONITORED = 2048
@@ -37,15 +39,6 @@ MONITORED = 2048
 LABELLED_ROWS, LABEL_START_STEPS = 32, 300
 #: Most steps on labelled rows at the end of an E-step.
 MOST_LABEL_STEPS = 200
-
-
-@dataclass(frozen=True)
-class Affine:
-    """Largest random changes: pixels, degrees, share of the size."""
-
-    shift: float
-    rotation: float
-    scale: float
 
 
 @dataclass(frozen=True)
@@ -194,7 +187,7 @@ class GANEM:
             for group in optimizer.param_groups:
                 group["lr"] = self.rates[name] * factor * self.step_scale
 
-    def _m_step(self, index: Tensor, totals: "Means") -> tuple[Tensor, Tensor]:
+    def _m_step(self, index: Tensor, totals: Means) -> tuple[Tensor, Tensor]:
         """Train discriminator, then generator; returns the generated batch."""
         index = index.to(self.device)
         rows = self.data.rows[index]
@@ -398,35 +391,3 @@ class GANEM:
         self.average.load_state_dict(state["average"])
         self.iteration = state["iteration"]
         self.prior, self.assigned = state["prior"], state["assigned"]
-
-
-class Means:
-    """Sums of losses that stay on the device, and their means."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-
-    def add(self, name: str, value: Tensor) -> None:
-        self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-    def values(self) -> dict[str, Tensor]:
-        return {name: total / self.counts[name] for name, total in self.sums.items()}
-
-
-def endless_batches(
-    n_samples: int, batch_size: int, draw: torch.Generator
-) -> Iterator[Tensor]:
-    """Yield batches of exactly min(batch_size, n_samples) row indices for ever.
-
-    Every row comes once in a pass over the data; a rest that fills no batch goes to
-    the next pass.
-    """
-    size = min(batch_size, n_samples)
-    rest = torch.empty(0, dtype=torch.int64)
-    while True:
-        order = torch.cat([rest, torch.randperm(n_samples, generator=draw)])
-        whole = len(order) // size * size
-        yield from torch.split(order[:whole], size)
-        rest = order[whole:]

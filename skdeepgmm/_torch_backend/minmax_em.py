@@ -25,15 +25,16 @@ from torch.func import functional_call
 
 from skdeepgmm._torch_backend import minmax_em_latent as latent
 from skdeepgmm._torch_backend import networks
-from skdeepgmm._torch_backend.gan_em import Affine, Means
 from skdeepgmm._torch_backend.minmax_em_losses import ADVERSARIES, gradient_penalty
 from skdeepgmm._torch_backend.minmax_em_networks import Architecture
 from skdeepgmm._torch_backend.network_tools import (
+    Affine,
     WeightAverage,
     in_batches,
     random_affine,
 )
 from skdeepgmm._torch_backend.rng import generator as new_generator
+from skdeepgmm._torch_backend.training import Means
 
 NETWORKS = ("encoder", "generator", "discriminator")
 #: Exponential averages of Adam's gradient and square, by network.

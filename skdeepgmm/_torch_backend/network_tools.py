@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -114,6 +115,15 @@ def _padded(rows: Tensor, size: int) -> Tensor:
 
 
 # Augmentation --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Largest random changes: pixels, degrees, share of the size."""
+
+    shift: float
+    rotation: float
+    scale: float
 
 
 def random_affine(

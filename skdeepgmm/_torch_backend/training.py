@@ -120,14 +120,29 @@ def train(
 
 def run_epoch(model: Trainable, batches: Iterator[Any]) -> dict[str, float]:
     """Step through the batches and return the mean of every loss."""
-    totals: dict[str, Tensor] = {}
-    count = 0
+    means = Means()
     for batch in batches:
         for name, value in model.step(batch).items():
-            # Summed where they live: no wait for a device between two steps.
-            totals[name] = totals[name] + value if name in totals else value
-        count += 1
-    return {name: float(total) / count for name, total in totals.items()}
+            means.add(name, value)
+    return {name: float(value) for name, value in means.values().items()}
+
+
+class Means:
+    """Means of losses, each over the steps that gave it.
+
+    Summed where they live: no wait for a device between two steps.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def values(self) -> dict[str, Tensor]:
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
 
 
 class Best:
@@ -180,3 +195,20 @@ def shuffled(
     order = torch.randperm(n_samples, generator=generator)
     n_batches = max(1, -(-n_samples // batch_size))
     yield from torch.tensor_split(order, n_batches)
+
+
+def endless_batches(
+    n_samples: int, batch_size: int, draw: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield batches of exactly min(batch_size, n_samples) row indices for ever.
+
+    Every row comes once in a pass over the data; a rest that fills no batch goes to
+    the next pass.
+    """
+    size = min(batch_size, n_samples)
+    rest = torch.empty(0, dtype=torch.int64)
+    while True:
+        order = torch.cat([rest, torch.randperm(n_samples, generator=draw)])
+        whole = len(order) // size * size
+        yield from torch.split(order[:whole], size)
+        rest = order[whole:]

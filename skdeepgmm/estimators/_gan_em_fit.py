@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.gan_em import GANEM, Data, endless_batches
+from skdeepgmm._torch_backend.gan_em import GANEM, Data
 from skdeepgmm._torch_backend.gan_em_networks import Architecture
 from skdeepgmm._torch_backend.network_tools import (
     in_batches,
@@ -18,16 +18,16 @@ from skdeepgmm._torch_backend.network_tools import (
 )
 from skdeepgmm._torch_backend.parzen import Kernels
 from skdeepgmm._torch_backend.rng import generator as new_generator
-from skdeepgmm._torch_backend.training import TrainingConfig
+from skdeepgmm._torch_backend.training import TrainingConfig, endless_batches
 from skdeepgmm.estimators._base import MAX_SEED
 from skdeepgmm.estimators._gan_em_settings import (
     architecture_of,
     config_of,
     recipe_of,
     start_kind,
-    start_responsibilities,
 )
 from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits
+from skdeepgmm.estimators._neural_settings import first_responsibilities
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 #: A run has collapsed that uses only one cluster and less than this share of the
@@ -98,7 +98,7 @@ class GANEMFit:
 
     def _start(self):
         kind = start_kind(self.estimator, self.architecture.image)
-        start = start_responsibilities(
+        start = first_responsibilities(
             self.estimator, kind, self.X, self.units, self.random_state
         )
         if start is None:

@@ -3,18 +3,12 @@
 import dataclasses
 import math
 
-import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.utils import check_array
-
-from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.gan_em import Affine, Config
+from skdeepgmm._torch_backend.gan_em import Config
 from skdeepgmm._torch_backend.gan_em_networks import Architecture
 from skdeepgmm._torch_backend.gan_em_recipes import RECIPES
 from skdeepgmm._torch_backend.networks import is_image
+from skdeepgmm.estimators._neural_settings import checked_affine
 
-#: Default changes of generated images: share of the side, degrees, share of the size.
-AFFINE = (1 / 14, 9.0, 0.1)
 #: Default length of a run on images: passes over the data, within numbers of steps.
 PASSES, FEWEST_STEPS, MOST_STEPS = 80, 3000, 30_000
 #: Default length of a run on vectors, in steps.
@@ -25,8 +19,6 @@ LONG_ITERATIONS = 30
 HOLD_SHARE = 0.3
 #: Default noise of images with sides of at least so many pixels, and of all else.
 LARGE_SIDE, NOISE_DIM, SMALL_NOISE_DIM = 16, 62, 16
-#: Most rows that k-means is started on.
-KMEANS_ROWS = 20_000
 
 
 def recipe_of(estimator):
@@ -123,28 +115,11 @@ def default_iterations(image, recipe, n_samples):
 
 
 def affine_of(estimator, architecture):
-    """Return the change of generated images, None for none.
-
-    Raises
-    ------
-    ValueError
-        If ``affine`` is no triple of non-negative numbers.
-    """
-    affine = estimator.affine
-    if isinstance(affine, str):
-        if not architecture.image or estimator.recipe in ("released", "paper"):
-            return None
-        share, degrees, scale = AFFINE
-        return Affine(share * min(architecture.shape[1:]), degrees, scale)
-    if affine is None:
+    """Return the change of generated images, None for none."""
+    fast = estimator.recipe not in ("released", "paper")
+    if isinstance(estimator.affine, str) and not (architecture.image and fast):
         return None
-    if len(affine) != 3 or min(affine) < 0 or not architecture.image:
-        raise ValueError(
-            "affine must be 'auto', None or, for images, a tuple of non-negative "
-            f"numbers (pixels, degrees, share of the size), got {affine!r} for "
-            f"{'images' if architecture.image else 'vectors'}."
-        )
-    return Affine(*map(float, affine))
+    return checked_affine(estimator.affine, architecture)
 
 
 def start_kind(estimator, image):
@@ -154,36 +129,3 @@ def start_kind(estimator, image):
     if estimator.init == "auto":
         return "uniform" if image else "kmeans"
     return estimator.init
-
-
-def start_responsibilities(estimator, kind, X, units, random_state):
-    """Return the first responsibilities, (n_samples, n_clusters); None for equal ones.
-
-    Raises
-    ------
-    ValueError
-        If an array has the wrong shape or its rows are no distributions.
-    """
-    if kind == "uniform":
-        return None
-    if kind == "array":
-        return _checked(estimator.init, (X.shape[0], estimator.n_clusters))
-    rows = units.to_network(X, "cpu").flatten(1)
-    chosen = random_state.permutation(len(rows))[:KMEANS_ROWS]
-    kmeans = KMeans(estimator.n_clusters, n_init=3, random_state=random_state)
-    kmeans.fit(convert.to_numpy(rows[convert.index_tensor(chosen)]))
-    return np.eye(estimator.n_clusters)[kmeans.predict(convert.to_numpy(rows))]
-
-
-def _checked(init, shape):
-    resp = check_array(init, dtype=np.float64, input_name="init")
-    if resp.shape != shape:
-        raise ValueError(
-            f"init has the shape {resp.shape}; expected responsibilities of shape "
-            f"{shape}, one row a sample and one column a cluster."
-        )
-    if (resp < 0.0).any() or not np.allclose(resp.sum(axis=1), 1.0, atol=1e-4):
-        raise ValueError(
-            "init must hold non-negative responsibilities whose rows sum to one."
-        )
-    return resp

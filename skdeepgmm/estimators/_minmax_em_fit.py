@@ -9,11 +9,10 @@ import torch
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend import minmax_em_latent as latent
-from skdeepgmm._torch_backend.gan_em import endless_batches
 from skdeepgmm._torch_backend.minmax_em import NETWORKS, Data, MinMaxEM, Start
 from skdeepgmm._torch_backend.minmax_em_networks import Architecture
 from skdeepgmm._torch_backend.network_tools import restore, to_arrays
-from skdeepgmm._torch_backend.training import TrainingConfig
+from skdeepgmm._torch_backend.training import TrainingConfig, endless_batches
 from skdeepgmm.estimators._base import MAX_SEED
 from skdeepgmm.estimators._minmax_em_settings import (
     architecture_of,

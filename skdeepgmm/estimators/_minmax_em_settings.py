@@ -5,12 +5,14 @@ import math
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from skdeepgmm._torch_backend.gan_em import Affine
 from skdeepgmm._torch_backend.minmax_em import Config
 from skdeepgmm._torch_backend.minmax_em_losses import ADVERSARIES
 from skdeepgmm._torch_backend.minmax_em_networks import Architecture
 from skdeepgmm._torch_backend.networks import is_image
-from skdeepgmm.estimators._gan_em_settings import start_responsibilities
+from skdeepgmm.estimators._neural_settings import (
+    checked_affine,
+    first_responsibilities,
+)
 
 #: From this share of labelled rows on, labels lead: a longer start, more labelled rows
 #: a step, and less weight of consistency.
@@ -23,9 +25,6 @@ STEPS, FEWEST_ITERATIONS = {"image": 2500, "vector": 400}, 10
 #: Fewest steps of an EM iteration.
 FEWEST_STEPS = 10
 BATCH_SIZE = 50
-#: Changes of images that affine="auto" means: share of the side, degrees, share of the
-#: size.
-AFFINE = (1 / 14, 9.0, 0.1)
 #: Share of a run in which consistency moves the generator alone.
 WARM_UP = 0.1
 #: A cluster below these shares of the rows, and of its even share, is dying.
@@ -102,7 +101,7 @@ def config_of(estimator, architecture, labels, n_samples, n_steps):
         least_share(estimator.n_clusters),
         math.ceil(WARM_UP * n_iter),
         LABEL_BATCH[many],
-        affine=affine_of(estimator, architecture),
+        affine=checked_affine(estimator.affine, architecture),
         rate=estimator.learning_rate,
     )
 
@@ -110,29 +109,6 @@ def config_of(estimator, architecture, labels, n_samples, n_steps):
 def least_share(n_clusters):
     """Return the share of the rows below which a cluster is dying."""
     return min(DYING_SHARE, DYING_EVEN_SHARE / n_clusters)
-
-
-def affine_of(estimator, architecture):
-    """Return the change of real images, None for none.
-
-    Raises
-    ------
-    ValueError
-        If ``affine`` is no triple of non-negative numbers, or the rows are no images.
-    """
-    affine = estimator.affine
-    if affine is None:
-        return None
-    if isinstance(affine, str) and architecture.image:
-        share, degrees, scale = AFFINE
-        affine = (share * min(architecture.shape[1:]), degrees, scale)
-    if not architecture.image or len(affine) != 3 or min(affine) < 0:
-        raise ValueError(
-            "affine must be None or, for images, 'auto' or a tuple of non-negative "
-            f"numbers (pixels, degrees, share of the size), got {affine!r} for "
-            f"{'images' if architecture.image else 'vectors'}."
-        )
-    return Affine(*map(float, affine))
 
 
 def start_of(estimator, X, units, labels, random_state):
@@ -155,7 +131,7 @@ def start_of(estimator, X, units, labels, random_state):
                 "init='auto', which then starts from k-means."
             )
     kind = "kmeans" if isinstance(init, str) else "array"
-    resp = start_responsibilities(estimator, kind, X, units, random_state)
+    resp = first_responsibilities(estimator, kind, X, units, random_state)
     if kind == "kmeans" and labels is not None:
         return matched(resp, labels)
     return resp

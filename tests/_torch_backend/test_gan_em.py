@@ -9,15 +9,14 @@ import torch
 
 from skdeepgmm._torch_backend.gan_em import (
     GANEM,
-    Affine,
     Config,
     Data,
-    Means,
-    endless_batches,
 )
 from skdeepgmm._torch_backend.gan_em_networks import TABLES, Architecture
 from skdeepgmm._torch_backend.gan_em_recipes import RECIPES, Recipe
+from skdeepgmm._torch_backend.network_tools import Affine
 from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.training import Means, endless_batches
 
 N_ROWS, N_CLUSTERS = 60, 3
 FAST = Recipe(gan_steps=3, batch_size=20)

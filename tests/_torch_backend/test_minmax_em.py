@@ -11,7 +11,6 @@ from torch import nn
 
 from skdeepgmm._torch_backend import minmax_em_latent as latent
 from skdeepgmm._torch_backend import networks
-from skdeepgmm._torch_backend.gan_em import Affine
 from skdeepgmm._torch_backend.minmax_em import (
     NETWORKS,
     Config,
@@ -22,6 +21,7 @@ from skdeepgmm._torch_backend.minmax_em import (
 )
 from skdeepgmm._torch_backend.minmax_em_losses import ADVERSARIES, gradient_penalty
 from skdeepgmm._torch_backend.minmax_em_networks import Architecture
+from skdeepgmm._torch_backend.network_tools import Affine
 from skdeepgmm._torch_backend.rng import generator
 from skdeepgmm._torch_backend.training import TrainingConfig, train
 

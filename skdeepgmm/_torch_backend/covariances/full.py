@@ -18,8 +18,6 @@ from skdeepgmm._torch_backend.suffstats import Statistics
 
 #: Features from which on one component's product fills a processor by itself.
 WIDE = 64
-
-
 #: Responsibilities below this share of the largest add nothing in float64.
 NO_PART = 1e-16
 

@@ -1,0 +1,69 @@
+"""What parameters of both deep clusterers mean for the training."""
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.utils import check_array
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.network_tools import Affine
+
+#: Changes of images that ``affine='auto'`` means: share of the side, degrees, share of
+#: the size.
+AFFINE = (1 / 14, 9.0, 0.1)
+#: Most rows that k-means is started on.
+KMEANS_ROWS = 20_000
+
+
+def checked_affine(affine, architecture):
+    """Return the largest random changes of images, None for none.
+
+    Raises
+    ------
+    ValueError
+        If ``affine`` is no triple of non-negative numbers, or the rows are no images.
+    """
+    if affine is None:
+        return None
+    if isinstance(affine, str) and architecture.image:
+        share, degrees, scale = AFFINE
+        affine = (share * min(architecture.shape[1:]), degrees, scale)
+    if not architecture.image or len(affine) != 3 or min(affine) < 0:
+        raise ValueError(
+            "affine must be None or, for images, 'auto' or a tuple of non-negative "
+            f"numbers (pixels, degrees, share of the size), got {affine!r} for "
+            f"{'images' if architecture.image else 'vectors'}."
+        )
+    return Affine(*map(float, affine))
+
+
+def first_responsibilities(estimator, kind, X, units, random_state):
+    """Return the first responsibilities, (n_samples, n_clusters); None for equal ones.
+
+    Raises
+    ------
+    ValueError
+        If an array has the wrong shape or its rows are no distributions.
+    """
+    if kind == "uniform":
+        return None
+    if kind == "array":
+        return _checked(estimator.init, (X.shape[0], estimator.n_clusters))
+    rows = units.to_network(X, "cpu").flatten(1)
+    chosen = random_state.permutation(len(rows))[:KMEANS_ROWS]
+    kmeans = KMeans(estimator.n_clusters, n_init=3, random_state=random_state)
+    kmeans.fit(convert.to_numpy(rows[convert.index_tensor(chosen)]))
+    return np.eye(estimator.n_clusters)[kmeans.predict(convert.to_numpy(rows))]
+
+
+def _checked(init, shape):
+    resp = check_array(init, dtype=np.float64, input_name="init")
+    if resp.shape != shape:
+        raise ValueError(
+            f"init has the shape {resp.shape}; expected responsibilities of shape "
+            f"{shape}, one row a sample and one column a cluster."
+        )
+    if (resp < 0.0).any() or not np.allclose(resp.sum(axis=1), 1.0, atol=1e-4):
+        raise ValueError(
+            "init must hold non-negative responsibilities whose rows sum to one."
+        )
+    return resp
