@@ -54,7 +54,6 @@ class DeepFit:
         self.images = Images(
             X, setup.shape, setup.units, self.device, setup.dtype, sample_weight
         )
-        self.n_training = len(self.images)
         self.batch_size = estimator.batch_size or default_batch_size(len(self.images))
         self.report = VerboseReport(estimator.verbose, 1, estimator.max_iter)
 
@@ -64,7 +63,6 @@ class DeepFit:
         self.draw = draw
         self.report.begin(0)
         training, held_out = self._split()
-        self.n_training = len(training)
         n_batches = -(-len(training) // self.batch_size)
         plans = self._plans(fresh, estimator.max_iter * n_batches)
         learner = self.learner(plans, fresh)
@@ -184,16 +182,12 @@ class DeepFit:
 
         NaN before a mixture learns; its first epoch is averaged from where it began.
         """
-        n_batches = -(-self.n_training // self.batch_size)
-        begin = learner.steps - state.epoch * n_batches
         found = {}
-        for number, plan in enumerate(learner.plans):
-            steps = np.arange(begin, learner.steps).reshape(state.epoch, n_batches)
-            share = np.mean(np.vectorize(plan.rate)(steps) > 0.0, axis=1)
+        for number in range(len(learner.plans)):
             for name, sign in (("loss", -1.0), ("log_likelihood", 1.0)):
                 key = f"{name}_{number}"
-                values = _entries(state, key) / np.where(share > 0.0, share, np.nan)
-                found[key] = sign * self.setup.in_data_units(number, sign * values)
+                values = sign * _entries(state, key)
+                found[key] = sign * self.setup.in_data_units(number, values)
         if "score" in state.history[-1]:
             number = range(len(learner.plans))[self.estimator.score_layer]
             score = _entries(state, "score")

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.metrics import normalized_mutual_info_score
@@ -12,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 import skdeepgmm
 from skdeepgmm import DeepConvGMM, GaussianMixture
+from skdeepgmm._torch_backend.dcgmm import Learner
 from skdeepgmm.layers import Folding, Mixture, Pooling
 
 STACK = [Folding(3), Mixture(6), Pooling(2), Folding(), Mixture(4)]
@@ -58,6 +60,25 @@ def test_the_likelihood_of_every_layer_rises(fitted):
         assert seen[-1] > seen[len(seen) // 2] > seen[0] - 10
     assert len(fitted.lower_bounds_) == fitted.n_iter_ == 20
     assert np.isnan(fitted.lower_bounds_[:2]).all()
+
+
+def test_the_history_holds_the_means_of_the_steps_that_learned(pictures, monkeypatch):
+    """Also in the epoch in whose middle a mixture begins."""
+    seen, step = [], Learner.step
+
+    def record(learner, batch):
+        seen.append({name: float(v) for name, v in step(learner, batch).items()})
+        return {name: torch.tensor(value) for name, value in seen[-1].items()}
+
+    monkeypatch.setattr(Learner, "step", record)
+    model = make(max_iter=23, batch_size=20).fit(pictures[0])
+    for name in ("loss_1", "log_likelihood_1"):
+        epochs = [seen[start : start + 10] for start in range(0, 230, 10)]
+        values = [[found[name] for found in one if name in found] for one in epochs]
+        assert 0 < len(values[2]) < 10  # it begins within the third epoch
+        assert np.isnan(model.history_[name][:2]).all()
+        expected = [np.mean(one) for one in values[2:]]
+        np.testing.assert_allclose(model.history_[name][2:], expected, rtol=1e-5)
 
 
 def test_means_are_images_of_the_components(fitted, pictures):
