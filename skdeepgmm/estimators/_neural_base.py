@@ -58,6 +58,7 @@ class NetworkUnits:
             return cls(shape, *_moments(X))
         low, high = RANGES[output]
         smallest, largest = float(X.min()), float(X.max())
+        _check_range(np.array([smallest, largest]))
         scale = (largest - smallest) / (high - low) if largest > smallest else 1.0
         return cls(shape, np.array([smallest - low * scale]), np.array([scale]))
 
@@ -107,10 +108,26 @@ def _moments(X):
     if convert.is_tensor(X):
         X = convert.to_numpy(X)
     X = np.asarray(X, dtype=np.float64)
-    mean, deviation = X.mean(axis=0), X.std(axis=0)
+    _check_range(X)
+    # Squares of values up to one are finite; a power of two loses no digits.
+    _, exponent = np.frexp(np.abs(X).max(axis=0))
+    small = np.ldexp(X, -exponent)
+    mean, deviation = small.mean(axis=0), small.std(axis=0)
     # Rounding leaves a constant feature with a deviation near 1e-16 of its size.
     constant = deviation <= 1e-12 * np.abs(mean)
-    return mean, np.where(constant | (deviation == 0.0), 1.0, deviation)
+    deviation = np.ldexp(deviation, exponent)
+    deviation = np.where(constant | (deviation == 0.0), 1.0, deviation)
+    return np.ldexp(mean, exponent), deviation
+
+
+def _check_range(X):
+    """Raise unless all differences of values of a feature are finite."""
+    half = X.max(axis=0) / 2.0 - X.min(axis=0) / 2.0
+    if (half > np.finfo(np.float64).max / 2.0).any():
+        raise ValueError(
+            "X has features whose range is beyond float64; expected finite differences "
+            "of values. Divide them by a constant."
+        )
 
 
 class DeepClusterer(
@@ -166,7 +183,9 @@ class DeepClusterer(
                 f"y has the shape {y.shape}; expected ({n_samples},), one class a row."
             )
         if y.dtype.kind not in "iu" or y.min() < -1 or y.max() >= self.n_clusters:
-            found = f"{y.dtype} values from {y.min()} to {y.max()}"
+            found = f"values of type {y.dtype}"
+            if y.dtype.kind in "iuf":
+                found += f" from {y.min()} to {y.max()}"
             raise ValueError(
                 f"y holds {found}; {expected}. Encode the classes, for example with "
                 "sklearn.preprocessing.LabelEncoder."

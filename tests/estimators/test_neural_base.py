@@ -44,6 +44,23 @@ def test_vectors_are_standardised_feature_by_feature(rng):
     np.testing.assert_allclose(rows.std(axis=0), 1.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-20, 1e20, 1e200, 1e307])
+def test_units_of_any_size_standardise(rng, scale):
+    X = rng.normal(size=(50, 3))
+    X /= np.abs(X).max()
+    units = NetworkUnits.of(X * scale, None, "linear")
+    plain = NetworkUnits.of(X, None, "linear")
+    rows = units.to_network(X * scale, CPU)
+    torch.testing.assert_close(rows, plain.to_network(X, CPU))
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "tanh", "linear"])
+def test_a_range_beyond_float64_is_refused(output):
+    X = np.array([[-1.7e308], [0.0], [1.7e308]])
+    with pytest.raises(ValueError, match="range is beyond float64"):
+        NetworkUnits.of(X, None, output)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e12])
 @pytest.mark.parametrize("output", ["sigmoid", "linear"])
 def test_constant_data_stay_finite(value, output):
