@@ -202,8 +202,9 @@ class Learner:
         rate: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Move one mixture; return its log-likelihood, objective and output."""
+        each = _row_weights(layer, sample_weight)
         if not self.settled[number]:
-            settle(layer, x)
+            settle(layer, x, each)
             self.settled[number] = True
         plan = self.plans[number]
         rows = layer.rows(x)
@@ -211,7 +212,6 @@ class Learner:
         natural = layer.natural(tempered=not plan.frees_weights(self.steps))
         log_joint = log_joint_rows(natural, rows, square)
         out = layer.grid(torch.softmax(log_joint, 2))
-        each = _row_weights(layer, sample_weight)
         thin = self._thin(layer, rows)
         rows, square, log_joint = rows[:, thin], square[:, thin], log_joint[:, thin]
         exact, value, weights = self._objective(number, log_joint)

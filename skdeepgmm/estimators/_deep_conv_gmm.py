@@ -7,12 +7,14 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.callback import with_callbacks
 
+from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.dcgmm_plan import STREAM_STEPS
 from skdeepgmm.estimators._base import TorchEstimator, callback_data
 from skdeepgmm.estimators._deep_conv_gmm_fit import DeepFit
 from skdeepgmm.estimators._deep_conv_gmm_generation import DeepGenerationMixin
 from skdeepgmm.estimators._deep_conv_gmm_inference import DeepInferenceMixin
+from skdeepgmm.estimators._deep_conv_gmm_labels import check_labels
 from skdeepgmm.estimators._deep_conv_gmm_layers import resolve_layers
 from skdeepgmm.estimators._deep_conv_gmm_setup import Setup, used
 from skdeepgmm.estimators._deep_conv_gmm_units import measure, moments_of
@@ -21,7 +23,6 @@ from skdeepgmm.estimators._image_shape import (
     rows_and_shape,
     short_shape,
 )
-from skdeepgmm.estimators._sgd_fit import merge_moments
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
@@ -335,6 +336,27 @@ class DeepConvGMM(
         _warn_unused(self.mixtures_)
         return self
 
+    def fit_predict(self, X, y=None, sample_weight=None):
+        """Train on X and return the top component of each image.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Images as rows, or (n_samples, height, width[, channels]).
+
+        y : array-like of shape (n_samples,), default=None
+            As for :meth:`fit`.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Component indices; equal to ``fit(X).predict(X)``.
+        """
+        return self.fit(X, y, sample_weight=sample_weight).predict(X)
+
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None, reopen_annealing=False):
         """Learn from one chunk of a stream, in one pass over it.
@@ -348,7 +370,8 @@ class DeepConvGMM(
             Next chunk, at least one image, in random order.
 
         y : Ignored
-            Not used, present for API consistency by convention.
+            Not used, present for API consistency by convention: classes are learned
+            by :meth:`fit` alone.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the rows.
@@ -366,7 +389,7 @@ class DeepConvGMM(
         stream = self._first_stream() if fresh else dict(self._stream)
         X, shape = self._check_images(X, fresh)
         sample_weight = self._check_weight(sample_weight, X)
-        moments = merge_moments(stream["moments"], X, sample_weight)
+        moments = moments_of(X, sample_weight, stream["moments"])
         setup = self._setup(shape, moments, X)
         if not fresh:
             self._check_start(X, setup, fresh)
@@ -398,7 +421,10 @@ class DeepConvGMM(
         given = self.image_shape
         if given is None and not reset:
             given = self.image_shape_
-        X, shape = rows_and_shape(X, given)
+        if given is None and not reset:
+            shape = None  # vectors, like those of the last fit
+        else:
+            X, shape = rows_and_shape(X, given)
         X = self._check_X(X, reset=reset, min_samples=min_samples)
         check_product(shape, X.shape[1])
         return X, shape
@@ -412,20 +438,13 @@ class DeepConvGMM(
                 "semi_supervised=True needs labels: give fit y, with -1 for unlabelled "
                 "samples, or set semi_supervised=False."
             )
-        y = np.asarray(y)
-        if y.shape != (X.shape[0],):
-            raise ValueError(
-                f"y must have shape ({X.shape[0]},), one label a sample, got {y.shape}."
-            )
-        if not (y != -1).any():
-            raise ValueError("y has no labelled sample: all are -1.")
-        return y
+        return check_labels(y, X.shape[0])
 
     def _setup(self, shape, moments, X):
         """Return everything about the model but its parameters."""
         sizes = (1, 1, X.shape[1]) if shape is None else shape
         stack = resolve_layers(self.layers, self.n_components, sizes)
-        units = measure(moments, sizes, shape is None)
+        units = measure(moments, sizes, shape is None, convert.torch_dtype(X))
         return Setup.of(self, stack, sizes, units, shape is None)
 
     def _check_start(self, X, setup, fresh):
@@ -437,7 +456,15 @@ class DeepConvGMM(
                 f"n_components = {least}, n_samples = {X.shape[0]}. Decrease "
                 "n_components."
             )
-        if not fresh and setup.stack != self.layers_:
+        if fresh:
+            return
+        shape = None if setup.vector else short_shape(setup.shape)
+        if shape != self.image_shape_:
+            raise ValueError(
+                f"The last fit had image_shape={self.image_shape_}, now it is {shape}. "
+                "Set warm_start=False and call fit to start anew."
+            )
+        if setup.stack != self.layers_:
             raise ValueError(
                 f"The last fit had the layers {self.layers_}, now they are "
                 f"{setup.stack}. Set warm_start=False and call fit to start anew."

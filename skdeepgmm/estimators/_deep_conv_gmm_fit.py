@@ -88,11 +88,11 @@ class DeepFit:
 
     def one_pass(self, learner):
         """Train on all images once; returns the TrainingState."""
-        draw = self.draw
+        draw, training = self.draw, self._counts().nonzero()[:, 0]
 
         def batches():
-            parts = shuffled(len(self.images), self.batch_size, draw)
-            return map(self.images.batch, parts)
+            for part in shuffled(len(training), self.batch_size, draw):
+                yield self.images.batch(training[part])
 
         return self._train(learner, batches, 1)
 
@@ -144,8 +144,10 @@ class DeepFit:
         """Return the indices of training images and held-out images (or None)."""
         estimator, n_samples = self.estimator, len(self.images)
         order = torch.randperm(n_samples, generator=self.draw)
+        order = order[self._counts()[order]]
         if not estimator.early_stopping:
             return order, None
+        n_samples = len(order)
         n_held_out = math.ceil(n_samples * estimator.validation_fraction)
         least = self.setup.stack[-1].n_components
         if n_samples - n_held_out < least:
@@ -156,6 +158,13 @@ class DeepFit:
                 "early_stopping=False."
             )
         return order[n_held_out:], order[:n_held_out]
+
+    def _counts(self):
+        """Tell which images count: those of weight zero may be anything."""
+        weight = self.images.weight
+        if weight is None:
+            return torch.ones(len(self.images), dtype=torch.bool)
+        return weight.cpu() > 0.0
 
     def _score(self, learner, index):
         """Return the mean score of held-out images, in units of the training."""

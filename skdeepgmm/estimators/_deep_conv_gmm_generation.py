@@ -124,7 +124,8 @@ class DeepGenerationMixin:
             mask are ignored; they may be NaN.
 
         mask : array-like of bool
-            True where a value is missing: of the shape of X, or of one image.
+            True where a value is missing: one mask for all images or one for each, as
+            rows, (height, width, channels) or (height, width) for all channels.
 
         Returns
         -------
@@ -134,7 +135,7 @@ class DeepGenerationMixin:
         Raises
         ------
         ValueError
-            If the mask does not fit X.
+            If the mask does not fit X, or X is not finite outside of it.
 
         Notes
         -----
@@ -147,10 +148,10 @@ class DeepGenerationMixin:
         X = fitted_rows(X, None if setup.vector else setup.shape)
         missing = _mask_rows(mask, X, setup)
         X = self._check_X(X, reset=False, allow_nan=True)
-        values = convert.to_numpy(X) if convert.is_tensor(X) else X
-        values = np.where(np.broadcast_to(missing, values.shape), self._mean(), values)
-        values = self._check_X(values.astype(values.dtype), reset=False)
-        filled = self._fill(setup, values, np.broadcast_to(missing, values.shape))
+        X = convert.to_numpy(X) if convert.is_tensor(X) else X
+        missing = np.broadcast_to(missing, X.shape)
+        values = np.where(missing, self._mean().astype(X.dtype), X)
+        filled = self._fill(setup, _finite(values), missing)
         return np.where(missing, filled, values)
 
     def _mean(self):
@@ -187,7 +188,7 @@ class DeepGenerationMixin:
         if y is None:
             return self.weights_
         self._readout()
-        number = np.flatnonzero(self.classes_ == y)
+        number = np.flatnonzero([known == y for known in self.classes_.tolist()])
         if len(number) != 1:
             raise ValueError(
                 f"y={y!r} is none of the classes {self.classes_.tolist()}."
@@ -198,10 +199,10 @@ class DeepGenerationMixin:
 
 
 def _check_count(n_samples):
-    if n_samples < 1:
+    if not isinstance(n_samples, Integral) or n_samples < 1:
         raise ValueError(
-            f"Invalid value for 'n_samples': {n_samples} . The sampling requires at "
-            "least one sample."
+            f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires a "
+            "whole number of samples, at least one."
         )
 
 
@@ -215,11 +216,11 @@ def _descent(setup, temperature, top_s, sharpening):
 
 def _temperatures(temperature, count):
     """Return one temperature for every mixture."""
-    single = isinstance(temperature, Real)
+    single = not np.iterable(temperature)
     values = (temperature,) * count if single else tuple(temperature)
-    if len(values) != count or not all(value >= 0 for value in values):
+    if len(values) != count or not all(map(_is_non_negative, values)):
         raise ValueError(
-            f"temperature must be at least 0, or a sequence of {count} such numbers, "
+            f"temperature must be a finite number of at least 0, or {count} of them, "
             f"one for each Mixture layer; got {temperature!r}."
         )
     return tuple(map(float, values))
@@ -238,7 +239,20 @@ def _sharpening(setup, options):
         )
     if options.get("layer") is not None:
         setup.check_layer(options["layer"], "sharpening['layer']")
-    return Sharpening(**options)
+    found = Sharpening(**options)
+    whole = isinstance(found.n_iter, Integral)
+    if not whole or not all(
+        map(_is_non_negative, (found.rate, found.n_iter, found.penalty))
+    ):
+        raise ValueError(
+            "sharpening needs finite numbers of at least 0, and a whole number of "
+            f"steps 'n_iter'; got {options!r}."
+        )
+    return found
+
+
+def _is_non_negative(value):
+    return isinstance(value, Real) and 0 <= value < np.inf
 
 
 def _mask_rows(mask, X, setup):
@@ -249,11 +263,24 @@ def _mask_rows(mask, X, setup):
             f"mask must be boolean, True where a value is missing; got {mask.dtype}."
         )
     n_samples, n_features = np.shape(X)[0], int(np.prod(setup.shape))
-    if mask.shape == setup.shape[:2] and setup.shape[2] > 1:
-        mask = np.repeat(mask[..., None], setup.shape[2], axis=2)  # all channels
-    if mask.size not in (n_features, n_samples * n_features):
+    plane = setup.shape[:2]
+    for count in ((), (1,), (n_samples,)):
+        if mask.shape == (*count, *plane):
+            # Not the layout of rows: every channel of a pixel has its mask.
+            mask = np.repeat(mask[..., None], setup.shape[2], axis=-1)
+        if mask.shape in ((*count, n_features), (*count, *setup.shape)):
+            return mask.reshape(-1, n_features)
+    raise ValueError(
+        f"mask of shape {mask.shape} fits neither one image of shape {setup.shape} "
+        f"({n_features} values) nor all {n_samples} of X."
+    )
+
+
+def _finite(values):
+    """Return the values; raise where one outside of the mask is not finite."""
+    if not np.isfinite(values).all():
         raise ValueError(
-            f"mask of shape {mask.shape} fits neither one image of {n_features} values "
-            f"nor all {n_samples} of X."
+            "X has NaN or infinite values that the mask does not call missing. Add "
+            "them to the mask."
         )
-    return mask.reshape(-1, n_features)
+    return values

@@ -5,7 +5,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm.estimators._deep_conv_gmm_setup import Setup, score_batch_size
+from skdeepgmm.estimators._deep_conv_gmm_setup import (
+    Setup,
+    fitted_floors,
+    score_batch_size,
+)
 from skdeepgmm.estimators._deep_conv_gmm_units import Images, Units
 from skdeepgmm.estimators._image_shape import fitted_rows
 
@@ -19,7 +23,8 @@ class DeepInferenceMixin:
         vector = self.image_shape_ is None
         shape = (1, 1, self.n_features_in_) if vector else (*self.image_shape_, 1)[:3]
         units = Units(self.shift_, self.scale_)
-        return Setup.of(self, self.layers_, shape, units, vector)
+        floors = fitted_floors(self.mixtures_, units)
+        return Setup.of(self, self.layers_, shape, units, vector, floors)
 
     def _check_fitted_rows(self, X):
         """Return validated rows for the fitted model."""

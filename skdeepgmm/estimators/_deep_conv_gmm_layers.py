@@ -149,6 +149,8 @@ def to_attributes(network, units):
     for number, mixture in enumerate(network.mixtures):
         means, variances = mixture.means, mixture.variances.clamp_min(mixture.floor)
         if number == 0:
+            # In float64: an image far from zero has its differences in last digits.
+            means, variances = means.double(), variances.double()
             shift, scale = units.channels(means)
             means, variances = means * scale + shift, variances * scale.square()
         values = {"weights": mixture.weights, "means": means, "covariances": variances}

@@ -7,6 +7,7 @@ from numbers import Integral
 import numpy as np
 import torch
 
+from skdeepgmm._torch_backend import convert
 from skdeepgmm.estimators import _deep_conv_gmm_layers as structure
 from skdeepgmm.estimators._deep_conv_gmm_units import Units
 from skdeepgmm.layers import Mixture
@@ -42,12 +43,16 @@ class Setup:
     vector: bool
 
     @classmethod
-    def of(cls, estimator, stack, shape, units, vector):
-        """Return the setup with an estimator's settings, checked."""
-        floor = estimator.reg_covar
-        if floor is None:
-            floor = VECTOR_FLOOR if vector else IMAGE_FLOOR
-        setup = cls(stack, shape, units, (floor, estimator.reg_resp), vector)
+    def of(cls, estimator, stack, shape, units, vector, floors=None):
+        """Return the setup with an estimator's settings, checked.
+
+        ``floors`` replaces its ``reg_covar`` and ``reg_resp``.
+        """
+        if floors is None:
+            default = VECTOR_FLOOR if vector else IMAGE_FLOOR
+            floor = default if estimator.reg_covar is None else estimator.reg_covar
+            floors = floor, estimator.reg_resp
+        setup = cls(stack, shape, units, floors, vector)
         setup.check_layer(estimator.score_layer, "score_layer")
         return setup
 
@@ -116,9 +121,20 @@ class Setup:
 
     def to_rows(self, images):
         """Return images in units of the training as rows of data."""
+        images = images.double()
         shift, scale = self.units.channels(images)
-        rows = (images * scale + shift).flatten(1)
-        return rows.cpu().numpy()
+        return convert.to_numpy((images * scale + shift).flatten(1))
+
+
+def fitted_floors(mixtures, units):
+    """Return the smallest variances of fitted mixtures, as in ``Setup.floors``.
+
+    What a fitted model says then depends on what was fitted, not on ``reg_covar``.
+    """
+    first, *others = (arrays["covariances"] for arrays in mixtures)
+    scale = np.tile(units.scale, first.shape[-1] // len(units.scale))
+    above = [float(variances.min()) for variances in others]
+    return float((first / scale**2).min()), min(above, default=0.0)
 
 
 def used(weights):

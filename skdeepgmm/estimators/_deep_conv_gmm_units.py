@@ -12,8 +12,8 @@ from skdeepgmm.estimators._sgd_fit import merge_moments
 CACHE_BYTES = 512 * 2**20
 #: Rows read at a time.
 CHUNK_ROWS = 4096
-#: Deviations below this share of the values are rounding errors.
-ROUNDING = 1e-7
+#: Deviations below this share of the values are rounding errors, by type of the values.
+ROUNDING = {torch.float32: 1e-7, torch.float64: 1e-12}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Units:
         return float(np.log(self.scale).sum()) * (n_features // len(self.scale))
 
 
-def measure(moments, shape, vector):
+def measure(moments, shape, vector, dtype=torch.float64):
     """Return the units of data with these moments.
 
     Parameters
@@ -58,8 +58,20 @@ def measure(moments, shape, vector):
         (height, width, channels).
     vector : bool
         Whether features have units of their own.
+    dtype : torch.dtype
+        Type of the data.
+
+    Raises
+    ------
+    ValueError
+        If the variance is too large for float64.
     """
     _, mean, variance = moments
+    if not np.isfinite(variance).all():
+        raise ValueError(
+            "X has values too large: their variance overflows. Divide X by its largest "
+            "value."
+        )
     if vector:
         shift = mean
     else:
@@ -68,17 +80,21 @@ def measure(moments, shape, vector):
         spread = variance.reshape(-1, shape[2]) + (planes - shift) ** 2
         variance = np.full(shape[2], spread.mean())
     scale = np.sqrt(variance)
-    constant = scale <= ROUNDING * np.abs(shift)
+    constant = scale <= ROUNDING[dtype] * np.abs(shift)
     return Units(shift, np.where(constant | (scale == 0.0), 1.0, scale))
 
 
-def moments_of(X, sample_weight=None):
-    """Return mass, mean and variance of every feature, reading chunk by chunk."""
-    found = None
-    for start in range(0, X.shape[0], CHUNK_ROWS):
-        stop = start + CHUNK_ROWS
-        weight = None if sample_weight is None else sample_weight[start:stop]
-        found = merge_moments(found, X[start:stop], weight)
+def moments_of(X, sample_weight=None, earlier=None):
+    """Return mass, mean and variance of every feature, reading chunk by chunk.
+
+    ``earlier`` holds those of earlier rows, None for none.
+    """
+    found = earlier
+    with np.errstate(over="ignore", invalid="ignore"):  # ``measure`` tells
+        for start in range(0, X.shape[0], CHUNK_ROWS):
+            stop = start + CHUNK_ROWS
+            weight = None if sample_weight is None else sample_weight[start:stop]
+            found = merge_moments(found, X[start:stop], weight)
     return found
 
 

@@ -60,8 +60,10 @@ def rows_and_shape(X, image_shape=None):
     """
     shape = check_image_shape(image_shape)
     sizes = _sizes(X)
-    if len(sizes) not in (3, 4) or 0 in sizes:
+    if len(sizes) not in (3, 4):
         return X, shape
+    if 0 in sizes:  # so that the ordinary validation says what there is none of
+        return np.empty((sizes[0], _product(sizes[1:]))), shape
     found = check_image_shape(sizes[1:])
     if shape is not None and found != shape:
         raise ValueError(

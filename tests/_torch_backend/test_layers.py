@@ -236,6 +236,20 @@ def test_start_lies_around_the_data():
     assert int((distinct == 0).sum()) == layer.n_sites * layer.n_components
 
 
+def test_start_lies_around_the_rows_that_count():
+    layers = [
+        random_start((1, 2, 4), 5, True, 1e-6, generator(0), torch.float64)
+        for _ in range(2)
+    ]
+    x = images((1, 2, 4), n=6)
+    weight = torch.tensor([2.0, 1, 1, 2, 0, 0], dtype=torch.float64)
+    repeated = x[[0, 0, 1, 2, 3, 3]]
+    settle(layers[0], x, weight.repeat_interleave(2)[None, :, None])
+    settle(layers[1], repeated)
+    torch.testing.assert_close(layers[0].means, layers[1].means)
+    torch.testing.assert_close(layers[0].variances, layers[1].variances)
+
+
 def test_a_split_keeps_the_mean_of_both_halves():
     layer = mixture(shared=True)
     owner = int(layer.weights[0].argmax())

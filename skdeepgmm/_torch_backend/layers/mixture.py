@@ -286,11 +286,19 @@ def random_start(
     )
 
 
-def settle(layer: MixtureLayer, x: Tensor) -> None:
-    """Put a new mixture around the mean of a first batch, in its deviations."""
+def settle(layer: MixtureLayer, x: Tensor, weight: Tensor | None = None) -> None:
+    """Put a new mixture around the mean of a first batch, in its deviations.
+
+    ``weight`` holds the weights of rows, (1, n_rows, 1), not all zero.
+    """
     rows = layer.rows(x)
-    mean = rows.mean(1, keepdim=True)
-    variance = rows.var(1, correction=0, keepdim=True)
+    if weight is None:
+        mean = rows.mean(1, keepdim=True)
+        variance = rows.var(1, correction=0, keepdim=True)
+    else:
+        share = weight / weight.sum()
+        mean = (share * rows).sum(1, keepdim=True)
+        variance = (share * (rows - mean).square()).sum(1, keepdim=True)
     layer.means = mean + layer.means * variance.sqrt()
     layer.variances = variance.expand_as(layer.means).contiguous()
 
