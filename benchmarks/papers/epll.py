@@ -76,23 +76,26 @@ def non_local_means(noisy, sigma):
 #: What the tables list, and the speed / quality trade-off one measure at a time.
 METHODS = {
     "PatchGMMDenoiser": ours(),
+    "PatchGMMDenoiser, adapt_iter=0": ours(adapt_iter=0),
     "BM3D": bm3d,
     "wavelet": wavelet,
     "TV": total_variation,
     "NL means": non_local_means,
 }
 VARIANTS = {
-    "stride 1, exact": ours(stride=1, truncation=0),
-    "stride 1, truncation 0.1": ours(stride=1, truncation=0.1),
-    "stride 1, truncation 0.3": ours(stride=1),
-    "stride 1, truncation 1": ours(stride=1, truncation=1),
-    "stride 1, search 2": ours(stride=1, search_stride=2),
-    "stride 2, exact": ours(truncation=0),
-    "stride 2, truncation 0.3": ours(),
-    "stride 2, truncation 1": ours(truncation=1),
-    "stride 2, search 2": ours(search_stride=2),
-    "stride 3, truncation 0.3": ours(stride=3),
-    "stride 4, truncation 0.3": ours(stride=4),
+    "adapt 0, stride 1, exact": ours(adapt_iter=0, stride=1, truncation=0),
+    "adapt 0, stride 1, truncation 0.3": ours(adapt_iter=0, stride=1),
+    "adapt 0, stride 1, truncation 1": ours(adapt_iter=0, stride=1, truncation=1),
+    "adapt 0, stride 2, exact": ours(adapt_iter=0, truncation=0),
+    "adapt 0, stride 2, truncation 0.3": ours(adapt_iter=0),
+    "adapt 0, stride 2, search 2": ours(adapt_iter=0, search_stride=2),
+    "adapt 0, stride 3": ours(adapt_iter=0, stride=3),
+    "adapt 0, stride 4": ours(adapt_iter=0, stride=4),
+    "adapt 0, stride 2, one scale": ours(adapt_iter=0, n_scales=1),
+    "adapt 1, stride 2": ours(adapt_iter=1),
+    "adapt 2, stride 2 (default)": ours(),
+    "adapt 2, stride 1": ours(stride=1),
+    "adapt 2, stride 3": ours(stride=3),
 }
 
 

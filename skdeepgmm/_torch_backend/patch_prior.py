@@ -89,10 +89,10 @@ class PatchPrior:
         """Return the coefficients of patches (columns); drops their mean."""
         return self.basis.T.to(patches.dtype) @ patches
 
-    def covariances(self) -> Tensor:
-        """Return the covariances of the coefficients."""
-        scaled = self.eigenvectors * self.eigenvalues[:, None, :]
-        return scaled @ self.eigenvectors.mT
+    def covariances(self, index: Tensor | slice = slice(None)) -> Tensor:
+        """Return the covariances of the coefficients, of some components."""
+        vectors = self.eigenvectors[index]
+        return (vectors * self.eigenvalues[index][:, None, :]) @ vectors.mT
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from skdeepgmm._torch_backend.adaptation import adapt
 from skdeepgmm._torch_backend.epll import EPLLConfig, Observation, restore
 from skdeepgmm._torch_backend.patch_prior import PatchPrior
 from skdeepgmm._torch_backend.patches import Size, dct_vectors
@@ -35,6 +36,8 @@ class Settings:
         None is the solver's default.
     n_scales : int
         Scales of denoising.
+    adapt_iter : int
+        EM steps that adapt the prior to a noisy image.
     """
 
     solver: str = "half_quadratic"
@@ -43,6 +46,7 @@ class Settings:
     search_stride: int = 1
     truncation: float = 0.3
     n_scales: int = 1
+    adapt_iter: int = 0
 
     def at(self, variances: tuple[float, ...], repeat: int = 1) -> EPLLConfig:
         """Return the configuration; ``repeat`` multiplies the default steps."""
@@ -85,6 +89,14 @@ def denoise_one_scale(
     prior: PatchPrior, image: Tensor, sigma: float, settings: Settings
 ) -> Tensor:
     """Return the minimiser of the energies of the denoising schedule."""
+    prior = adapt(
+        prior,
+        image,
+        sigma**2,
+        settings.adapt_iter,
+        settings.stride,
+        settings.truncation,
+    )
     places = math.prod(max(1.0, size / settings.stride) for size in prior.size)
     precision = DATA_WEIGHT * places / sigma**2
     observation = Observation(

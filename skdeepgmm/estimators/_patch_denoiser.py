@@ -75,6 +75,11 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         With 2, the lowest frequencies come from the denoised image of half the size,
         and so on [2]_; matters for strong noise.
 
+    adapt_iter : int, default=2
+        Steps of EM that adapt the mixture to each noisy image before it is denoised
+        [3]_; the fitted mixture counts as prior knowledge and is not changed. 0 uses it
+        as it is.
+
     n_patches : int, default=200_000
         Most patches that ``fit`` draws at random from the images.
 
@@ -167,6 +172,9 @@ class PatchGMMDenoiser(BasePatchDenoiser):
        recomposition for multiscale denoising (the devil is in the high frequency
        detail)". SIAM Journal on Imaging Sciences 10.
 
+    .. [3] E. Luo, S. H. Chan and T. Q. Nguyen (2016). "Adaptive image denoising by
+       mixture adaptation". IEEE Transactions on Image Processing 25.
+
     Examples
     --------
     >>> import numpy as np
@@ -191,6 +199,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         "search_stride": [Interval(Integral, 1, None, closed="left")],
         "truncation": [Interval(Real, 0, None, closed="left")],
         "n_scales": [Interval(Integral, 1, None, closed="left")],
+        "adapt_iter": [Interval(Integral, 0, None, closed="left")],
         "n_patches": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -215,6 +224,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         search_stride=1,
         truncation=0.3,
         n_scales=2,
+        adapt_iter=2,
         n_patches=200_000,
         max_iter=100,
         tol=1e-3,
@@ -235,6 +245,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         self.search_stride = search_stride
         self.truncation = truncation
         self.n_scales = n_scales
+        self.adapt_iter = adapt_iter
         self.n_patches = n_patches
         self.max_iter = max_iter
         self.tol = tol

@@ -170,6 +170,7 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
             search_stride=self.search_stride,
             truncation=self.truncation,
             n_scales=self.n_scales,
+            adapt_iter=self.adapt_iter,
         )
 
     def _report(self, index, n_images, picture, sigma, start):
