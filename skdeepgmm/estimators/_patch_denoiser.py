@@ -81,7 +81,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         as it is.
 
     n_patches : int, default=200_000
-        Most patches that ``fit`` draws at random from the images.
+        Most patches that ``fit`` draws at random from the images, but one of each.
 
     max_iter : int, default=100
         Most EM iterations of ``fit``.
@@ -153,11 +153,12 @@ class PatchGMMDenoiser(BasePatchDenoiser):
     different sizes) or a stacked array; a list comes back as a list. A matrix holds
     one image a row (``image_shape``), so that pipelines work.
 
-    *Values*: unsigned 8-bit images range to 255, 16-bit ones to 65535, booleans to 1.
-    A floating-point image ranges to 1 if its values lie in [-1, 2], else to 255 if
-    they lie in [-255, 510], else ``data_range`` is required. Signals are used as they
-    are. Results have the type and range of the input; only unsigned integers are
-    rounded and clipped.
+    *Values*, by the rule for each image: integers range to 255, or to 65535 where a
+    value is larger; booleans to 1. A floating-point image ranges to 1 if its values
+    lie in [-1, 2], else to 255 if they lie in [-255, 510], else ``data_range`` is
+    required; set it too for images that are nearly black. Signals are used as they
+    are. Results have the range of the input and its type, but signed integers and
+    booleans become float64; only unsigned integers are rounded and clipped.
 
     *Colour* images are split into grey, (R + G + B) / 3, and two orthonormal colour
     differences, each denoised with its own level of noise; the mixture is learned
@@ -270,9 +271,16 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         Returns
         -------
         denoiser : PatchGMMDenoiser
-            Ready for :meth:`transform` and :meth:`inpaint`.
+            Ready for :meth:`transform` and :meth:`inpaint`. A clone of it is not: it
+            needs :meth:`fit`, which then only takes the prior.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range.
         """
         denoiser = cls(prior="natural", sigma=sigma, **params)
+        denoiser._validate_params()
         return denoiser._take_prior(denoiser._patch_shape())
 
     @with_callbacks
@@ -301,9 +309,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         """
         batch = ImageBatch(X, self, reset=True)
         shape = self._patch_shape(batch)
-        check_sizes(batch.pictures, shape)
-        for name in ("mixture_", "n_iter_"):
-            vars(self).pop(name, None)
+        check_sizes(batch, shape)
         if self.prior is not None:
             return self._take_prior(shape)
         rows = self._coefficients(batch, shape, self._random_state())
@@ -340,7 +346,8 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         Raises
         ------
         ValueError
-            If the prior is given rather than learned.
+            If the prior is given rather than learned, or ``n_components`` or the
+            patches differ from those of the first call.
         """
         if self.prior is not None:
             raise ValueError(
@@ -349,8 +356,10 @@ class PatchGMMDenoiser(BasePatchDenoiser):
             )
         first = not hasattr(self, "mixture_")
         batch = ImageBatch(X, self, reset=first)
-        shape = self._patch_shape(batch) if first else self.patch_shape_
-        check_sizes(batch.pictures, shape)
+        shape = self._patch_shape(batch)
+        if not first:
+            self._check_same(shape)
+        check_sizes(batch, shape)
         rows = self._coefficients(batch, shape, self._random_state())
         mixture = self._new_mixture() if first else self.mixture_
         self._set_mixture(mixture.partial_fit(rows), shape)
@@ -360,7 +369,8 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         """Return (height, width) of a patch; signals have patches of one line."""
         size = self.patch_size
         shape = (size, size) if isinstance(size, Integral) else tuple(size)
-        if len(shape) != 2 or min(shape) < 1 or shape[0] * shape[1] < 2:
+        whole = all(isinstance(side, Integral) for side in shape)
+        if len(shape) != 2 or not whole or min(shape) < 1 or shape == (1, 1):
             raise ValueError(
                 f"patch_size={size!r}; expected an integer above 1, or a height and a "
                 "width with at least 2 pixels."
@@ -375,6 +385,16 @@ class PatchGMMDenoiser(BasePatchDenoiser):
             shape = (1, min(shape[1] if shape[1] > 1 else shape[0], n_features))
         return shape
 
+    def _check_same(self, shape):
+        """Raise if the mixture learned so far has other components or patches."""
+        known = (len(self.weights_), self.patch_shape_)
+        if known != (self.n_components, shape):
+            raise ValueError(
+                f"The mixture so far has {known[0]} components of patches of shape "
+                f"{known[1]}; now they are {self.n_components} of shape {shape}. Call "
+                "fit to start anew."
+            )
+
     def _take_prior(self, shape):
         """Store the given prior."""
         if isinstance(self.prior, str):
@@ -387,6 +407,8 @@ class PatchGMMDenoiser(BasePatchDenoiser):
             parameters = natural_parameters()
         else:
             parameters = mixture_parameters(self.prior, shape)
+        for name in ("mixture_", "n_iter_"):  # of an earlier fit
+            vars(self).pop(name, None)
         return self._set_parameters(parameters, shape)
 
     def _set_mixture(self, mixture, shape):

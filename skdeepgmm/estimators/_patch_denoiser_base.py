@@ -1,6 +1,7 @@
 """What a fitted patch denoiser does: restore images, score them, draw patches."""
 
 import time
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
@@ -11,11 +12,7 @@ from skdeepgmm._torch_backend.patch_prior import mean_log_density
 from skdeepgmm._torch_backend.patches import noise_level
 from skdeepgmm._torch_backend.restoration import Settings, denoise, inpaint
 from skdeepgmm.estimators._base import TorchEstimator
-from skdeepgmm.estimators._patch_denoiser_images import (
-    ImageBatch,
-    check_masks,
-    check_sizes,
-)
+from skdeepgmm.estimators._patch_denoiser_images import ImageBatch, check_sizes
 from skdeepgmm.estimators._patch_denoiser_prior import patch_prior
 
 
@@ -49,19 +46,13 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         ValueError
             If an image is smaller than a patch, not finite or of unknown range.
         """
-        check_is_fitted(self)
-        batch = ImageBatch(X, self, reset=False)
-        check_sizes(batch.pictures, self.patch_shape_)
+        batch = self._fitted_batch(X)
         prior = patch_prior(self, self._device())
         restored = []
         for index, picture in enumerate(batch.pictures):
             start = time.perf_counter()
             sigma = self._sigma(picture, index)
-            planes = [
-                self._denoise(prior, plane, sigma * gain)
-                for plane, gain in picture.planes
-            ]
-            restored.append(picture.restored(planes))
+            restored.append(self._restored(prior, picture, sigma))
             self._report(index, len(batch.pictures), picture, sigma, start)
         return batch.restored(restored)
 
@@ -72,7 +63,7 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         ----------
         X : list of array-like, or array-like
             Images, in any container that :meth:`fit` takes. The values of missing
-            pixels do not matter.
+            pixels do not matter; in a matrix they may not be infinite.
 
         masks : list of array-like or array-like, default=None
             For each image a boolean array of shape (height, width), or a row of the
@@ -87,15 +78,13 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         Raises
         ------
         ValueError
-            If a mask does not fit its image, or all of its pixels are missing.
+            If a mask does not fit its image, or all of its pixels are missing, or a
+            known pixel is not finite.
         """
-        check_is_fitted(self)
-        batch = ImageBatch(X, self, reset=False, allow_nan=True)
-        check_sizes(batch.pictures, self.patch_shape_)
-        masks = check_masks(batch.pictures, masks)
+        batch = self._fitted_batch(X, inpainting=True, masks=masks)
         prior = patch_prior(self, self._device())
         filled = []
-        for image, missing in zip(batch.pictures, masks, strict=True):
+        for image, missing in zip(batch.pictures, batch.missing, strict=True):
             planes = [
                 self._inpaint(prior, plane, missing)
                 for plane, _ in image.filled(missing).planes
@@ -116,10 +105,26 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         sigma : ndarray of shape (n_images,)
             Standard deviations of the noise in the units of each image.
         """
-        check_is_fitted(self)
-        batch = ImageBatch(X, self, reset=False)
+        batch = self._fitted_batch(X)
         values = [self._estimate(image) * image.scale for image in batch.pictures]
         return np.array(values)
+
+    def _fitted_batch(self, X, **options):
+        """Return validated images; parameters may have been set since the fit."""
+        check_is_fitted(self)
+        self._validate_params()
+        batch = ImageBatch(X, self, reset=False, **options)
+        check_sizes(batch, self.patch_shape_)
+        return batch
+
+    def _restored(self, prior, picture, sigma):
+        """Return the array of a picture without its noise."""
+        if sigma == 0:
+            return picture.unchanged
+        planes = [
+            self._denoise(prior, plane, sigma * gain) for plane, gain in picture.planes
+        ]
+        return picture.restored(planes)
 
     def _sigma(self, picture, index):
         """Return the noise of a picture with values in [0, 1]."""
@@ -146,8 +151,6 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         return float(np.mean(levels))
 
     def _denoise(self, prior, plane, sigma):
-        if sigma == 0:
-            return plane
         image = self._tensor(plane, prior.means.device)
         return convert.to_numpy(denoise(prior, image, sigma, self._settings()))
 
@@ -197,9 +200,7 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
             in nats per mean-removed patch with values in [0, 1]: a density over
             pixels - 1 dimensions.
         """
-        check_is_fitted(self)
-        batch = ImageBatch(X, self, reset=False)
-        check_sizes(batch.pictures, self.patch_shape_)
+        batch = self._fitted_batch(X)
         device = self._device()
         prior = patch_prior(self, device)
         images = [self._tensor(picture.grey, device) for picture in batch.pictures]
@@ -241,8 +242,16 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
 
         labels : ndarray of shape (n_samples,)
             Component of each patch.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is below one or there is no such component.
         """
         check_is_fitted(self)
+        check_whole(n_samples, "n_samples", 1, np.inf)
+        if component is not None:
+            check_whole(component, "component", 0, len(self.weights_) - 1)
         random_state = self._random_state()
         labels = np.full(n_samples, component)
         if component is None:
@@ -256,8 +265,43 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
             patches[labels == k] = self.means_[k] + noise[labels == k] @ root.T
         return patches.reshape(n_samples, *self.patch_shape_), labels
 
+    def get_feature_names_out(self, input_features=None):
+        """Name the columns of :meth:`transform`, where X is a matrix.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the columns of X, if they were not strings in :meth:`fit`.
+
+        Returns
+        -------
+        names : ndarray of str
+            The same names.
+
+        Raises
+        ------
+        ValueError
+            If the denoiser was fitted to images: they have no columns, and
+            ``set_output`` does not apply to them.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "n_features_in_"):
+            raise ValueError(
+                "Images in a list or a stack have no columns, so no names. Fit a "
+                "matrix with one image a row and image_shape, or use "
+                "set_output(transform='default')."
+            )
+        return super().get_feature_names_out(input_features)
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def check_whole(value, name, least, most):
+    """Raise unless ``value`` is an integer from ``least`` to ``most``."""
+    if not isinstance(value, Integral) or not least <= value <= most:
+        wanted = f"at least {least}" if most == np.inf else f"{least} to {most}"
+        raise ValueError(f"{name}={value!r}; expected an integer, {wanted}.")

@@ -6,6 +6,9 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 from sklearn.utils.validation import validate_data
 
+from skdeepgmm._torch_backend import convert
+from skdeepgmm.estimators._image_shape import check_image_shape, check_product
+
 #: Values of floating-point images in [0, 1] and in [0, 255], noise included.
 UNIT_VALUES = (-1.0, 2.0)
 BYTE_VALUES = (-255.0, 510.0)
@@ -55,6 +58,11 @@ class Picture:
         return [(np.ascontiguousarray(plane), gain) for plane, gain in pairs]
 
     @property
+    def unchanged(self):
+        """A copy of the image as it came, in the type of results."""
+        return cast(self.original, self.original.dtype).copy()
+
+    @property
     def grey(self):
         """The plane that the prior describes: the image, or the mean of R, G and B."""
         return self.planes[0][0]
@@ -81,13 +89,16 @@ class Picture:
 
 
 def cast(values, dtype):
-    """Return values in the type that came: rounded and clipped to unsigned integers."""
+    """Return values in the type that came: rounded and clipped to unsigned integers.
+
+    Signed integers and booleans become float64.
+    """
     if dtype.kind == "u":
         return np.rint(np.clip(values, 0, np.iinfo(dtype).max)).astype(dtype)
     return values.astype(dtype if dtype.kind == "f" else np.float64)
 
 
-def picture(array, data_range, name, allow_nan=False):
+def picture(array, data_range, name, missing=None):
     """Return an array as a Picture.
 
     Parameters
@@ -99,23 +110,25 @@ def picture(array, data_range, name, allow_nan=False):
         :class:`PatchGMMDenoiser`.
     name : str
         What errors call the image.
-    allow_nan : bool, default=False
-        Whether pixels may be NaN.
+    missing : ndarray of shape (height, width), default=None
+        Pixels whose values do not matter.
     """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
         raise ValueError(
             f"{name} has shape {array.shape}; expected (height, width), or (height, "
             "width, channels) with 1 or 3 channels. A single image goes in a list."
         )
-    check_values(array, name, allow_nan)
-    scale = data_range or guess_range(array, name)
-    pixels = (array / scale).astype(np.float32)
+    seen = array if missing is None else array[~missing]
+    check_values(seen, name, missing is not None)
+    scale = data_range or guess_range(seen, name)
+    with np.errstate(over="ignore"):  # of values that do not matter
+        pixels = (array / scale).astype(np.float32)
     if array.ndim == 3 and array.shape[2] == 1:
         pixels = pixels[:, :, 0]
     return Picture(pixels, float(scale), array)
 
 
-def check_values(array, name, allow_nan):
+def check_values(array, name, inpainting):
     """Raise unless the values are finite real numbers."""
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} has type {array.dtype}; expected real numbers.")
@@ -123,10 +136,14 @@ def check_values(array, name, allow_nan):
         return
     if np.isinf(array).any():
         raise ValueError(f"{name} contains infinity.")
-    if not allow_nan and np.isnan(array).any():
-        raise ValueError(
-            f"{name} contains NaN. Use inpaint(images), which fills such pixels."
+    if np.isnan(array).any():
+        advice = (
+            " that its mask does not call missing. Add such pixels to the mask, or "
+            "pass masks=None."
+            if inpainting
+            else ". Use inpaint(images), which fills such pixels."
         )
+        raise ValueError(f"{name} contains NaN{advice}")
 
 
 def guess_range(array, name):
@@ -157,74 +174,114 @@ class ImageBatch:
         Tells ``image_shape`` and ``data_range``.
     reset : bool
         Whether to record the number of features of a matrix.
-    allow_nan : bool, default=False
-        Whether pixels may be NaN.
+    inpainting : bool, default=False
+        Whether pixels may be missing.
+    masks : sequence of array-like, default=None
+        Where they are, for each image; None means where they are NaN.
+
+    Attributes
+    ----------
+    pictures : list of Picture
+    missing : list of ndarray of shape (height, width)
+        With ``inpainting``: True where a pixel is missing.
     """
 
-    def __init__(self, X, estimator, *, reset, allow_nan=False):
+    def __init__(self, X, estimator, *, reset, inpainting=False, masks=None):
+        if isinstance(X, np.ndarray) and X.dtype.kind == "O" and X.ndim == 1:
+            X = list(X)  # how NumPy holds images of different sizes
         self.like = X
         if is_collection(X):
             self.kind = "list" if isinstance(X, (list, tuple)) else "stack"
             arrays, data_range = as_arrays(X), estimator.data_range
             self.signals = False
+            if reset:  # columns of an earlier matrix
+                for name in ("n_features_in_", "feature_names_in_"):
+                    vars(estimator).pop(name, None)
         else:
             self.kind = "rows"
-            rows = check_rows(X, estimator, reset, allow_nan)
+            rows = check_rows(X, estimator, reset, inpainting)
             arrays = rows_as_images(rows, estimator.image_shape)
             self.signals = estimator.image_shape is None
             # Signals have no white: their values are used as they are.
             data_range = estimator.data_range or (1.0 if self.signals else None)
+        self.missing = check_masks(arrays, masks) if inpainting else None
         self.pictures = [
-            picture(array, data_range, f"Image {index}", allow_nan)
+            picture(array, data_range, f"Image {index}", self._missing(index))
             for index, array in enumerate(arrays)
         ]
+
+    def _missing(self, index):
+        return None if self.missing is None else self.missing[index]
 
     def restored(self, arrays):
         """Return restored images in the container that came."""
         if self.kind == "list":
-            return type(self.like)(arrays)
+            return tuple(arrays) if isinstance(self.like, tuple) else arrays
         if self.kind == "stack":
             return np.stack(arrays)
         return np.stack([array.ravel() for array in arrays])
 
 
-def check_sizes(pictures, patch_shape):
+def check_sizes(batch, patch_shape):
     """Raise if an image is smaller than a patch."""
-    for index, image in enumerate(pictures):
+    advice = "Use larger images or a smaller patch_size."
+    if batch.signals:
+        advice = "A single image goes in a list; rows of images need image_shape."
+    elif batch.kind == "stack":
+        advice += " A single image goes in a list."
+    for index, image in enumerate(batch.pictures):
         if min(np.subtract(image.size, patch_shape)) < 0:
             raise ValueError(
                 f"Image {index} has {image.size[0]} x {image.size[1]} pixels, fewer "
-                f"than a patch of {patch_shape[0]} x {patch_shape[1]}. Use larger "
-                "images or a smaller patch_size."
+                f"than a patch of {patch_shape[0]} x {patch_shape[1]}. {advice}"
             )
 
 
-def check_masks(pictures, masks):
-    """Return for each picture an array that is True where a pixel is missing."""
+def check_masks(arrays, masks):
+    """Return for each image an array that is True where a pixel is missing.
+
+    Parameters
+    ----------
+    arrays : sequence of ndarray
+        Images, not validated yet.
+    masks : sequence of array-like or None
+        None takes what is NaN.
+    """
     if masks is None:
-        nan = [np.isnan(image.pixels) for image in pictures]
-        masks = [mask.any(axis=2) if mask.ndim == 3 else mask for mask in nan]
-    if len(masks) != len(pictures):
-        raise ValueError(f"Got {len(masks)} masks for {len(pictures)} images.")
-    pairs = zip(pictures, masks, strict=True)
-    return [_check_mask(image, mask, i) for i, (image, mask) in enumerate(pairs)]
-
-
-def _check_mask(image, mask, index):
-    mask = np.asarray(mask)
-    if mask.size != np.prod(image.size):
+        masks = [_nan_pixels(array) for array in arrays]
+    if not hasattr(masks, "__len__") or len(masks) != len(arrays):
+        got = f"{len(masks)} masks" if hasattr(masks, "__len__") else repr(masks)
         raise ValueError(
-            f"Mask {index} has shape {mask.shape}; expected {image.size}, the height "
-            "and width of its image."
+            f"Got {got} for {len(arrays)} images. Give masks=None or a list with one "
+            "for each."
         )
-    mask = mask.reshape(image.size).astype(bool)
+    pairs = zip(arrays, masks, strict=True)
+    return [_check_mask(array, mask, i) for i, (array, mask) in enumerate(pairs)]
+
+
+def _nan_pixels(array):
+    """Return where an image is NaN in any channel."""
+    if array.dtype.kind != "f":
+        return np.zeros(array.shape[:2], dtype=bool)
+    nan = np.isnan(array)
+    return nan.any(axis=2) if nan.ndim == 3 else nan
+
+
+def _check_mask(array, mask, index):
+    mask, size = np.asarray(mask), array.shape[:2]
+    if mask.shape not in (size, (*size, 1), (int(np.prod(size)),)):
+        raise ValueError(
+            f"Mask {index} has shape {mask.shape}; expected {size}, the height and "
+            "width of its image."
+        )
+    if mask.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Mask {index} has type {mask.dtype}; expected booleans, True where a "
+            "pixel is missing."
+        )
+    mask = mask.reshape(size).astype(bool)
     if mask.all():
         raise ValueError(f"All pixels of image {index} are missing.")
-    if np.isnan(image.pixels[~mask]).any():
-        raise ValueError(
-            f"Image {index} has NaN pixels that its mask does not call missing. Add "
-            "them to the mask, or pass masks=None."
-        )
     return mask
 
 
@@ -239,26 +296,35 @@ def draw_patches(image, patch_shape, n_patches, random_state):
 def is_collection(X):
     """Tell a list or a stack of images from a matrix of rows."""
     if isinstance(X, (list, tuple)):
-        return len(X) > 0 and np.ndim(X[0]) >= 2
+        return len(X) == 0 or any(_n_axes(image) >= 2 for image in X)
     return getattr(X, "ndim", 0) >= 3
+
+
+def _n_axes(image):
+    try:
+        return np.ndim(image)
+    except ValueError:  # nested lists of different lengths
+        return 0
 
 
 def as_arrays(X):
     """Return the images of a list or stack as arrays."""
-    if hasattr(X, "detach"):
-        X = X.detach().cpu().numpy()
-    if not isinstance(X, (list, tuple)):
-        X = np.asarray(X)
-    arrays = [np.asarray(image) for image in X]
+    X = X if isinstance(X, (list, tuple)) else as_array(X)
+    arrays = [as_array(image) for image in X]
     if not arrays:
         raise ValueError("Found 0 images while a minimum of 1 is required.")
     return arrays
 
 
+def as_array(image):
+    """Return an array, or a tensor wherever it lives, as an array."""
+    return convert.to_numpy(image) if convert.is_tensor(image) else np.asarray(image)
+
+
 def check_rows(X, estimator, reset, allow_nan):
     """Return a matrix of rows, in float64 or the type of an image."""
-    if hasattr(X, "detach"):
-        X = X.detach().cpu().numpy()
+    if convert.is_tensor(X):
+        X = convert.to_numpy(X)
     rows = validate_data(
         estimator,
         X,
@@ -271,11 +337,8 @@ def check_rows(X, estimator, reset, allow_nan):
 
 def rows_as_images(rows, image_shape):
     """Return each row as an image; without ``image_shape`` as one line of pixels."""
-    shape = (1, rows.shape[1]) if image_shape is None else tuple(image_shape)
-    if len(shape) not in (2, 3) or np.prod(shape) != rows.shape[1]:
-        raise ValueError(
-            f"image_shape={image_shape} holds {np.prod(shape)} values, but X has "
-            f"{rows.shape[1]} features. Give (height, width) or (height, width, "
-            "channels) with that product."
-        )
+    shape = (1, rows.shape[1])
+    if image_shape is not None:
+        check_product(check_image_shape(image_shape), rows.shape[1])
+        shape = tuple(image_shape)
     return rows.reshape(len(rows), *shape)

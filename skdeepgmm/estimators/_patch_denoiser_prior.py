@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -41,7 +42,7 @@ def mixture_parameters(mixture, patch_shape):
     """
     if isinstance(mixture, FrozenEstimator):
         mixture = mixture.estimator
-    check_is_fitted(mixture)
+    check_mixture(mixture)
     means = np.asarray(mixture.means_, dtype=np.float64)
     n_pixels = patch_shape[0] * patch_shape[1]
     if means.shape[1] not in (n_pixels, n_pixels - 1):
@@ -51,6 +52,23 @@ def mixture_parameters(mixture, patch_shape):
             "that shape in C order, or set patch_size to the size it was fitted to."
         )
     return np.asarray(mixture.weights_, float), means, full_covariances(mixture)
+
+
+def check_mixture(mixture):
+    """Raise unless this is a fitted Gaussian mixture."""
+    if not hasattr(mixture, "covariance_type"):
+        raise TypeError(
+            f"prior is a {type(mixture).__name__}; expected a fitted mixture with "
+            "weights_, means_ and covariances_, such as GaussianMixture."
+        )
+    try:
+        check_is_fitted(mixture, ("weights_", "means_"))
+    except NotFittedError as error:
+        raise NotFittedError(
+            f"prior={mixture!r} is not fitted. Fit it first; where the denoiser is "
+            "cloned (a search, cross-validation), wrap it in "
+            "sklearn.frozen.FrozenEstimator, since clones of estimators are unfitted."
+        ) from error
 
 
 def full_covariances(mixture):

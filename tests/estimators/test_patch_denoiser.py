@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from sklearn import mixture as sklearn_mixture
 from sklearn.base import clone
+from sklearn.cluster import KMeans
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -166,6 +168,14 @@ def test_a_prior_of_other_patches_is_refused():
         PatchGMMDenoiser.pretrained(patch_size=5)
 
 
+def test_what_is_no_fitted_mixture_is_refused():
+    with pytest.raises(TypeError, match="prior is a KMeans"):
+        PatchGMMDenoiser(prior=KMeans(2)).fit(SCENES)
+    unfitted = PatchGMMDenoiser(prior=skdeepgmm.GaussianMixture(2), patch_size=5)
+    with pytest.raises(NotFittedError, match="FrozenEstimator"):
+        unfitted.fit(SCENES)
+
+
 def test_a_clone_of_the_pretrained_denoiser_needs_only_fit(natural):
     image = [with_noise(scene(), 0.1)]
     copy = clone(natural).fit(image)
@@ -190,6 +200,25 @@ def test_partial_fit_learns_from_a_stream():
 def test_partial_fit_refuses_a_given_prior(natural):
     with pytest.raises(ValueError, match="prior=None"):
         natural.partial_fit(SCENES)
+
+
+@pytest.mark.parametrize("params", [{"n_components": 2}, {"patch_size": 5}])
+def test_a_stream_keeps_its_components_and_patches(params):
+    denoiser = PatchGMMDenoiser(3, patch_size=4, tol=1, random_state=0)
+    denoiser.partial_fit(SCENES)
+    with pytest.raises(ValueError, match="3 components of patches of shape"):
+        denoiser.set_params(**params).partial_fit(SCENES)
+
+
+def test_a_failed_fit_leaves_the_denoiser_as_it_was(learned):
+    denoiser = clone(learned).fit(SCENES)
+    before = denoiser.covariances_
+    with pytest.raises(ValueError, match="infinity"):
+        denoiser.fit([np.full((20, 20), np.inf)])
+    with pytest.raises(ValueError, match="n_components"):
+        denoiser.set_params(n_components=1000).fit([scene((10, 10))])
+    assert denoiser.covariances_ is before
+    assert denoiser.mixture_.n_iter_ == denoiser.n_iter_
 
 
 def test_too_few_patches_for_the_components_is_an_error():
@@ -223,6 +252,23 @@ def test_nan_pixels_are_filled(natural):
     np.testing.assert_array_equal(found, told)
 
 
+@pytest.mark.parametrize("mark", [-999.0, 255.0, np.inf, np.nan])
+def test_values_of_missing_pixels_do_not_matter(natural, mark):
+    image = scene((14, 12), seed=4)
+    missing = np.random.default_rng(0).random(image.shape) < 0.2
+    expected = natural.inpaint([image], [missing])[0]
+    found = natural.inpaint([np.where(missing, mark, image)], [missing])[0]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_masks_come_as_planes_or_rows_of_any_number(natural):
+    image = scene((14, 12), seed=4)
+    missing = np.random.default_rng(0).random(image.shape) < 0.2
+    expected = natural.inpaint([image], [missing])[0]
+    for mask in (missing.ravel(), missing[..., None], missing.astype(int)):
+        np.testing.assert_array_equal(natural.inpaint([image], [mask])[0], expected)
+
+
 def test_an_image_without_missing_pixels_comes_back(natural):
     image = scene()
     np.testing.assert_array_equal(natural.inpaint([image])[0], image)
@@ -244,6 +290,8 @@ def test_colour_images_and_matrices_are_inpainted(natural):
     ("mask", "message"),
     [
         (np.zeros((3, 3)), "Mask 0 has shape"),
+        (np.zeros((40, 48)), "Mask 0 has shape"),
+        (np.full((48, 40), "False"), "Mask 0 has type"),
         (np.ones((48, 40)), "All pixels of image 0"),
     ],
 )
@@ -256,6 +304,8 @@ def test_masks_must_be_as_many_as_images_and_cover_nan(natural):
     image = scene()
     with pytest.raises(ValueError, match="2 masks for 1 images"):
         natural.inpaint([image], [image > 2, image > 2])
+    with pytest.raises(ValueError, match="Got True for 1 images"):
+        natural.inpaint([image], True)
     image[0, 0] = np.nan
     with pytest.raises(ValueError, match="does not call missing"):
         natural.inpaint([image], [image > 2])
@@ -278,6 +328,15 @@ def test_components_are_drawn_by_weight(learned):
     _, labels = learned.sample_patches(5_000)
     shares = np.bincount(labels, minlength=4) / 5_000
     np.testing.assert_allclose(shares, learned.weights_, atol=0.04)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"n_samples": 0}, {"n_samples": 1.5}, {"component": 4}, {"component": -1}],
+)
+def test_patches_that_do_not_exist_are_not_drawn(learned, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        learned.sample_patches(**options)
 
 
 def test_pipeline_of_matrix_rows():

@@ -33,6 +33,17 @@ def test_unsigned_integers_come_back_rounded_and_clipped(natural, dtype, white):
     np.testing.assert_allclose(found / white, expected, atol=0.02)
 
 
+@pytest.mark.parametrize("dtype", ["i2", "i8", "bool"])
+def test_other_types_come_back_as_float64(dtype):
+    white = 1 if dtype == "bool" else 255
+    image = np.rint(NOISY * white).astype(dtype)
+    denoiser = PatchGMMDenoiser.pretrained(sigma=0.05 * white)
+    expected = denoiser.transform([image.astype(np.float64)])[0]
+    found = denoiser.transform([image])[0]
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_floats_keep_their_type_and_are_not_clipped(natural, dtype):
     found = natural.transform([(NOISY - 0.6).astype(dtype)])[0]
@@ -66,6 +77,30 @@ def test_lists_stacks_rows_and_tensors_are_the_same(natural):
 def test_images_of_different_sizes_come_back_in_theirs(natural):
     images = [scene((12, 30)), scene((20, 9))]
     assert [im.shape for im in natural.transform(images)] == [(12, 30), (20, 9)]
+
+
+def test_object_arrays_and_tensors_in_lists_are_lists(natural):
+    images = [scene((12, 30)), scene((20, 9))]
+    listed = natural.transform(images)
+    held = np.empty(2, dtype=object)
+    held[:] = images
+    tensors = [torch.tensor(image, requires_grad=True) for image in images]
+    for found in (natural.transform(held), natural.transform(tensors)):
+        assert isinstance(found, list)
+        for one, other in zip(found, listed, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_layouts_of_memory_do_not_matter(natural, tmp_path):
+    alone = natural.transform([NOISY])[0]
+    frozen = NOISY.copy()
+    frozen.flags.writeable = False
+    mapped = np.memmap(tmp_path / "image", dtype=float, mode="w+", shape=NOISY.shape)
+    mapped[:] = NOISY
+    images = [frozen, np.asfortranarray(NOISY), NOISY[::-1].copy()[::-1], mapped]
+    for found in natural.transform(images):
+        np.testing.assert_array_equal(found, alone)
+    np.testing.assert_array_equal(frozen, NOISY)
 
 
 def test_an_image_does_not_depend_on_its_neighbours(natural):
@@ -103,8 +138,12 @@ def test_a_constant_image_stays_constant(sigma):
 
 
 def test_no_noise_changes_nothing():
-    found = PatchGMMDenoiser.pretrained(sigma=0).transform([NOISY])[0]
-    np.testing.assert_allclose(found, NOISY, atol=1e-6)
+    images = [NOISY, (255 * NOISY).astype("u1"), np.stack([NOISY] * 3, axis=-1)]
+    denoiser = PatchGMMDenoiser.pretrained(sigma=0)
+    for image, found in zip(images, denoiser.transform(images), strict=True):
+        np.testing.assert_array_equal(found, image)
+        assert found.dtype == image.dtype
+        assert not np.shares_memory(found, image)
 
 
 BAD = [
@@ -124,14 +163,65 @@ def test_bad_images_are_named(natural, method, image, message):
         getattr(natural, method)([NOISY, image])
 
 
-def test_a_single_image_is_not_a_stack(natural):
-    with pytest.raises(ValueError, match="fewer than a patch"):
-        natural.transform(np.zeros((40, 40, 3)))
+@pytest.mark.parametrize("shape", [(40, 40, 3), (40, 40)])
+def test_a_single_image_goes_in_a_list(natural, shape):
+    with pytest.raises(ValueError, match=r"fewer than a patch.*goes in a list"):
+        natural.transform(np.zeros(shape))
 
 
-def test_an_empty_stack_is_an_error(natural):
+@pytest.mark.parametrize("nothing", [[], (), np.zeros((0, 20, 20))], ids=type)
+def test_no_image_is_an_error(natural, nothing):
     with pytest.raises(ValueError, match="0 images"):
-        natural.transform(np.zeros((0, 20, 20)))
+        natural.transform(nothing)
+
+
+@pytest.mark.parametrize("images", [[NOISY, np.zeros(9)], [np.zeros(9), NOISY]])
+def test_what_is_no_image_is_named_wherever_it_lies(natural, images):
+    with pytest.raises(ValueError, match=r"Image [01] has shape \(9,\)"):
+        natural.transform(images)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"sigma": np.nan},
+        {"sigma": -0.1},
+        {"sigma": "none"},
+        {"stride": 0},
+        {"solver": "newton"},
+        {"data_range": np.nan},
+        {"n_iter": 0},
+    ],
+)
+def test_parameters_are_checked_without_a_fit(natural, params):
+    name = next(iter(params))
+    with pytest.raises(ValueError, match=f"'{name}' parameter"):
+        PatchGMMDenoiser.pretrained(**params)
+    changed = PatchGMMDenoiser.pretrained().set_params(**params)
+    with pytest.raises(ValueError, match=f"'{name}' parameter"):
+        changed.transform([NOISY])
+
+
+@pytest.mark.parametrize("sigma", [1e-30, 1e-6])
+def test_hardly_any_noise_hardly_changes_anything(sigma):
+    found = PatchGMMDenoiser.pretrained(sigma=sigma).transform([NOISY])[0]
+    np.testing.assert_allclose(found, NOISY, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [(4, 4.0), (4, 4, 4), (0, 4), 1])
+def test_patches_of_no_size_are_errors(side):
+    with pytest.raises(ValueError, match="patch_size="):
+        PatchGMMDenoiser(2, patch_size=side).fit([NOISY])
+
+
+def test_columns_are_those_of_the_last_fit():
+    rows = np.random.default_rng(0).normal(size=(60, 24))
+    denoiser = PatchGMMDenoiser(2, random_state=0, tol=1.0, patch_size=4)
+    assert denoiser.fit(rows).get_feature_names_out()[-1] == "x23"
+    denoiser.fit([scene()])
+    assert not hasattr(denoiser, "n_features_in_")
+    with pytest.raises(ValueError, match="no columns"):
+        denoiser.get_feature_names_out()
 
 
 def test_sigma_in_other_units_than_the_image_is_an_error():
@@ -141,7 +231,7 @@ def test_sigma_in_other_units_than_the_image_is_an_error():
 
 def test_image_shape_that_does_not_fit_is_an_error():
     denoiser = PatchGMMDenoiser(prior="natural", image_shape=(9, 9))
-    with pytest.raises(ValueError, match=r"81 values, but X has 480"):
+    with pytest.raises(ValueError, match=r"81 values a row, but X has 480"):
         denoiser.fit(NOISY.reshape(1, -1))
 
 
