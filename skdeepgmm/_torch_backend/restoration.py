@@ -1,6 +1,7 @@
 """Denoising and in-painting of one grey image: schedules, scales, observations."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,6 +39,8 @@ class Settings:
         Scales of denoising.
     adapt_iter : int
         EM steps that adapt the prior to a noisy image.
+    on_step : callable or None
+        Hears after each noise variance how many are done and how many there are.
     """
 
     solver: str = "half_quadratic"
@@ -47,6 +50,7 @@ class Settings:
     truncation: float = 0.3
     n_scales: int = 1
     adapt_iter: int = 0
+    on_step: Callable[[int, int], None] | None = None
 
     def at(self, variances: tuple[float, ...], repeat: int = 1) -> EPLLConfig:
         """Return the configuration; ``repeat`` multiplies the default steps."""
@@ -103,7 +107,8 @@ def denoise_one_scale(
         image, torch.full_like(image, precision, dtype=torch.float64)
     )
     variances = tuple(sigma**2 / factor for factor in DENOISING_SCHEDULE)
-    return restore(prior, observation, settings.at(variances)).image
+    config = settings.at(variances)
+    return restore(prior, observation, config, settings.on_step).image
 
 
 class HalfSize:
@@ -157,4 +162,5 @@ def inpaint(
     precision = torch.where(missing, 0.0, torch.inf).double()
     variances = tuple(deviation**2 for deviation in INPAINTING_DEVIATIONS)
     config = settings.at(variances, INPAINTING_STEPS)
-    return restore(prior, Observation(image, precision), config).image
+    observation = Observation(image, precision)
+    return restore(prior, observation, config, settings.on_step).image

@@ -104,7 +104,8 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         Draws the patches and starts the mixture.
 
     verbose : int, default=0
-        1 prints a line for each EM report and each restored image.
+        1 prints a line for each EM report and each restored image, 2 also one for each
+        noise level of the schedule.
 
     device : str, default="auto"
         "cpu", "cuda", "cuda:<index>"; "auto" takes CUDA when present.

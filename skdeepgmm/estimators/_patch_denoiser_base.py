@@ -53,7 +53,8 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
             start = time.perf_counter()
             sigma = self._sigma(picture, index)
             restored.append(self._restored(prior, picture, sigma))
-            self._report(index, len(batch.pictures), picture, sigma, start)
+            noise = f"noise {sigma * picture.scale:.3g}"
+            self._report(index, len(batch.pictures), noise, start)
         return batch.restored(restored)
 
     def inpaint(self, X, masks=None):
@@ -84,12 +85,16 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         batch = self._fitted_batch(X, inpainting=True, masks=masks)
         prior = patch_prior(self, self._device())
         filled = []
-        for image, missing in zip(batch.pictures, batch.missing, strict=True):
+        pairs = zip(batch.pictures, batch.missing, strict=True)
+        for index, (image, missing) in enumerate(pairs):
+            start = time.perf_counter()
             planes = [
                 self._inpaint(prior, plane, missing)
                 for plane, _ in image.filled(missing).planes
             ]
             filled.append(image.patched(planes, missing))
+            share = f"{missing.mean():.0%} of the pixels missing"
+            self._report(index, len(batch.pictures), share, start)
         return batch.restored(filled)
 
     def estimate_sigma(self, X):
@@ -174,14 +179,23 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
             truncation=self.truncation,
             n_scales=self.n_scales,
             adapt_iter=self.adapt_iter,
+            on_step=self._progress() if self.verbose > 1 else None,
         )
 
-    def _report(self, index, n_images, picture, sigma, start):
+    def _progress(self):
+        """Return what prints a line for each noise level of one grey image."""
+        start = time.perf_counter()
+
+        def on_step(done, n_steps):
+            seconds = time.perf_counter() - start
+            print(f"  noise level {done} of {n_steps}, {seconds:.1f} s", flush=True)
+
+        return on_step
+
+    def _report(self, index, n_images, what, start):
         if self.verbose:
-            print(
-                f"Image {index + 1} of {n_images}: noise {sigma * picture.scale:.3g}, "
-                f"{time.perf_counter() - start:.1f} s"
-            )
+            seconds = time.perf_counter() - start
+            print(f"Image {index + 1} of {n_images}: {what}, {seconds:.1f} s")
 
     # Scoring ---------------------------------------------------------------------
 

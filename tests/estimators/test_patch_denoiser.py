@@ -356,6 +356,13 @@ def test_verbose_prints_a_line_for_each_image(natural, capsys):
     PatchGMMDenoiser.pretrained(sigma=0.1, verbose=1).transform([scene((12, 12))] * 2)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["Image 1 of 2", "Image 2 of 2"]
+    denoiser = PatchGMMDenoiser.pretrained(verbose=2)
+    missing = np.eye(12, dtype=bool)
+    denoiser.set_params(n_iter=1).inpaint([scene((12, 12))], [missing])
+    *steps, last = capsys.readouterr().out.splitlines()
+    assert len(steps) == 8
+    assert steps[-1].startswith("  noise level 8 of 8")
+    assert last.startswith("Image 1 of 1: 8% of the pixels missing")
 
 
 def test_saved_denoisers_give_the_same_images(learned, tmp_path):
