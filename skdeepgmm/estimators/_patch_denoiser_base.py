@@ -110,7 +110,8 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         sigma : ndarray of shape (n_images,)
             Standard deviations of the noise in the units of each image.
         """
-        batch = self._fitted_batch(X)
+        check_is_fitted(self)
+        batch = ImageBatch(X, self, reset=False)  # of any size
         values = [self._estimate(image) * image.scale for image in batch.pictures]
         return np.array(values)
 

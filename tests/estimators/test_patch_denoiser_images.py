@@ -33,6 +33,15 @@ def test_unsigned_integers_come_back_rounded_and_clipped(natural, dtype, white):
     np.testing.assert_allclose(found / white, expected, atol=0.02)
 
 
+def test_noise_is_estimated_in_units_of_images_of_any_size(natural):
+    noise = with_noise(np.zeros((6, 100)), 0.1)
+    images = [noise, 255 * noise, noise[:, :3]]
+    unit, byte, small = natural.estimate_sigma(images)
+    assert unit == pytest.approx(0.1, rel=0.2)
+    assert byte == pytest.approx(255 * unit, rel=1e-5)
+    assert small > 0
+
+
 @pytest.mark.parametrize("dtype", ["i2", "i8", "bool"])
 def test_other_types_come_back_as_float64(dtype):
     white = 1 if dtype == "bool" else 255
