@@ -62,6 +62,7 @@ def parse():
     parser.add_argument("--preset", choices=list(PRESETS), default="cpu")
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--seeds", type=int, help="number of seeds")
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--rows", type=int, help="training images at most")
     parser.add_argument("--max-iter", type=int, help="EM iterations of every fit")
     parser.add_argument("--no-peers", action="store_true")
@@ -76,7 +77,8 @@ class Run:
     def __init__(self, args):
         self.args = args
         self.preset = PRESETS[args.preset]
-        self.seeds = range(args.seeds or self.preset["seeds"])
+        n_seeds = args.seeds or self.preset["seeds"]
+        self.seeds = range(args.first_seed, args.first_seed + n_seeds)
         self.records = Records(args.out / f"gan_em_{args.preset}.csv", KEYS)
 
     def gan_em(self, n_clusters, shape, seed, **params):
@@ -156,7 +158,7 @@ def simple(name, n_clusters, **options):
 
 def mnist_all(run):
     """All training images, three seeds."""
-    run.seeds = range(min(3, len(run.seeds)))
+    run.seeds = run.seeds[:3]
     clustering(run, "mnist-all", "mnist", 10, rows=None, peers=False)
 
 
@@ -200,7 +202,7 @@ def embedding(run):
             model = run.gan_em(10, data[4], seed, embedding_dim=size)
             names = names_of("embedding", "mnist", "GANEMClusterer", size, seed)
             fitted = run.measure(names, model, data)
-            if fitted is not None and seed == 0:
+            if fitted is not None and seed == run.seeds[0]:
                 draw_embedding(run, fitted, data, size)
 
 
@@ -233,7 +235,7 @@ def restarts(run):
 def outliers(run):
     """Leave one class out; AUROC of finding it, beside a flat mixture."""
     for name, rows in (("digits", None), ("mnist", 5000)):
-        for seed in range(min(3, len(run.seeds))):
+        for seed in run.seeds[:3]:
             X, y, X_test, y_test, shape = run.data(name, seed, rows)
             for digit in range(10):
                 models = {
@@ -256,7 +258,7 @@ def outliers(run):
 
 def ablation(run):
     """One departure from the default at a time, three seeds, a short run."""
-    for seed in range(3):
+    for seed in run.seeds[:3]:
         data = run.data("mnist", seed, 7000)
         for case, changes in ABLATION.items():
             share = changes.get("max_iter", 1)

@@ -158,6 +158,12 @@ class GANEM:
         return self.architecture.n_clusters
 
     @property
+    def _teacher(self) -> Classifier:
+        """The E-net that the M-step believes."""
+        late = self.iteration >= self.recipe.averaged_from * self.config.n_iter
+        return self.predictor if late else self.classifier
+
+    @property
     def predictor(self) -> Classifier:
         """The E-net that predicts."""
         averaged = self.recipe.average > 0.0 and self.average.updates > 0
@@ -245,7 +251,9 @@ class GANEM:
         if self.iteration < self.config.hold:
             weights = self._start(index)
         else:
-            weights = soften(self.probabilities(rows), self.config.temperature)
+            with torch.no_grad():
+                weights = torch.softmax(self._teacher(rows), 1)
+            weights = soften(weights, self.config.temperature)
         if self.data.labels is None:
             return weights
         known = self.data.labels[index]

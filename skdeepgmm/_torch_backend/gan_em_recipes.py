@@ -43,6 +43,9 @@ class Recipe:
         them.
     average : float
         Decay a step of the averaged E-net that predicts; 0 takes the E-net itself.
+    averaged_from : float
+        Share of the run from which the averaged E-net also gives the responsibilities
+        of the M-step. Before, it would hold on to the first clusters it finds.
     """
 
     losses: str = "binary"
@@ -64,6 +67,7 @@ class Recipe:
     classifier_norm: str = "group"
     joint_labels: bool = True
     average: float = 0.99
+    averaged_from: float = 1.0
 
     def rate_factor(self, iteration: int, n_iter: int) -> float:
         """Return what the rates are multiplied by in this EM iteration, from 0 on."""

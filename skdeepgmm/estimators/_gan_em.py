@@ -45,7 +45,7 @@ class GANEMClusterer(DeepClusterer):
 
     recipe : {'fast', 'released', 'paper'} or dict, default='fast'
         How to train: 'fast', short EM iterations, persistent optimisers and a
-        normalised E-net, averaged over its steps; 'released', the long iterations and
+        normalised E-net, averaged for predictions; 'released', the long iterations and
         losses of the authors' program; 'paper', the printed losses with RMSprop and
         clipped weights. A dict changes settings of 'fast' by name (see Notes).
 
@@ -72,7 +72,7 @@ class GANEMClusterer(DeepClusterer):
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with
-        'fast', 80 passes over images, 3,000 to 30,000 steps in iterations of 50, or
+        'fast', 70 passes over images, 3,000 to 30,000 steps in iterations of 50, or
         1,000 steps on vectors; else 30.
 
     batch_size : int, default=None
@@ -186,7 +186,7 @@ class GANEMClusterer(DeepClusterer):
     *Recipe settings*: losses, optimizer, discriminator_rate, generator_rate,
     classifier_rate, keeps_optimizers, last_rate, gan_steps, gan_epochs,
     classifier_steps, classifier_batch, clip, learned_prior, std, discriminator_norm,
-    classifier_norm, joint_labels, average.
+    classifier_norm, joint_labels, average, averaged_from.
 
     Interrupting a fit (Ctrl-C) keeps what was learned, with a warning.
 

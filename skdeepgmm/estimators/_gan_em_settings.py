@@ -10,7 +10,7 @@ from skdeepgmm._torch_backend.networks import is_image
 from skdeepgmm.estimators._neural_settings import checked_affine
 
 #: Default length of a run on images: passes over the data, within numbers of steps.
-PASSES, FEWEST_STEPS, MOST_STEPS = 80, 3000, 30_000
+PASSES, FEWEST_STEPS, MOST_STEPS = 70, 3000, 30_000
 #: Default length of a run on vectors, in steps.
 VECTOR_STEPS = 1000
 #: Default number of EM iterations of the recipes with long ones.

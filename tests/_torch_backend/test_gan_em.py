@@ -123,15 +123,21 @@ def test_released_recipe_starts_its_optimisers_anew():
 # Responsibilities ----------------------------------------------------------------
 
 
-def test_first_m_step_is_uniform_and_later_ones_are_the_e_nets():
-    model = make()
+@pytest.mark.parametrize("averaged_from", [0.0, 0.2, 1.0])
+def test_first_m_step_is_uniform_and_later_ones_are_the_e_nets(averaged_from):
+    model = make(dataclasses.replace(FAST, averaged_from=averaged_from))
     index = torch.arange(10)
     real = model.data.rows[index]
     first = model.responsibilities(index, real)
     torch.testing.assert_close(first, torch.full((10, 3), 1 / 3))
-    model.step(batches(model))
-    later = model.responsibilities(index, real)
-    torch.testing.assert_close(later, model.probabilities(real))
+    for iteration in range(1, 4):
+        model.step(batches(model))
+        averaged = iteration >= averaged_from * model.config.n_iter
+        net = model.average.module if averaged else model.classifier
+        with torch.no_grad():
+            expected = torch.softmax(net(real), 1)
+        later = model.responsibilities(index, real)
+        torch.testing.assert_close(later, expected)
 
 
 def test_given_responsibilities_hold_as_long_as_asked():
