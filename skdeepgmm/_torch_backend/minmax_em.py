@@ -14,8 +14,9 @@ with semi-supervised MinMax+EM learning", ICPR.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -75,6 +76,8 @@ class Config:
         Learning rate.
     average : float
         Decay of the averaged encoder.
+    refresh : int
+        Steps after which the memberships of the rows that come next are renewed.
     """
 
     n_iter: int
@@ -89,6 +92,7 @@ class Config:
     affine: Affine | None = None
     rate: float = 1e-3
     average: float = 0.99
+    refresh: int = 25
 
 
 @dataclass(frozen=True)
@@ -202,12 +206,26 @@ class MinMaxEM:
         """Do one EM iteration over batches of row indices; returns its mean losses."""
         share = self.iteration / self.config.n_iter
         self._set_rates(0.5 * (1.0 + math.cos(math.pi * share)))
-        totals = Means()
-        for index in batch:
-            for name, value in self._m_step(index.to(self.device)).items():
+        totals, before = Means(), self.resp
+        for index in self._refreshed(index.to(self.device) for index in batch):
+            for name, value in self._m_step(index).items():
                 totals.add(name, value)
         self.iteration += 1
-        return totals.values() | self.e_step() | {"latent_error": self._latent_error()}
+        found = self.e_step()
+        changed = (self.resp.argmax(1) != before.argmax(1)).float().mean()
+        error = self._latent_error()
+        return totals.values() | found | {"changed": changed, "latent_error": error}
+
+    def _refreshed(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Yield the batches, in blocks whose memberships are renewed first.
+
+        An encoder that sees the same memberships for long learns their mistakes by
+        heart. The first block has those of the last E-step.
+        """
+        yield from islice(batches, self.config.refresh)
+        while block := list(islice(batches, self.config.refresh)):
+            self.e_step(torch.cat(block))
+            yield from block
 
     def _set_rates(self, encoder_factor: float) -> None:
         for name, optimizer in self.optimizers.items():
@@ -312,17 +330,23 @@ class MinMaxEM:
 
     # E-step ----------------------------------------------------------------------
 
-    def e_step(self) -> dict[str, Tensor]:
-        """Update gamma of all rows by the averaged encoder, and omega from gamma."""
-        found = in_batches(self.average.module, self.data.rows)
+    def e_step(self, index: Tensor | None = None) -> dict[str, Tensor]:
+        """Update gamma by the averaged encoder, and omega from gamma.
+
+        Parameters
+        ----------
+        index : Tensor of int64 or None
+            Rows whose gamma is renewed; None means all.
+        """
+        rows = slice(None) if index is None else index
+        found = in_batches(self.average.module, self.data.rows[rows])
         joint = latent.log_joint(found, self.means, self.weights)
-        resp, revived = self._revived(self._with_labels(torch.softmax(joint, 1)))
-        changed = resp.argmax(1) != self.resp.argmax(1)
-        self.resp = resp
-        self.weights = latent.expected_weights(resp, self.config.weight_prior)
+        resp = self.resp.clone()
+        resp[rows] = torch.softmax(joint, 1)
+        self.resp, revived = self._revived(self._with_labels(resp))
+        self.weights = latent.expected_weights(self.resp, self.config.weight_prior)
         return {
             "log_likelihood": torch.logsumexp(joint, 1).mean(),
-            "changed": changed.float().mean(),
             "revived": revived.float().mean(),
         }
 

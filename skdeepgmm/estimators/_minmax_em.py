@@ -68,7 +68,8 @@ class MinMaxEMClusterer(DeepClusterer):
 
     init_steps : int, default=None
         Steps of that start. None means 150, and 500 if at least 8 % of the rows are
-        labelled.
+        labelled; 50 for images that start from k-means or given
+        memberships, because the encoder would learn their mistakes by heart.
 
     weight_prior : float, default=None
         Rows that a Dirichlet prior of the weights adds to every cluster, so that none
@@ -89,7 +90,7 @@ class MinMaxEMClusterer(DeepClusterer):
     max_iter : int, default=None
         EM iterations. Each is a pass over the rows without label, of ten steps or
         more. The encoder's learning rate falls to zero over the whole run. None means
-        2,500 steps on images and 400 on vectors, in at least ten iterations.
+        1,000 steps on images and 400 on vectors, in at least ten iterations.
 
     batch_size : int, default=None
         Rows without label, and generated rows, of a step. None means 50. Labelled
@@ -166,7 +167,8 @@ class MinMaxEMClusterer(DeepClusterer):
     The last line has no lower bound in D; ``adversary`` chooses one that has. Sums over
     rows are means here, one over rows without label and one over labelled rows. In the
     first tenth of the run the second line moves G alone. After every pass an E-step by
-    the averaged encoder renews gamma, and omega is its mean under a Dirichlet prior.
+    the averaged encoder renews gamma, and every 25 steps that of the rows to come;
+    omega is its mean under a Dirichlet prior.
 
     *Means* for ``latent_dim < n_clusters`` are the innermost points of a grid of the
     same spacing, ``sqrt(2) * separation``.

@@ -85,7 +85,9 @@ class MinMaxEMFit:
 
     def __call__(self, tasks):
         """Start the encoder, then train; an interrupted start is the end."""
-        n_start = start_steps_of(self.estimator, self.labels)
+        n_start = start_steps_of(
+            self.estimator, self.architecture.image, self.model.data.start, self.labels
+        )
         if n_start:
             self.run(
                 Start(self.model, n_start),

@@ -20,8 +20,12 @@ MANY_LABELS = 0.08
 CONSISTENCY = {False: 0.5, True: 0.2}
 LABEL_BATCH = {False: 25, True: 50}
 START_STEPS = {False: 150, True: 500}
+#: Steps of a start on images from k-means. More would learn its mistakes by heart.
+KMEANS_STEPS = 50
 #: Default length of a run, in steps, and its fewest EM iterations.
-STEPS, FEWEST_ITERATIONS = {"image": 2500, "vector": 400}, 10
+STEPS, FEWEST_ITERATIONS = {"image": 1000, "vector": 400}, 10
+#: Decay of the averaged encoder: memberships of images follow it closely.
+AVERAGE = {"image": 0.95, "vector": 0.99}
 #: Fewest steps of an EM iteration.
 FEWEST_STEPS = 10
 BATCH_SIZE = 50
@@ -69,10 +73,20 @@ def has_many_labels(labels):
     return labels is not None and (labels >= 0).mean() >= MANY_LABELS
 
 
-def start_steps_of(estimator, labels):
-    """Return the steps of the encoder's start."""
+def start_steps_of(estimator, image, start, labels):
+    """Return the steps of the encoder's start.
+
+    Parameters
+    ----------
+    image : bool
+    start : object
+        First memberships, None for those of the labelled rows alone.
+    labels : ndarray of shape (n_samples,) or None
+    """
     if estimator.init_steps is not None:
         return estimator.init_steps
+    if image and start is not None:
+        return KMEANS_STEPS
     return START_STEPS[has_many_labels(labels)]
 
 
@@ -87,8 +101,9 @@ def config_of(estimator, architecture, labels, n_samples, n_steps):
     """
     many = has_many_labels(labels)
     n_iter = estimator.max_iter
+    kind = "image" if architecture.image else "vector"
     if n_iter is None:
-        wanted = STEPS["image" if architecture.image else "vector"]
+        wanted = STEPS[kind]
         n_iter = max(FEWEST_ITERATIONS, math.ceil(wanted / n_steps))
     weight = estimator.consistency_weight
     prior = estimator.weight_prior
@@ -103,6 +118,7 @@ def config_of(estimator, architecture, labels, n_samples, n_steps):
         LABEL_BATCH[many],
         affine=checked_affine(estimator.affine, architecture),
         rate=estimator.learning_rate,
+        average=AVERAGE[kind],
     )
 
 

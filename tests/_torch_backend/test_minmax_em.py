@@ -332,6 +332,35 @@ def test_the_e_step_moves_memberships_and_weights_alone():
     torch.testing.assert_close(model.weights, omega)
 
 
+def test_an_e_step_of_some_rows_leaves_the_others():
+    model = make()
+    model.start_step()
+    model.average.update(model.encoder)
+    index = torch.tensor([4, 1, 30])
+    model.e_step(index)
+    others = torch.ones(len(model.resp), dtype=torch.bool)
+    others[index] = False
+    assert torch.equal(model.resp[others], start_resp()[others])
+    found = model.average.module(model.data.rows[index])
+    even = torch.full((N_CLUSTERS,), 1 / N_CLUSTERS)
+    expected = latent.posterior(found, model.means, even)
+    torch.testing.assert_close(model.resp[index], expected)
+    omega = latent.expected_weights(model.resp, model.config.weight_prior)
+    torch.testing.assert_close(model.weights, omega)
+
+
+def test_memberships_are_renewed_before_every_block_but_the_first():
+    model = make(refresh=2)
+    seen = []
+    model.e_step = lambda index=None: seen.append(index) or {}
+    model._m_step = lambda index: seen.append(index) or {}
+    a, b, c, d, e = (torch.tensor([i, i + 1]) for i in range(0, 10, 2))
+    model.step(iter([a, b, c, d, e]))
+    expected = [a, b, torch.cat([c, d]), c, d, e, e]
+    assert all(map(torch.equal, seen[:-1], expected))
+    assert seen[-1] is None
+
+
 def test_a_dying_cluster_gets_its_first_rows_back():
     model = make()
     with torch.no_grad():
