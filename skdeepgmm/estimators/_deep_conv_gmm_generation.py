@@ -148,7 +148,7 @@ class DeepGenerationMixin:
         X = fitted_rows(X, None if setup.vector else setup.shape)
         missing = _mask_rows(mask, X, setup)
         X = self._check_X(X, reset=False, allow_nan=True)
-        X = convert.to_numpy(X) if convert.is_tensor(X) else X
+        X = convert.to_numpy(X) if convert.is_tensor(X) else X[:]
         missing = np.broadcast_to(missing, X.shape)
         values = np.where(missing, self._mean().astype(X.dtype), X)
         filled = self._fill(setup, _finite(values), missing)

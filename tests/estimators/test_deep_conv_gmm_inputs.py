@@ -7,7 +7,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.metrics import normalized_mutual_info_score
 
-from skdeepgmm import DeepConvGMM
+from skdeepgmm import ChunkedArray, DeepConvGMM
 from skdeepgmm.layers import Folding, Mixture
 from tests.estimators.test_deep_conv_gmm import SHAPE, make, pictures
 
@@ -154,6 +154,10 @@ def test_filled_images_keep_their_type(coloured):
     mask = np.eye(4, 5, dtype=bool)
     assert model.inpaint(X[:2].astype(np.float32), mask).dtype == np.float32
     assert model.inpaint(X[:2], mask).dtype == np.float64
+    rows = X[:2].reshape(2, -1)
+    chunks = ChunkedArray([rows[:1], rows[1:]])
+    filled = model.inpaint(chunks, mask)
+    np.testing.assert_array_equal(filled, model.inpaint(X[:2], mask))
 
 
 @pytest.mark.parametrize("known", [True, False])
