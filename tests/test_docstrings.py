@@ -6,6 +6,8 @@ Which of numpydoc's checks are off, and why, is written in pyproject.toml under
 
 import importlib
 import inspect
+import pydoc
+import re
 import tomllib
 from pathlib import Path
 
@@ -71,6 +73,16 @@ def test_docstring_is_valid_numpydoc(name):
     ]
     where = f"{result['file']}:{result['file_line']}"
     assert not errors, f"{name} ({where})\n" + "\n".join(errors)
+
+
+@pytest.mark.parametrize("name", sorted(documented_names()))
+def test_fitted_attributes_are_quoted(name):
+    """Bare names that end in an underscore are links to nowhere for Sphinx."""
+    prose = re.sub(r"``.*?``|`.*?`", "", inspect.getdoc(pydoc.locate(name)), flags=re.S)
+    lines = prose.splitlines()
+    lines = [re.sub(r"^\w+_(, \w+_)* :", "", line) for line in lines]
+    lines = [line for line in lines if not line.lstrip().startswith((">>>", "..."))]
+    assert re.findall(r"(?<![\w.])[a-z]\w*_(?![\w<])", "\n".join(lines)) == []
 
 
 @pytest.mark.parametrize("name", sorted(public_objects()))

@@ -148,7 +148,7 @@ class DeepConvGMM(
     scale_ : ndarray of shape (n_channels,)
         Size of these units: the same for all channels; one a feature of vectors.
 
-    history_ : dict of str to ndarray of shape (n_iter_,)
+    history_ : dict of str to ndarray of shape (`n_iter_`,)
         For every mixture i, means per epoch in nats a position: 'loss_<i>' (negative
         objective, annealed at first) and 'log_likelihood_<i>'; NaN before it learns.
         'score' of the held-out images with early stopping.
@@ -179,7 +179,7 @@ class DeepConvGMM(
     n_features_in_ : int
         Number of features seen during fit.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had string column names.
 
     See Also

@@ -146,13 +146,13 @@ class GANEMClusterer(DeepClusterer):
     n_iter_ : int
         EM iterations of the kept run.
 
-    history_ : dict of str to ndarray of shape (n_iter_,)
+    history_ : dict of str to ndarray of shape (`n_iter_`,)
         Per EM iteration: mean losses 'discriminator', 'generator', 'classifier'; on
         up to 2,048 training rows 'confidence' (mean largest probability), 'changed'
         (share with another cluster than before) and 'n_effective' (exponential of the
         entropy of the cluster sizes).
 
-    occupancies_ : ndarray of shape (n_iter_, n_clusters)
+    occupancies_ : ndarray of shape (`n_iter_`, n_clusters)
         Share of each cluster per EM iteration.
 
     image_shape_ : tuple of int or None
@@ -161,7 +161,7 @@ class GANEMClusterer(DeepClusterer):
     n_features_in_ : int
         Number of features seen during fit.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had string column names.
 
     See Also

@@ -129,7 +129,7 @@ class MinMaxEMClusterer(DeepClusterer):
     n_iter_ : int
         EM iterations.
 
-    history_ : dict of str to ndarray of shape (n_iter_,)
+    history_ : dict of str to ndarray of shape (`n_iter_`,)
         Per EM iteration, means over its steps: 'energy', half the expected square
         distance of E(x) from its mean in rows without label, and 'labelled_energy' in
         labelled ones; 'consistency', ``||y - E(G(y))||^2``; the losses 'adversarial'
@@ -138,7 +138,7 @@ class MinMaxEMClusterer(DeepClusterer):
         their cluster or were given back to a dying one; 'latent_error', mean
         ``||y - E(G(y))||`` of the networks that predict.
 
-    occupancies_ : ndarray of shape (n_iter_, n_clusters)
+    occupancies_ : ndarray of shape (`n_iter_`, n_clusters)
         Mean responsibilities per EM iteration.
 
     image_shape_ : tuple of int or None
@@ -147,7 +147,7 @@ class MinMaxEMClusterer(DeepClusterer):
     n_features_in_ : int
         Number of features seen during fit.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had string column names.
 
     See Also

@@ -51,7 +51,7 @@ class DensityOutlierDetector(
         ``contamination`` of the training scores.
     n_features_in_ : int
         Number of features seen during ``fit``, if the model tells it.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features seen during ``fit``, if they were all strings.
 
     See Also
@@ -61,8 +61,9 @@ class DensityOutlierDetector(
 
     Notes
     -----
-    A sample x is an outlier when log p(x) < offset_. Ranking measures such as the area
-    under the ROC curve depend on ``score_samples`` alone, not on ``contamination``.
+    A sample x is an outlier when log p(x) < ``offset_``. Ranking measures such as the
+    area under the ROC curve depend on ``score_samples`` alone, not on
+    ``contamination``.
 
     Keyword arguments of ``fit`` reach the model's ``fit``: all of them by default,
     those that it requests when metadata routing is enabled. Each training sample

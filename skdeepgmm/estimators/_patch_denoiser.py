@@ -134,7 +134,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
     n_features_in_ : int
         Columns of X, where X was a matrix.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, where they were strings.
 
     See Also

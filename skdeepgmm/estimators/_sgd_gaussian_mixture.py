@@ -145,7 +145,7 @@ default='full'
     lower_bounds_ : list of float
         The same for every epoch.
 
-    history_ : dict of str to ndarray of shape (n_iter_,)
+    history_ : dict of str to ndarray of shape (`n_iter_`,)
         Means per epoch, in nats per sample: 'loss' (the negative objective, annealed
         at first), 'log_likelihood', and with early stopping 'score' of the held-out
         rows (NaN while annealing).
@@ -159,7 +159,7 @@ default='full'
     n_features_in_ : int
         Number of features seen during fit.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had string column names.
 
     See Also
