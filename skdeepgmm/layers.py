@@ -306,7 +306,7 @@ def preset(name):
     >>> preset("B")
     [Folding(8, stride=2), Mixture(49), Folding(), Mixture(36)]
     """
-    if name not in _PRESETS:
+    if not isinstance(name, str) or name not in _PRESETS:
         raise ValueError(
             f"layers must be 'auto', a preset {', '.join(sorted(_PRESETS))} or a list "
             f"of layers, got {name!r}."

@@ -42,6 +42,12 @@ def test_presets_fit_other_sizes():
     assert stack_shapes(preset("B"), (32, 20, 3))[-1] == (1, 1, 36)
 
 
+@pytest.mark.parametrize("name", ["b", "H", None, ["A"]])
+def test_other_presets_are_refused(name):
+    with pytest.raises(ValueError, match="preset A, B, C, D, E, F, G"):
+        preset(name)
+
+
 def test_preset_returns_a_list_of_its_own():
     preset("B").clear()
     assert len(preset("B")) == 4

@@ -507,6 +507,11 @@ class DeepConvGMM(
     def _n_features_out(self):
         return len(self.weights_)
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
 
 def _joined(earlier, found):
     """Return histories one after the other."""

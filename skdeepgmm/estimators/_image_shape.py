@@ -56,9 +56,11 @@ def rows_and_shape(X, image_shape=None):
     Raises
     ------
     ValueError
-        If ``image_shape`` is malformed or X holds images of another shape.
+        If ``image_shape`` is malformed or X holds images of another shape, or of
+        several.
     """
     shape = check_image_shape(image_shape)
+    _check_same_shapes(X)
     sizes = _sizes(X)
     if len(sizes) not in (3, 4):
         return X, shape
@@ -120,6 +122,19 @@ def fitted_rows(X, shape):
 def short_shape(shape):
     """Return (height, width) for one channel, else (height, width, channels)."""
     return shape[:2] if shape[2] == 1 else shape
+
+
+def _check_same_shapes(X):
+    """Raise where X is a list of images, or an array of objects, of several shapes."""
+    listed = isinstance(X, (list, tuple)) or getattr(X, "dtype", None) == np.object_
+    if not listed or not all(hasattr(image, "shape") for image in X):
+        return
+    shapes = list(dict.fromkeys(tuple(image.shape) for image in X))
+    if len(shapes) > 1 and all(len(shape) in (2, 3) for shape in shapes):
+        raise ValueError(
+            f"X has images of different shapes, such as {shapes[0]} and {shapes[1]}. "
+            "Resize or crop them to one shape."
+        )
 
 
 def _is_size(size):

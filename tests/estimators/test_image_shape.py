@@ -70,6 +70,18 @@ def test_product_mismatch_names_both():
         check_product((4, 6, 3), 25)
 
 
+def test_images_of_several_shapes_are_named(rng):
+    images = [rng.normal(size=(4, 6)), rng.normal(size=(4, 6)), rng.normal(size=(3, 6))]
+    held = np.empty(3, dtype=object)
+    held[:] = images
+    for X in (images, held, [torch.from_numpy(image) for image in images]):
+        with pytest.raises(ValueError, match=r"\(4, 6\) and \(3, 6\). Resize"):
+            rows_and_shape(X)
+    rows, shape = rows_and_shape(images[:2])
+    assert rows.shape == (2, 24)
+    assert shape == (4, 6, 1)
+
+
 def test_ragged_and_flat_input_is_left_to_the_validation():
     ragged = [[[1.0], [2.0, 3.0]], [[1.0], [2.0]]]
     assert rows_and_shape(ragged) == (ragged, None)
