@@ -14,6 +14,7 @@ References: Luo, Chan & Nguyen (2016), "Adaptive image denoising by mixture adap
 IEEE Transactions on Image Processing 25.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -79,10 +80,11 @@ def adapt(
         As in :meth:`NoisyPrior.make`.
     """
     adapted = prior
+    thinned = math.prod(min(stride, side) for side in prior.size)
     for _ in range(n_iter):
         noisy = NoisyPrior.make(adapted, variance, truncation)
         scatter = collect(noisy, image, stride)
-        adapted = _update(prior, noisy, scatter, RELEVANCE / stride**2)
+        adapted = _update(prior, noisy, scatter, RELEVANCE / thinned)
     return adapted
 
 

@@ -104,6 +104,15 @@ def test_smaller_strides_and_less_truncation_change_little(natural):
         assert 0 < np.abs(other - reference).mean() < 0.01
 
 
+def test_a_stride_is_at_most_a_patch():
+    noisy = [with_noise(scene((40, 30)), 0.1)]
+    found = [
+        PatchGMMDenoiser.pretrained(sigma=0.1, stride=stride).transform(noisy)[0]
+        for stride in (8, 100)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
 def test_scores_are_log_densities_of_patches(learned):
     image = scene(seed=5)
     denoiser = clone(learned).set_params(stride=1).fit(SCENES)
