@@ -13,6 +13,7 @@ page quick.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
 from skdeepgmm import GANEMClusterer
@@ -56,16 +57,10 @@ for ax, name in zip(axes, ("n_effective", "confidence", "changed"), strict=True)
 # %%
 # A picture of the embedding
 # --------------------------
-# A layer of two units before the output makes a map of the images.
-flat = GANEMClusterer(
-    n_clusters=10,
-    image_shape=(8, 8),
-    embedding_dim=2,
-    max_iter=30,
-    tol=0.05,
-    random_state=0,
-).fit(X_train)
-Z = flat.transform(X_test)
+# ``transform`` gives the last hidden layer of the E-net, and two principal components
+# of it make a map of the images. With ``embedding_dim=2`` the E-net itself would end in
+# a layer of two units.
+Z = PCA(2).fit_transform(clusterer.transform(X_test))
 fig, ax = plt.subplots(figsize=(5, 4), layout="constrained")
 points = ax.scatter(*Z.T, c=y_test, cmap="tab10", s=8)
 fig.colorbar(points, label="digit")
