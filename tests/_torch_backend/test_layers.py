@@ -91,6 +91,12 @@ def test_pooling_after_its_inverse_is_the_identity(shape):
     torch.testing.assert_close(layer.forward(wide), cells, rtol=0, atol=0)
 
 
+def test_the_last_of_overlapping_cells_counts():
+    layer = PoolingLayer((1, 5, 1), (1, 3), (1, 2))
+    wide = layer.inverse(torch.tensor([2.0, 7.0]).reshape(1, 1, 2, 1))
+    assert wide.flatten().tolist() == [2.0, 2.0, 7.0, 7.0, 7.0]
+
+
 def mixture(shared, grid=(2, 3), n_features=4, n_components=3):
     draw = generator(1)
     n_sites = 1 if shared else grid[0] * grid[1]
