@@ -24,7 +24,7 @@ from skdeepgmm._torch_backend.minmax_em_networks import Architecture
 from skdeepgmm._torch_backend.network_tools import WeightAverage, in_batches
 from skdeepgmm._torch_backend.rng import generator
 
-BATCH, LABEL_BATCH, STEPS = 50, 25, 2500
+BATCH, LABEL_BATCH, STEPS = 50, 25, 1500
 
 
 class Deep:

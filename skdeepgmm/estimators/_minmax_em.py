@@ -64,7 +64,7 @@ class MinMaxEMClusterer(DeepClusterer):
 (n_samples, n_clusters), default='auto'
         First memberships, which the encoder is fitted to before all else: 'labels',
         those of the labelled rows alone; 'kmeans', or given ones. 'auto' means
-        'labels' if every cluster has a labelled row, else 'kmeans'.
+        'labels' if every cluster has at least five labelled rows, else 'kmeans'.
 
     init_steps : int, default=None
         Steps of that start. None means 150, and 500 if at least 8 % of the rows are

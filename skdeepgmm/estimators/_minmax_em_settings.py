@@ -29,6 +29,8 @@ AVERAGE = {"image": 0.95, "vector": 0.99}
 #: Fewest steps of an EM iteration.
 FEWEST_STEPS = 10
 BATCH_SIZE = 50
+#: Labelled rows of every cluster that ``init='auto'`` starts from.
+ENOUGH_LABELS = 5
 #: Share of a run in which consistency moves the generator alone.
 WARM_UP = 0.1
 #: A cluster below these shares of the rows, and of its even share, is dying.
@@ -128,7 +130,7 @@ def least_share(n_clusters):
 
 
 def start_of(estimator, X, units, labels, random_state):
-    """Return the first memberships; None where the labelled rows are enough.
+    """Return the first memberships; None for those of the labelled rows alone.
 
     Raises
     ------
@@ -137,10 +139,11 @@ def start_of(estimator, X, units, labels, random_state):
     """
     init = estimator.init
     if isinstance(init, str) and init in ("auto", "labels"):
-        missing = unlabelled_clusters(labels, estimator.n_clusters)
-        if not len(missing):
+        counts = labelled_rows(labels, estimator.n_clusters)
+        if counts.min() >= (1 if init == "labels" else ENOUGH_LABELS):
             return None
         if init == "labels":
+            missing = np.flatnonzero(counts == 0)
             raise ValueError(
                 "init='labels' needs semi_supervised=True and a labelled row of every "
                 f"cluster, but clusters {', '.join(map(str, missing))} have none. Use "
@@ -153,10 +156,11 @@ def start_of(estimator, X, units, labels, random_state):
     return resp
 
 
-def unlabelled_clusters(labels, n_clusters):
-    """Return the clusters without a labelled row."""
-    known = [] if labels is None else labels
-    return np.setdiff1d(np.arange(n_clusters), known)
+def labelled_rows(labels, n_clusters):
+    """Return the number of labelled rows of each cluster."""
+    if labels is None:
+        return np.zeros(n_clusters, dtype=int)
+    return np.bincount(labels[labels >= 0], minlength=n_clusters)
 
 
 def matched(resp, labels):

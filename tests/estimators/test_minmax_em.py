@@ -17,6 +17,7 @@ from sklearn.utils.estimator_checks import check_clustering
 
 from skdeepgmm._torch_backend.minmax_em import MinMaxEM
 from skdeepgmm.estimators import MinMaxEMClusterer
+from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
 from skdeepgmm.estimators._minmax_em_settings import matched
 from skdeepgmm.exceptions import DegenerateComponentWarning, TrainingDivergedError
 from skdeepgmm.persistence import load, save
@@ -126,6 +127,15 @@ def test_an_unlabelled_cluster_starts_from_kmeans(data):
     assert (model.labels_ == y).mean() > 0.9
     with pytest.raises(ValueError, match="clusters 1 have none"):
         construct(semi_supervised=True, init="labels").fit(X, known)
+
+
+@pytest.mark.parametrize("n, from_labels", [(4, False), (5, True)])
+def test_enough_labels_are_the_start(n, from_labels, data):
+    X, y = data
+    model = construct(semi_supervised=True)
+    model.image_shape_ = None
+    fit = MinMaxEMFit(model, X, few_labels(y, n), {})
+    assert (fit.model.data.start is None) == from_labels
 
 
 def test_all_rows_may_be_labelled(data):
