@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import check_clustering
 from skdeepgmm._torch_backend.minmax_em import MinMaxEM
 from skdeepgmm.estimators import MinMaxEMClusterer
 from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
-from skdeepgmm.estimators._minmax_em_settings import matched
+from skdeepgmm.estimators._minmax_em_settings import matched, start_steps_of
 from skdeepgmm.exceptions import DegenerateComponentWarning, TrainingDivergedError
 from skdeepgmm.persistence import load, save
 
@@ -136,6 +136,24 @@ def test_enough_labels_are_the_start(n, from_labels, data):
     model.image_shape_ = None
     fit = MinMaxEMFit(model, X, few_labels(y, n), {})
     assert (fit.model.data.start is None) == from_labels
+
+
+@pytest.mark.parametrize(
+    "image, start, share, expected",
+    [
+        (True, "memberships", 0.0, 50),
+        (True, None, 0.01, 150),
+        (True, None, 0.1, 500),
+        (False, "memberships", 0.0, 150),
+    ],
+)
+def test_a_start_on_guessed_memberships_of_images_is_short(
+    image, start, share, expected
+):
+    labels = np.full(100, -1)
+    labels[: int(100 * share)] = 0
+    assert start_steps_of(construct(init_steps=None), image, start, labels) == expected
+    assert start_steps_of(construct(init_steps=7), image, start, labels) == 7
 
 
 def test_all_rows_may_be_labelled(data):
