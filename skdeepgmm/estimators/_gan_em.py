@@ -72,7 +72,7 @@ class GANEMClusterer(DeepClusterer):
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with
-        'fast', 70 passes over images, 3,000 to 30,000 steps in iterations of 50, or
+        'fast', 50 passes over images, 3,000 to 30,000 steps in iterations of 50, or
         1,000 steps on vectors; else 30.
 
     batch_size : int, default=None
@@ -83,8 +83,8 @@ class GANEMClusterer(DeepClusterer):
 
     affine : 'auto', None or tuple of (float, float, float), default='auto'
         Largest random change of *generated* images in the E-step: shift in pixels,
-        angle in degrees, relative change of the size. 'auto' is a fourteenth of the
-        smaller side, 9 degrees and 0.1 for images with the recipe 'fast', and None
+        angle in degrees, relative change of the size. 'auto' is an eleventh of the
+        smaller side, 18 degrees and 0.15 for images with the recipe 'fast', and None
         otherwise.
 
     temperature : float, default=1.0

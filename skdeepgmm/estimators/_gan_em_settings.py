@@ -10,7 +10,10 @@ from skdeepgmm._torch_backend.networks import is_image
 from skdeepgmm.estimators._neural_settings import checked_affine
 
 #: Default length of a run on images: passes over the data, within numbers of steps.
-PASSES, FEWEST_STEPS, MOST_STEPS = 70, 3000, 30_000
+PASSES, FEWEST_STEPS, MOST_STEPS = 50, 3000, 30_000
+#: Changes of generated images that ``affine='auto'`` means: share of the side, degrees,
+#: share of the size. Kinds of handwriting differ by more than half of this.
+GENERATED_AFFINE = (1 / 11, 18.0, 0.15)
 #: Default length of a run on vectors, in steps.
 VECTOR_STEPS = 1000
 #: Default number of EM iterations of the recipes with long ones.
@@ -119,7 +122,7 @@ def affine_of(estimator, architecture):
     fast = estimator.recipe not in ("released", "paper")
     if isinstance(estimator.affine, str) and not (architecture.image and fast):
         return None
-    return checked_affine(estimator.affine, architecture)
+    return checked_affine(estimator.affine, architecture, GENERATED_AFFINE)
 
 
 def start_kind(estimator, image):

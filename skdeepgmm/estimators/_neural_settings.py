@@ -14,8 +14,14 @@ AFFINE = (1 / 14, 9.0, 0.1)
 KMEANS_ROWS = 20_000
 
 
-def checked_affine(affine, architecture):
+def checked_affine(affine, architecture, auto=AFFINE):
     """Return the largest random changes of images, None for none.
+
+    Parameters
+    ----------
+    affine : None, "auto" or tuple of (pixels, degrees, share of the size)
+    auto : tuple of (share of the side, degrees, share of the size)
+        What "auto" means.
 
     Raises
     ------
@@ -25,7 +31,7 @@ def checked_affine(affine, architecture):
     if affine is None:
         return None
     if isinstance(affine, str) and architecture.image:
-        share, degrees, scale = AFFINE
+        share, degrees, scale = auto
         affine = (share * min(architecture.shape[1:]), degrees, scale)
     if not architecture.image or len(affine) != 3 or min(affine) < 0:
         raise ValueError(
