@@ -1,6 +1,8 @@
 """Grey-image denoising on BSD68 and Set12 against published figures and other programs.
 
     python benchmarks/papers/epll.py --data FOLDER --out benchmarks/results
+    python benchmarks/papers/epll.py --data FOLDER --out benchmarks/results --variants
+    python benchmarks/papers/epll.py --data FOLDER --out benchmarks/results --likelihood
     python benchmarks/papers/epll.py --out benchmarks/results --report
 
 FOLDER/denoise_test.npz holds the test images (``bsd68_test001`` ..., ``set12_01`` ...),
@@ -106,6 +108,10 @@ def parse():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     parser.add_argument("--variants", action="store_true", help="the trade-off")
+    parser.add_argument(
+        "--likelihood", action="store_true", help="the prior as a density of patches"
+    )
+    parser.add_argument("--pictures", type=Path, help="folder for pictures")
     parser.add_argument("--levels", nargs="*", type=int, default=LEVELS)
     parser.add_argument("--limit", type=int, help="first images of each set only")
     parser.add_argument("--report", action="store_true", help="write the tables only")
@@ -194,6 +200,25 @@ def _line(rows, method, level, images):
     )
 
 
+def likelihood(args):
+    """Measure the prior as a density of patches, and draw pictures where asked."""
+    from _epll_likelihood import draw_pictures, measure_likelihood
+
+    with (args.out / "epll_likelihood.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(measure_likelihood(args.data))
+    if args.pictures is not None:
+        args.pictures.mkdir(parents=True, exist_ok=True)
+        draw_pictures(args.data, args.pictures)
+
+
+def likelihood_table(path):
+    """Return the mean log-density of held-out patches as a table."""
+    with path.open(newline="") as file:
+        rows = [f"| {name} | {nats} |" for name, nats in csv.reader(file)]
+    head = "| model | nats a held-out patch (63 DCT coefficients) |\n|---|---|\n"
+    return head + "\n".join(rows)
+
+
 def report(folder):
     """Write the tables to epll.md."""
     parts = ["# EPLL denoising", __doc__.split("\n\n", 2)[2].strip()]
@@ -207,13 +232,18 @@ def report(folder):
     if variants:
         parts += ["## Speed and quality, one measure at a time"]
         parts += [table(variants, "bsd68", {})]
+    likelihood = folder / "epll_likelihood.csv"
+    if likelihood.exists():
+        parts += ["## The prior as a density", likelihood_table(likelihood)]
     (folder / "epll.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def main():
     """Measure and report."""
     args = parse()
-    if not args.report:
+    if args.likelihood:
+        likelihood(args)
+    elif not args.report:
         chosen = {name: METHODS[name] for name in args.methods}
         methods = VARIANTS if args.variants else chosen
         name = "epll_variants.csv" if args.variants else "epll.csv"
