@@ -66,6 +66,7 @@ COLUMNS = {
         ("JS divergence", "js", 4),
         ("Frechet distance", "frechet", 2),
         ("gradient energy", "gradient_energy", 4),
+        ("first layer's score", "first_score", 2),
         ("top layer's score", "top_score", 1),
     ],
     "inpainting": [("PSNR of the filled half, dB", "psnr", 2)],

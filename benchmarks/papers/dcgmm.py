@@ -233,7 +233,8 @@ def measure_sampling(args, data, records, seed):
         for label, drawn in draws(name, model):
             figures = sample_figures(X, drawn, features, seed)
             if isinstance(model, DeepConvGMM):
-                figures["top_score"] = model.score_samples(drawn).mean()
+                scores = model.score_samples_per_layer(drawn).mean(axis=0)
+                figures["first_score"], figures["top_score"] = scores
             records.add(names | {"model": label}, **figures, n_train=len(X))
             save_pictures(args, f"{data}_{label}", drawn)
 
@@ -245,9 +246,14 @@ def draws(name, model):
         return
     for label, keywords in {
         "": {},
+        ", temperature (0, 0.5)": {"temperature": (0, 0.5)},
         ", temperature 0.1": {"temperature": 0.1},
         ", temperature 0.1, top 2": {"temperature": 0.1, "top_s": 2},
         ", temperature 0.1, sharpened": {"temperature": 0.1, "sharpening": True},
+        ", temperature 0.1, sharpened for the top": {
+            "temperature": 0.1,
+            "sharpening": {"layer": -1},
+        },
     }.items():
         yield name + label, model.sample(N_SAMPLES, **keywords)[0]
 
