@@ -17,7 +17,7 @@ Parts:
 Accuracy is one-to-one on the test set unless it says purity. Labels only measure (but
 in ``labels``): no run, epoch or setting is chosen by them here. Every measurement is
 appended to ``gan_em_<preset>.csv`` when it is made, and a run skips what the file
-holds. ``--report`` writes the tables from the file.
+holds. Seconds are CPU seconds over all threads: runs may share a machine. ``--report`` writes the tables from the file.
 """
 
 import argparse
@@ -300,7 +300,7 @@ def report(args):
 
 def part_table(records, part):
     """Return one line for each data set, case and model: means over the seeds."""
-    measures = ("accuracy", "purity", "nmi", "auroc", "quality", "seconds")
+    measures = ("accuracy", "purity", "nmi", "auroc", "quality", "cpu_seconds")
     shown = [m for m in measures if len(records.values(m, part=part))]
     rows = []
     for data in records.distinct("data", part=part):
@@ -309,7 +309,7 @@ def part_table(records, part):
             for model in records.distinct("model", **where):
                 found = [records.values(m, model=model, **where) for m in shown]
                 seeds = len(records.distinct("seed", model=model, **where))
-                digits = [0 if m == "seconds" else 4 for m in shown]
+                digits = [0 if m == "cpu_seconds" else 4 for m in shown]
                 cells = [cell(v, d) for v, d in zip(found, digits, strict=True)]
                 rows.append([data, case, model, seeds, *cells])
     return table(["data", "case", "model", "seeds", *shown], rows)
