@@ -17,7 +17,8 @@ Parts:
 Accuracy is one-to-one on the test set unless it says purity. Labels only measure (but
 in ``labels``): no run, epoch or setting is chosen by them here. Every measurement is
 appended to ``gan_em_<preset>.csv`` when it is made, and a run skips what the file
-holds. Seconds are CPU seconds over all threads: runs may share a machine. ``--report`` writes the tables from the file.
+holds. Seconds are CPU seconds over all threads: runs may share a machine. ``--report``
+writes the tables from the file.
 """
 
 import argparse
