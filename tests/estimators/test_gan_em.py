@@ -288,7 +288,7 @@ def test_labels_name_the_clusters(blobs):
         (np.zeros(7, dtype=int), r"expected \(300,\)"),
         (np.full(300, 3), "from 3 to 3; expected integers from -1"),
         (np.full(300, -2), "expected integers"),
-        (np.zeros(300), "float64 values"),
+        (np.zeros(300), "values of type float64"),
     ],
 )
 def test_bad_labels(blobs, y, message):
