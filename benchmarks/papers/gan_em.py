@@ -44,6 +44,8 @@ PRESETS = {
 ABLATION = {
     "default": {},
     "no affine changes": {"affine": None},
+    "smaller affine changes": {"affine": (2.0, 9.0, 0.1)},
+    "M-step weighted by the averaged E-net": {"recipe": {"averaged_from": 0.0}},
     "E-net without normalisation": {"recipe": {"classifier_norm": "none"}},
     "E-net with batch norm": {"recipe": {"classifier_norm": "batch"}},
     "optimisers started anew": {"recipe": {"keeps_optimizers": False}},

@@ -20,14 +20,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from skdeepgmm._torch_backend.epll import MAX_PATCHES
 from skdeepgmm._torch_backend.patch_prior import NoisyPrior, PatchPrior
 from skdeepgmm._torch_backend.patches import extract, tiles
 
 #: Patches that the given mixture is worth, a component, where all patches are taken.
 #: Overlapping patches tell less: with a stride s there are 1 / s^2 as many of either.
 RELEVANCE = 400.0
-#: Patches at once; bounds the working memory.
-MAX_PATCHES = 2**13
 
 
 @dataclass

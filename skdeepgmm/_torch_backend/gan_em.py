@@ -251,8 +251,7 @@ class GANEM:
         if self.iteration < self.config.hold:
             weights = self._start(index)
         else:
-            with torch.no_grad():
-                weights = torch.softmax(self._teacher(rows), 1)
+            weights = self.probabilities(rows, self._teacher)
             weights = soften(weights, self.config.temperature)
         if self.data.labels is None:
             return weights
@@ -267,10 +266,11 @@ class GANEM:
             return self.probabilities(self.data.rows[index])
         return self.prior.expand(len(index), -1)
 
-    def probabilities(self, rows: Tensor) -> Tensor:
-        """Return the E-net's softmax."""
+    def probabilities(self, rows: Tensor, net: Classifier | None = None) -> Tensor:
+        """Return the softmax of an E-net, by default of the one that predicts."""
+        net = self.predictor if net is None else net
         with torch.no_grad():
-            return torch.softmax(self.predictor(rows), 1)
+            return torch.softmax(net(rows), 1)
 
     # E-step ----------------------------------------------------------------------
 
