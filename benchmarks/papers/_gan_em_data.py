@@ -19,8 +19,9 @@ N_DIGITS_TEST = 450
 def load(name):
     """Return (X_train, y_train, X_test, y_test, image shape).
 
-    The official splits, except: ``digits`` holds out a quarter, ``svhn`` is the grey
-    subset (the full set does not ship), ``celeba`` the subset with a split of its own.
+    The official splits, except: ``digits`` holds out a quarter, ``digits-all`` measures
+    on what it trains on, ``svhn`` is the grey subset (the full set does not ship),
+    ``celeba`` the subset with a split of its own.
     """
     return LOADERS[name]()
 
@@ -30,6 +31,11 @@ def _digits():
     order = np.random.default_rng(0).permutation(len(X))
     test, train = order[:N_DIGITS_TEST], order[N_DIGITS_TEST:]
     return X[train], y[train], X[test], y[test], (8, 8)
+
+
+def _all_digits():
+    X, y = load_digits_images(return_X_y=True)
+    return X, y, X, y, (8, 8)
 
 
 def _fetched(fetch):
@@ -66,6 +72,7 @@ def _celeba(attribute):
 
 LOADERS = {
     "digits": _digits,
+    "digits-all": _all_digits,
     "mnist": lambda: _fetched(fetch_mnist),
     "fashion": lambda: _fetched(fetch_fashion_mnist),
     "svhn": _svhn,

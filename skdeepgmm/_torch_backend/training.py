@@ -85,15 +85,19 @@ def train(
     config: TrainingConfig,
     on_epoch: Callable[[TrainingState], bool] = lambda state: False,
     score: Callable[[], float | None] = lambda: None,
+    state: TrainingState | None = None,
 ) -> TrainingState:
     """Train ``model`` and return what was reached.
+
+    ``state`` is what an earlier call has reached; training goes on from there until
+    ``config.epochs`` in all.
 
     ``score()`` measures the model on held-out data after every epoch, higher is
     better; None means not yet. When it makes no progress, training ends with the
     best state. An epoch with a non-finite loss or state is undone and repeated with
     half the step; DivergenceError after ``config.rollbacks`` of those.
     """
-    state = TrainingState()
+    state = TrainingState() if state is None else state
     best = Best(config)
     rollbacks = 0
     good = copy.deepcopy(model.state_dict())

@@ -21,7 +21,11 @@ from skdeepgmm.estimators._gan_em_fit import (
     generated_kernels,
     restored,
 )
-from skdeepgmm.estimators._neural_base import DeepClusterer, history_arrays
+from skdeepgmm.estimators._neural_base import (
+    DeepClusterer,
+    history_arrays,
+    warn_interrupted,
+)
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
@@ -97,8 +101,13 @@ class GANEMClusterer(DeepClusterer):
         Error on the labelled rows below which the E-net stops learning them at the
         end of an E-step.
 
-    n_init : int, default=1
-        Number of runs. The one of highest ``quality_`` is kept; no label is used.
+    n_init : int or 'auto', default='auto'
+        Number of starts. Each is trained for a share ``start_share`` of the run, and
+        the one of highest quality (see Notes; no label is used) to the end. 'auto'
+        means 3 for images and runs of 50 EM iterations or more, else 1.
+
+    start_share : float, default=0.2
+        Share of the run that each of several starts gets. 1 compares whole runs.
 
     tol : float, default=5e-3
         Share of rows that change their cluster in an EM iteration that counts as
@@ -225,7 +234,8 @@ class GANEMClusterer(DeepClusterer):
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "semi_supervised": ["boolean"],
         "label_tol": [Interval(Real, 0, 1, closed="both")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "start_share": [Interval(Real, 0, 1, closed="right")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -251,7 +261,8 @@ class GANEMClusterer(DeepClusterer):
         temperature=1.0,
         semi_supervised=False,
         label_tol=0.05,
-        n_init=1,
+        n_init="auto",
+        start_share=0.2,
         tol=5e-3,
         n_iter_no_change=5,
         random_state=None,
@@ -274,6 +285,7 @@ class GANEMClusterer(DeepClusterer):
         self.semi_supervised = semi_supervised
         self.label_tol = label_tol
         self.n_init = n_init
+        self.start_share = start_share
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.random_state = random_state
@@ -311,37 +323,32 @@ class GANEMClusterer(DeepClusterer):
         labels = self._check_labels(y, X.shape[0])
         data = callback_data(X, y)
         fit = GANEMFit(self, X, labels, data)
-        subtasks = fit.config.n_iter if self.n_init == 1 else self.n_init
-        with self._fit_tasks(data, subtasks) as tasks:
-            best = None
-            for index in range(self.n_init):
-                result = fit(index, self.n_init, tasks)
-                if best is None or result.quality > best.quality:
-                    best = result
-                if result.run.interrupted:
-                    break
-            self._set_result(fit, best, X)
-        result.run.warn(fit.config.n_iter, "EM iterations")
+        with self._fit_tasks(data, fit.n_tasks) as tasks:
+            run = fit(tasks)
+            self._set_result(fit, run, X)
+        if fit.interrupted:
+            warn_interrupted(run.n_iter, fit.config.n_iter, "EM iterations")
         return self
 
-    def _set_result(self, fit, best, X):
-        """Store the best run as fitted attributes and warn about its flaws."""
-        for name, value in fit.attributes(best.model).items():
+    def _set_result(self, fit, run, X):
+        """Store the run as fitted attributes and warn about its flaws."""
+        for name, value in fit.attributes(run.model).items():
             setattr(self, name, value)
-        state = best.run.state
-        self.history_ = history_arrays(state.history if state else [])
-        self.occupancies_ = np.reshape(best.occupancies, (-1, self.n_clusters))
-        self.n_iter_ = best.run.n_iter
-        self.converged_ = best.converged
-        self.quality_ = best.quality
+        self.history_ = history_arrays(run.history)
+        self.occupancies_ = np.reshape(run.occupancies, (-1, self.n_clusters))
+        self.n_iter_ = run.n_iter
+        self.converged_ = run.converged
+        self.quality_ = fit.quality(run.model)
         self.labels_ = self._host(self.predict(X))
-        self._warn_flaws(best)
+        self._warn_empty()
+        if not (run.converged or fit.asked_to_stop or fit.interrupted):
+            self._warn_unfinished()
 
     @staticmethod
     def _host(labels):
         return convert.to_numpy(labels) if convert.is_tensor(labels) else labels
 
-    def _warn_flaws(self, best):
+    def _warn_empty(self):
         sizes = np.bincount(self.labels_, minlength=self.n_clusters)
         empty = np.flatnonzero(
             sizes < EMPTY_SHARE * len(self.labels_) / self.n_clusters
@@ -354,16 +361,15 @@ class GANEMClusterer(DeepClusterer):
                 DegenerateComponentWarning,
                 stacklevel=4,
             )
-        stopped = best.run.state is not None and best.run.state.stopped
-        if not (best.converged or stopped or best.run.interrupted):
-            warnings.warn(
-                f"{best.run.state.history[-1]['changed']:.1%} of the rows changed "
-                "their cluster in the last EM iteration, more than "
-                f"tol={self.tol} in {self.n_iter_no_change} in a row. Increase "
-                "max_iter or tol.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+
+    def _warn_unfinished(self):
+        warnings.warn(
+            f"{self.history_['changed'][-1]:.1%} of the rows changed their cluster in "
+            f"the last EM iteration, more than tol={self.tol} in "
+            f"{self.n_iter_no_change} in a row. Increase max_iter or tol.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
     # Use -------------------------------------------------------------------------
 

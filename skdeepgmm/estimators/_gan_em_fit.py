@@ -25,6 +25,7 @@ from skdeepgmm.estimators._gan_em_settings import (
     config_of,
     recipe_of,
     start_kind,
+    starts_of,
 )
 from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits
 from skdeepgmm.estimators._neural_settings import first_responsibilities
@@ -44,27 +45,6 @@ KERNELS, SIGMA_ROWS = 300, 500
 JUDGED_ROWS = 4096
 
 
-@dataclasses.dataclass
-class Result:
-    """A run: its networks, how it went and how good it is.
-
-    Attributes
-    ----------
-    model : GANEM
-    run : InterruptibleRun
-    occupancies : list of ndarray of shape (n_clusters,)
-    converged, collapsed : bool
-    quality : float
-    """
-
-    model: object
-    run: object
-    occupancies: list
-    converged: bool
-    collapsed: bool
-    quality: float
-
-
 class GANEMFit:
     """The state that the runs of one fit share.
 
@@ -78,6 +58,11 @@ class GANEMFit:
         Known clusters, -1 elsewhere.
     data : dict
         What the callbacks get.
+
+    Attributes
+    ----------
+    interrupted, asked_to_stop : bool
+        Whether Ctrl-C or a callback has ended the fit.
     """
 
     def __init__(self, estimator, X, labels, data):
@@ -93,8 +78,11 @@ class GANEMFit:
         known = None if labels is None else convert.index_tensor(labels)
         self.labels = None if known is None else known.to(self.device)
         self.start = self._start()
-        # Of the noise behind means and densities, the same for all runs.
+        # Of the noise behind means and densities, and of what runs are judged by: the
+        # same for all runs.
         self.noise_seed = int(self.random_state.randint(MAX_SEED))
+        self.n_init = starts_of(estimator, self.architecture.image, self.config.n_iter)
+        self.interrupted = self.asked_to_stop = False
 
     def _start(self):
         kind = start_kind(self.estimator, self.architecture.image)
@@ -105,66 +93,55 @@ class GANEMFit:
             return None
         return convert.float64_tensor(start, self.device).float()
 
-    def __call__(self, index, n_init, tasks):
-        """Run once, anew after a collapse; returns the Result."""
-        if n_init == 1:
-            return self._try(index, tasks)
-        task = tasks.subcontext("initialization", max_subtasks=self.config.n_iter)
-        task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
-        result = self._try(index, task)
-        task.call_on_fit_task_end(
-            estimator=self.estimator,
-            reconstruction_attributes=lambda: self.attributes(result.model),
-            **self.data,
-        )
-        return result
+    @property
+    def n_tasks(self):
+        """Callback tasks right below the fit."""
+        return self.config.n_iter if self.n_init == 1 else self.n_init + 1
 
-    def _try(self, index, tasks):
-        if self.estimator.verbose:
-            print(f"Initialization {index}")
+    def __call__(self, tasks):
+        """Train to the end, anew after a collapse; returns the Run."""
+        run = Run(self) if self.n_init == 1 else self._best_start(tasks)
         for attempt in range(MOST_RESTARTS + 1):
-            result = self._run(tasks)
-            if not result.collapsed or result.run.interrupted:
-                return result
-            if attempt < MOST_RESTARTS:
-                self._warn_collapse(result)
-        return result
+            self._advance(run, self.config.n_iter, tasks)
+            if self._is_ended or not run.collapsed or attempt == MOST_RESTARTS:
+                break
+            self._warn_collapse(run)
+            run = Run(self)
+        return run
 
-    def _run(self, tasks):
-        seed = int(self.random_state.randint(MAX_SEED))
-        model = GANEM(
-            self.architecture,
-            self.config,
-            Data(self.rows, self.start, self.labels),
-            seed,
-        )
-        watch = Watch(self.estimator, self.config)
-        run = InterruptibleRun()
-        batch_size = self.config.recipe.batch_size
-        order = endless_batches(len(self.rows), batch_size, model.host_draw)
-        n_steps = self.config.recipe.steps(len(self.rows))
+    def _best_start(self, tasks):
+        """Return the best of several short runs."""
+        n_iter = max(1, round(self.estimator.start_share * self.config.n_iter))
+        runs = []
+        for index in range(self.n_init):
+            if self.estimator.verbose:
+                print(f"Initialization {index}")
+            runs.append(Run(self))
+            self._advance(runs[-1], n_iter, tasks)
+            if self._is_ended:
+                break
+        return max(runs, key=lambda run: self.quality(run.model))
 
-        def on_epoch(state):
-            asked = self.estimator._run_task(
-                tasks, "iteration", self.data, lambda: self.attributes(model)
+    @property
+    def _is_ended(self):
+        return self.interrupted or self.asked_to_stop
+
+    def _advance(self, run, n_iter, tasks):
+        """Train until the run has done ``n_iter`` iterations, unless all is over."""
+        if self._is_ended:
+            return
+        if self.n_init == 1:
+            run.advance(n_iter, tasks)
+        else:
+            task = tasks.subcontext("initialization", max_subtasks=n_iter - run.n_iter)
+            task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+            run.advance(n_iter, task)
+            task.call_on_fit_task_end(
+                estimator=self.estimator,
+                reconstruction_attributes=lambda: self.attributes(run.model),
+                **self.data,
             )
-            return asked or watch(model, state)
-
-        # One epoch of the loop is one EM iteration, and so is one step.
-        run(
-            model,
-            lambda: iter([islice(order, n_steps)]),
-            TrainingConfig(self.config.n_iter),
-            on_epoch,
-        )
-        return Result(
-            model,
-            run,
-            watch.occupancies,
-            watch.converged,
-            watch.collapsed,
-            self.quality(model),
-        )
+        self.interrupted, self.asked_to_stop = run.interrupted, run.asked_to_stop
 
     def quality(self, model):
         """Return by what runs are compared: no label enters.
@@ -173,16 +150,16 @@ class GANEMFit:
         rows assigned with certainty), minus log(n_clusters) times the share of rows
         whose cluster changes with a small change of the image.
         """
-        rows = self.rows[:JUDGED_ROWS]
+        draw = new_generator(self.noise_seed, self.device)
+        order = torch.randperm(len(self.rows), generator=draw, device=self.device)
+        rows = self.rows[order[:JUDGED_ROWS]]
         proba = in_batches(model.probabilities, rows).double()
         share = proba.mean(0)
         information = _entropy(share) - _entropy(proba).mean()
         affine = self.config.affine
         if affine is None:
             return float(information)
-        changed = random_affine(
-            rows, model.draw, affine.shift, affine.rotation, affine.scale
-        )
+        changed = random_affine(rows, draw, affine.shift, affine.rotation, affine.scale)
         other = in_batches(model.probabilities, changed).argmax(1)
         unstable = (other != proba.argmax(1)).double().mean()
         return float(information - np.log(len(share)) * unstable)
@@ -220,9 +197,9 @@ class GANEMFit:
     def _as_images(self, flat):
         return flat.reshape(len(flat), *self.architecture.shape)
 
-    def _warn_collapse(self, result):
+    def _warn_collapse(self, run):
         warnings.warn(
-            f"A run collapsed to {result.occupancies[-1].max():.0%} of the rows in one "
+            f"A run collapsed to {run.occupancies[-1].max():.0%} of the rows in one "
             f"of {self.estimator.n_clusters} clusters and was started anew with other "
             "weights. If this repeats, lower learning_rate or set init='kmeans'.",
             DegenerateComponentWarning,
@@ -230,22 +207,76 @@ class GANEMFit:
         )
 
 
-class Watch:
-    """Follows a run: occupancies, convergence, collapse, verbose lines."""
+class Run:
+    """One training: its networks and how far they have come.
 
-    def __init__(self, estimator, config):
-        self.estimator, self.config = estimator, config
+    Parameters
+    ----------
+    fit : GANEMFit
+
+    Attributes
+    ----------
+    model : GANEM
+    occupancies : list of ndarray of shape (n_clusters,)
+        Shares of the clusters after every EM iteration.
+    converged, collapsed : bool
+    interrupted, asked_to_stop : bool
+        Whether Ctrl-C or a callback has ended it.
+    """
+
+    def __init__(self, fit):
+        self.fit, self.estimator, self.config = fit, fit.estimator, fit.config
+        seed = int(fit.random_state.randint(MAX_SEED))
+        data = Data(fit.rows, fit.start, fit.labels)
+        self.model = GANEM(fit.architecture, fit.config, data, seed)
+        batch_size = self.config.recipe.batch_size
+        self.order = endless_batches(len(fit.rows), batch_size, self.model.host_draw)
+        self.training = InterruptibleRun()
         self.occupancies = []
-        self.converged = self.collapsed = False
+        self.converged = self.collapsed = self.asked_to_stop = False
 
-    def __call__(self, model, state):
-        """Note one EM iteration; True asks to stop."""
-        self.occupancies.append(convert.to_numpy(model.occupancy, torch.float64))
-        self.collapsed = self._is_collapsed(state)
+    @property
+    def n_iter(self):
+        return self.training.n_iter
+
+    @property
+    def history(self):
+        return self.training.state.history if self.training.state else []
+
+    @property
+    def interrupted(self):
+        return self.training.interrupted
+
+    def advance(self, n_iter, tasks):
+        """Train until ``n_iter`` iterations are done, or there is reason to stop."""
+        n_steps = self.config.recipe.steps(len(self.fit.rows))
+
+        def on_epoch(state):
+            over = self.note(state)
+            self.asked_to_stop = self.estimator._run_task(
+                tasks,
+                "iteration",
+                self.fit.data,
+                lambda: self.fit.attributes(self.model),
+            )
+            return over or self.asked_to_stop
+
+        # One epoch of the loop is one EM iteration, and so is one step.
+        self.training(
+            self.model,
+            lambda: iter([islice(self.order, n_steps)]),
+            TrainingConfig(n_iter),
+            on_epoch,
+        )
+
+    def note(self, state):
+        """Note one EM iteration; True says that the run is over."""
+        self.occupancies.append(convert.to_numpy(self.model.occupancy, torch.float64))
+        self.collapsed = is_collapsed(state, self.config, self.estimator.n_clusters)
         self.converged = self._is_converged(state) and not self.collapsed
         if self.estimator.verbose:
             print(line(state))
-        kind = "images" if model.architecture.image else "vectors"
+        kind = "images" if self.model.architecture.image else "vectors"
         late = state.epoch >= EARLIEST_END[kind] * self.config.n_iter
         return self.collapsed or (self.converged and late)
 
@@ -255,13 +286,14 @@ class Watch:
         enough = state.epoch >= self.config.hold + patience
         return enough and max(recent) <= self.estimator.tol
 
-    def _is_collapsed(self, state):
-        if state.epoch < max(JUDGED_AT * self.config.n_iter, self.config.hold + 1):
-            return False
-        others = self.estimator.n_clusters - 1
-        # One cluster alone has an effective number of exactly one.
-        used = state.history[-1]["n_effective"] - 1.0
-        return others > 0 and used < COLLAPSE_SHARE * others
+
+def is_collapsed(state, config, n_clusters):
+    """Tell whether nearly all rows are in one cluster, late enough to say so."""
+    if state.epoch < max(JUDGED_AT * config.n_iter, config.hold + 1):
+        return False
+    # One cluster alone has an effective number of exactly one.
+    used, others = state.history[-1]["n_effective"] - 1.0, n_clusters - 1
+    return others > 0 and used < COLLAPSE_SHARE * others
 
 
 def line(state):

@@ -14,6 +14,8 @@ PASSES, FEWEST_STEPS, MOST_STEPS = 50, 3000, 30_000
 #: Changes of generated images that ``affine='auto'`` means: share of the side, degrees,
 #: share of the size. Kinds of handwriting differ by more than half of this.
 GENERATED_AFFINE = (1 / 11, 18.0, 0.15)
+#: Default number of starts of runs on images that are not shorter than this.
+STARTS, FEWEST_ITERATIONS = 3, 50
 #: Default length of a run on vectors, in steps.
 VECTOR_STEPS = 1000
 #: Default number of EM iterations of the recipes with long ones.
@@ -115,6 +117,13 @@ def default_iterations(image, recipe, n_samples):
     wanted = PASSES * n_samples / recipe.batch_size
     steps = min(max(wanted, FEWEST_STEPS), MOST_STEPS) if image else VECTOR_STEPS
     return math.ceil(steps / recipe.gan_steps)
+
+
+def starts_of(estimator, image, n_iter):
+    """Return the number of starts."""
+    if estimator.n_init != "auto":
+        return estimator.n_init
+    return STARTS if image and n_iter >= FEWEST_ITERATIONS else 1
 
 
 def affine_of(estimator, architecture):

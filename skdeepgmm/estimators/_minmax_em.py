@@ -17,7 +17,11 @@ from skdeepgmm._torch_backend.network_tools import in_batches
 from skdeepgmm.estimators._base import callback_data
 from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit, restored
 from skdeepgmm.estimators._minmax_em_settings import least_share
-from skdeepgmm.estimators._neural_base import DeepClusterer, history_arrays
+from skdeepgmm.estimators._neural_base import (
+    DeepClusterer,
+    history_arrays,
+    warn_interrupted,
+)
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
@@ -303,7 +307,8 @@ class MinMaxEMClusterer(DeepClusterer):
         with self._fit_tasks(data, fit.config.n_iter) as tasks:
             fit(tasks)
             self._set_result(fit, X)
-        fit.run.warn(fit.config.n_iter, "EM iterations")
+        if fit.run.interrupted:
+            warn_interrupted(fit.run.n_iter, fit.config.n_iter, "EM iterations")
         return self
 
     def _set_result(self, fit, X):

@@ -304,6 +304,8 @@ class DeepClusterer(
 class InterruptibleRun:
     """Runs the training loop; Ctrl-C ends it with what has been learned.
 
+    A further call goes on from ``state``.
+
     Attributes
     ----------
     state : TrainingState or None
@@ -323,7 +325,9 @@ class InterruptibleRun:
             return on_epoch(state)
 
         try:
-            self.state = train(model, batches, config, observe, *hooks)
+            self.state = train(
+                model, batches, config, observe, *hooks, state=self.state
+            )
         except KeyboardInterrupt:
             self.interrupted = True
         except DivergenceError as error:
@@ -334,15 +338,15 @@ class InterruptibleRun:
     def n_iter(self):
         return 0 if self.state is None else self.state.epoch
 
-    def warn(self, max_iter, what):
-        """Say that the fit was cut short."""
-        if self.interrupted:
-            warnings.warn(
-                f"The fit was interrupted after {self.n_iter} of {max_iter} {what}. "
-                "The estimator has what it had learned by then; fit again for more.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
+
+def warn_interrupted(n_iter, max_iter, what):
+    """Say that the fit was cut short."""
+    warnings.warn(
+        f"The fit was interrupted after {n_iter} of {max_iter} {what}. The estimator "
+        "has what it had learned by then; fit again for more.",
+        ConvergenceWarning,
+        stacklevel=5,
+    )
 
 
 def history_arrays(history):

@@ -373,10 +373,69 @@ def test_convergence_ends_a_run_and_is_reported(default_fit, groups):
         short(tol=0.0).fit(groups[0])
 
 
-def test_several_runs_keep_the_one_of_highest_quality(blobs):
+def test_whole_runs_are_compared_by_quality(blobs):
     X, _ = blobs
-    kept = short(n_init=3).fit(X)
+    kept = short(n_init=3, start_share=1.0).fit(X)
     assert kept.quality_ >= short().fit(X).quality_
+    assert kept.n_iter_ == 3
+
+
+@pytest.mark.parametrize("better", [0, 1])
+def test_the_best_start_goes_on(blobs, monkeypatch, better):
+    X, _ = blobs
+    runs = []
+
+    def quality(self, model):
+        runs.append(model)
+        return float(len(runs) == better + 1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_gan_em_fit.GANEMFit, "quality", quality)
+        several = short(n_init=2, start_share=0.3).fit(X)
+    first, second, kept = runs
+    assert kept is runs[better]
+    # The other start has one iteration of three.
+    assert [first.iteration, second.iteration] == ([3, 1] if better == 0 else [1, 3])
+    if better == 0:
+        # The first start is the only one of a fit with one.
+        same(several, short(n_init=1).fit(X), X)
+
+
+def test_callbacks_see_every_start(blobs):
+    iterations = []
+
+    class Recorder:
+        def setup(self, estimator, context):
+            """Nothing to prepare."""
+
+        def teardown(self, estimator, context):
+            """Nothing to end."""
+
+        def on_fit_task_begin(self, estimator, context):
+            """Tasks are recorded at their end."""
+
+        def on_fit_task_end(self, estimator, context):
+            if context.task_name == "iteration":
+                iterations.append(context.parent.task_id)
+
+    clusterer = short(n_init=2, start_share=0.3, max_iter=4)
+    clusterer.set_callbacks(Recorder()).fit(blobs[0])
+    # One iteration of each start, and the other three.
+    assert iterations == [0, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "params, image, n_iter, expected",
+    [
+        ({}, True, 50, 3),
+        ({}, True, 49, 1),
+        ({}, False, 50, 1),
+        ({"n_init": 2}, False, 5, 2),
+    ],
+)
+def test_default_number_of_starts(params, image, n_iter, expected):
+    starts = _gan_em_settings.starts_of(GANEMClusterer(**params), image, n_iter)
+    assert starts == expected
 
 
 def test_collapse_starts_anew_and_is_reported(blobs, monkeypatch):
@@ -428,10 +487,10 @@ def test_interruption_is_reported_whichever_run_is_kept(blobs, monkeypatch):
         return plain(self, batch)
 
     monkeypatch.setattr(GANEM, "step", interrupted_in_the_second_run)
-    with pytest.warns(ConvergenceWarning, match="interrupted after 0 of 3"):
+    with pytest.warns(ConvergenceWarning, match="interrupted after [01] of 3"):
         clusterer = short(n_init=3).fit(X)
     assert len(seen) == 2
-    assert clusterer.n_iter_ in (0, 3)
+    assert clusterer.n_iter_ in (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -445,11 +504,10 @@ def test_interruption_is_reported_whichever_run_is_kept(blobs, monkeypatch):
     ],
 )
 def test_what_counts_as_collapsed(n_clusters, sizes, expected):
-    estimator = short(n_clusters)
-    watch = _gan_em_fit.Watch(estimator, Config(Recipe(), n_iter=2))
     entropy = -sum(size * np.log(size) for size in sizes if size)
     state = TrainingState([{"n_effective": np.exp(entropy)}] * 2)
-    assert watch._is_collapsed(state) == expected
+    config = Config(Recipe(), n_iter=2)
+    assert _gan_em_fit.is_collapsed(state, config, n_clusters) == expected
 
 
 def test_callbacks_can_score_and_stop(blobs):

@@ -10,6 +10,7 @@ from skdeepgmm.estimators._neural_base import (
     InterruptibleRun,
     NetworkUnits,
     history_arrays,
+    warn_interrupted,
 )
 from skdeepgmm.exceptions import TrainingDivergedError
 
@@ -131,7 +132,14 @@ def test_an_interrupted_run_keeps_what_was_reached():
     done = run(Model(error=KeyboardInterrupt()))
     assert (done.n_iter, done.interrupted) == (2, True)
     with pytest.warns(ConvergenceWarning, match="after 2 of 4 steps"):
-        done.warn(4, "steps")
+        warn_interrupted(done.n_iter, 4, "steps")
+
+
+def test_a_run_goes_on_where_it_was():
+    model, result = Model(), InterruptibleRun()
+    for epochs in (1, 4):
+        result(model, lambda: iter([None]), TrainingConfig(epochs), lambda _: False)
+        assert result.n_iter == model.steps == epochs
 
 
 def test_a_run_may_be_interrupted_before_its_first_iteration():
