@@ -102,12 +102,13 @@ class GANEMClusterer(DeepClusterer):
         end of an E-step.
 
     n_init : int or 'auto', default='auto'
-        Number of starts. Each is trained for a share ``start_share`` of the run, and
-        the one of highest quality (see Notes; no label is used) to the end. 'auto'
-        means 3 for images and runs of 50 EM iterations or more, else 1.
+        Number of starts, of which the one of highest quality (see Notes; no label is
+        used) is trained to the end. 'auto' means 3 for images and runs of 50 EM
+        iterations or more, else 1.
 
-    start_share : float, default=0.2
-        Share of the run that each of several starts gets. 1 compares whole runs.
+    start_iter : int, default=None
+        EM iterations of each of several starts; None means 30 % of ``max_iter``, at
+        most 50. With ``max_iter`` whole runs are compared.
 
     tol : float, default=5e-3
         Share of rows that change their cluster in an EM iteration that counts as
@@ -235,7 +236,7 @@ class GANEMClusterer(DeepClusterer):
         "semi_supervised": ["boolean"],
         "label_tol": [Interval(Real, 0, 1, closed="both")],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "start_share": [Interval(Real, 0, 1, closed="right")],
+        "start_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -262,7 +263,7 @@ class GANEMClusterer(DeepClusterer):
         semi_supervised=False,
         label_tol=0.05,
         n_init="auto",
-        start_share=0.2,
+        start_iter=None,
         tol=5e-3,
         n_iter_no_change=5,
         random_state=None,
@@ -285,7 +286,7 @@ class GANEMClusterer(DeepClusterer):
         self.semi_supervised = semi_supervised
         self.label_tol = label_tol
         self.n_init = n_init
-        self.start_share = start_share
+        self.start_iter = start_iter
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.random_state = random_state

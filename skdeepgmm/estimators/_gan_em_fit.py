@@ -24,6 +24,7 @@ from skdeepgmm.estimators._gan_em_settings import (
     architecture_of,
     config_of,
     recipe_of,
+    start_iterations,
     start_kind,
     starts_of,
 )
@@ -111,7 +112,7 @@ class GANEMFit:
 
     def _best_start(self, tasks):
         """Return the best of several short runs."""
-        n_iter = max(1, round(self.estimator.start_share * self.config.n_iter))
+        n_iter = start_iterations(self.estimator, self.config.n_iter)
         runs = []
         for index in range(self.n_init):
             if self.estimator.verbose:

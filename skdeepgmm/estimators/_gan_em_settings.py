@@ -14,8 +14,11 @@ PASSES, FEWEST_STEPS, MOST_STEPS = 50, 3000, 30_000
 #: Changes of generated images that ``affine='auto'`` means: share of the side, degrees,
 #: share of the size. Kinds of handwriting differ by more than half of this.
 GENERATED_AFFINE = (1 / 11, 18.0, 0.15)
-#: Default number of starts of runs on images that are not shorter than this.
+#: Default number of starts of runs on images that are not shorter than this, and the
+#: share of a run, within a number of iterations, that each gets. Earlier, runs that
+#: have found their clusters fast are not yet told from good ones.
 STARTS, FEWEST_ITERATIONS = 3, 50
+START_SHARE, MOST_START_ITERATIONS = 0.3, 50
 #: Default length of a run on vectors, in steps.
 VECTOR_STEPS = 1000
 #: Default number of EM iterations of the recipes with long ones.
@@ -124,6 +127,13 @@ def starts_of(estimator, image, n_iter):
     if estimator.n_init != "auto":
         return estimator.n_init
     return STARTS if image and n_iter >= FEWEST_ITERATIONS else 1
+
+
+def start_iterations(estimator, n_iter):
+    """Return the EM iterations of each start."""
+    if estimator.start_iter is not None:
+        return min(estimator.start_iter, n_iter)
+    return min(max(1, round(START_SHARE * n_iter)), MOST_START_ITERATIONS)
 
 
 def affine_of(estimator, architecture):

@@ -375,7 +375,7 @@ def test_convergence_ends_a_run_and_is_reported(default_fit, groups):
 
 def test_whole_runs_are_compared_by_quality(blobs):
     X, _ = blobs
-    kept = short(n_init=3, start_share=1.0).fit(X)
+    kept = short(n_init=3, start_iter=3).fit(X)
     assert kept.quality_ >= short().fit(X).quality_
     assert kept.n_iter_ == 3
 
@@ -391,7 +391,7 @@ def test_the_best_start_goes_on(blobs, monkeypatch, better):
 
     with monkeypatch.context() as patched:
         patched.setattr(_gan_em_fit.GANEMFit, "quality", quality)
-        several = short(n_init=2, start_share=0.3).fit(X)
+        several = short(n_init=2).fit(X)
     first, second, kept = runs
     assert kept is runs[better]
     # The other start has one iteration of three.
@@ -418,7 +418,7 @@ def test_callbacks_see_every_start(blobs):
             if context.task_name == "iteration":
                 iterations.append(context.parent.task_id)
 
-    clusterer = short(n_init=2, start_share=0.3, max_iter=4)
+    clusterer = short(n_init=2, max_iter=4)
     clusterer.set_callbacks(Recorder()).fit(blobs[0])
     # One iteration of each start, and the other three.
     assert iterations == [0, 1, 2, 2, 2]
@@ -436,6 +436,15 @@ def test_callbacks_see_every_start(blobs):
 def test_default_number_of_starts(params, image, n_iter, expected):
     starts = _gan_em_settings.starts_of(GANEMClusterer(**params), image, n_iter)
     assert starts == expected
+
+
+@pytest.mark.parametrize(
+    "start_iter, n_iter, expected",
+    [(None, 143, 43), (None, 600, 50), (None, 1, 1), (7, 143, 7), (200, 143, 143)],
+)
+def test_length_of_a_start(start_iter, n_iter, expected):
+    estimator = GANEMClusterer(start_iter=start_iter)
+    assert _gan_em_settings.start_iterations(estimator, n_iter) == expected
 
 
 def test_collapse_starts_anew_and_is_reported(blobs, monkeypatch):
