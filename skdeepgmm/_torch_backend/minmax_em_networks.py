@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from skdeepgmm._torch_backend import minmax_em_latent as latent
 from skdeepgmm._torch_backend import networks
 from skdeepgmm._torch_backend.networks import Shape, scaled
 
@@ -47,6 +49,9 @@ TABLES = {
 }
 #: Dropout before the fully connected layers of an encoder of images.
 DROPOUT = 0.3
+#: What a generator of images sees of a latent: log-odds of neighbouring clusters at a
+#: mean, and factor of the offset from the mean.
+LOG_ODDS, OFFSET_FACTOR = 6.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,9 @@ class Architecture:
     ----------
     shape : tuple of int
         (channels, height, width), or (features,).
-    latent_dim : int
+    n_clusters, latent_dim : int
+    separation : float
+        Of the latent means, see :func:`minmax_em_latent.component_means`.
     table : str
         Key of ``TABLES``.
     width : float
@@ -67,7 +74,9 @@ class Architecture:
     """
 
     shape: Shape
+    n_clusters: int
     latent_dim: int
+    separation: float = 6.0
     table: str = "small"
     width: float = 1.0
     spectral: bool = True
@@ -104,14 +113,16 @@ class Architecture:
                 self.latent_dim, math.prod(self.shape), hidden, "none", self.output
             )
         channels = self._doubling(table.generator, networks.n_doublings(self.shape))
-        return networks.deconv_generator(
-            self.latent_dim,
+        split = LatentSplit(self.n_clusters, self.latent_dim, self.separation)
+        body = networks.deconv_generator(
+            split.n_outputs,
             self.shape,
             [self._width(table.generator_hidden)],
             channels[::-1],
             "batch",
             self.output,
         )
+        return nn.Sequential(split, *body)
 
     def discriminator(self) -> nn.Sequential:
         """Return the discriminator: rows to one output."""
@@ -136,3 +147,32 @@ class Architecture:
 
     def _doubling(self, first: int, levels: int) -> Sequence[int]:
         return [self._width(first * 2**level) for level in range(levels)]
+
+
+class LatentSplit(networks.Constant):
+    """Cluster and style of a latent: soft memberships, and the offset from the mean.
+
+    A latent ``mu_k + noise`` varies from cluster to cluster far more than within one;
+    a generator that sees it as it is learns one image a cluster. Memberships are softer
+    than the mixture's, so that the way between two clusters stays smooth.
+    """
+
+    means: Tensor
+
+    def __init__(self, n_clusters: int, dim: int, separation: float) -> None:
+        super().__init__()
+        self.sizes = n_clusters, dim, separation
+        self.register_buffer("means", torch.empty(n_clusters, dim))
+        self.n_outputs = n_clusters + dim
+
+    def reset_parameters(self) -> None:
+        """Set the means."""
+        self.means.copy_(latent.component_means(*self.sizes))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        # Neighbours are sqrt(2) * separation apart.
+        factor = LOG_ODDS / (2.0 * self.sizes[2] ** 2)
+        distances = latent.square_distances(latents, self.means)
+        memberships = torch.softmax(-factor * distances, 1)
+        offset = latents - memberships @ self.means
+        return torch.cat([memberships, OFFSET_FACTOR * offset], 1)

@@ -27,6 +27,14 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 SMALLEST_SIDE = 8
 
 
+class Constant(nn.Module):
+    """A layer whose buffers follow from its settings."""
+
+    def reset_parameters(self) -> None:
+        """Fill the buffers."""
+        raise NotImplementedError
+
+
 # Building ------------------------------------------------------------------------
 
 
@@ -70,7 +78,7 @@ def initialize(
             if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
                 scale = math.sqrt(gain / _fan_in(layer)) if std is None else std
                 _init_weights(layer, generator, scale)
-            elif isinstance(layer, NORMS):
+            elif isinstance(layer, (*NORMS, Constant)):
                 layer.reset_parameters()
             elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
                 raise TypeError(f"no initialisation for {type(layer).__name__}")

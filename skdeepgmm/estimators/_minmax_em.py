@@ -72,8 +72,8 @@ class MinMaxEMClusterer(DeepClusterer):
 
     init_steps : int, default=None
         Steps of that start. None means 150, and 500 if at least 8 % of the rows are
-        labelled; 50 for images that start from k-means or given
-        memberships, because the encoder would learn their mistakes by heart.
+        labelled; for images that start from k-means or given memberships 50, because
+        the encoder would learn their mistakes by heart, and 300 below 16 x 16 pixels.
 
     weight_prior : float, default=None
         Rows that a Dirichlet prior of the weights adds to every cluster, so that none

@@ -86,7 +86,7 @@ class MinMaxEMFit:
     def __call__(self, tasks):
         """Start the encoder, then train; an interrupted start is the end."""
         n_start = start_steps_of(
-            self.estimator, self.architecture.image, self.model.data.start, self.labels
+            self.estimator, self.architecture.shape, self.model.data.start, self.labels
         )
         if n_start:
             self.run(

@@ -20,8 +20,10 @@ MANY_LABELS = 0.08
 CONSISTENCY = {False: 0.5, True: 0.2}
 LABEL_BATCH = {False: 25, True: 50}
 START_STEPS = {False: 150, True: 500}
-#: Steps of a start on images from k-means. More would learn its mistakes by heart.
-KMEANS_STEPS = 50
+#: Steps of a start on images from k-means: more would learn its mistakes by heart, but
+#: images with sides below 16 pixels have too few details for that.
+KMEANS_STEPS = {"large": 50, "small": 300}
+LARGE_SIDE = 16
 #: Default length of a run, in steps, and its fewest EM iterations.
 STEPS, FEWEST_ITERATIONS = {"image": 1000, "vector": 400}, 10
 #: Decay of the averaged encoder: memberships of images follow it closely.
@@ -52,8 +54,10 @@ def architecture_of(estimator, image_shape, n_features):
         shape = (image_shape[2], *image_shape[:2])
     return Architecture(
         shape,
+        estimator.n_clusters,
         # Fewer features than latent dimensions could not be inverted.
         estimator.latent_dim or min(estimator.n_clusters, n_features),
+        float(estimator.separation),
         estimator.networks,
         float(estimator.width),
         ADVERSARIES[estimator.adversary].spectral,
@@ -75,20 +79,21 @@ def has_many_labels(labels):
     return labels is not None and (labels >= 0).mean() >= MANY_LABELS
 
 
-def start_steps_of(estimator, image, start, labels):
+def start_steps_of(estimator, shape, start, labels):
     """Return the steps of the encoder's start.
 
     Parameters
     ----------
-    image : bool
+    shape : tuple of int
+        Of a row in the networks.
     start : object
         First memberships, None for those of the labelled rows alone.
     labels : ndarray of shape (n_samples,) or None
     """
     if estimator.init_steps is not None:
         return estimator.init_steps
-    if image and start is not None:
-        return KMEANS_STEPS
+    if is_image(shape) and start is not None:
+        return KMEANS_STEPS["large" if min(shape[1:]) >= LARGE_SIDE else "small"]
     return START_STEPS[has_many_labels(labels)]
 
 

@@ -56,7 +56,7 @@ def first_responsibilities(estimator, kind, X, units, random_state):
         return _checked(estimator.init, (X.shape[0], estimator.n_clusters))
     rows = units.to_network(X, "cpu").flatten(1)
     chosen = random_state.permutation(len(rows))[:KMEANS_ROWS]
-    kmeans = KMeans(estimator.n_clusters, n_init=3, random_state=random_state)
+    kmeans = KMeans(estimator.n_clusters, n_init=10, random_state=random_state)
     kmeans.fit(convert.to_numpy(rows[convert.index_tensor(chosen)]))
     return np.eye(estimator.n_clusters)[kmeans.predict(convert.to_numpy(rows))]
 

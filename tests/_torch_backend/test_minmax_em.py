@@ -20,7 +20,7 @@ from skdeepgmm._torch_backend.minmax_em import (
     Start,
 )
 from skdeepgmm._torch_backend.minmax_em_losses import ADVERSARIES, gradient_penalty
-from skdeepgmm._torch_backend.minmax_em_networks import Architecture
+from skdeepgmm._torch_backend.minmax_em_networks import Architecture, LatentSplit
 from skdeepgmm._torch_backend.network_tools import Affine
 from skdeepgmm._torch_backend.rng import generator
 from skdeepgmm._torch_backend.training import TrainingConfig, train
@@ -43,7 +43,9 @@ def start_resp():
 def make(shape=(2,), labels=None, start=True, seed=0, width=0.125, **config):
     settings = Config(**({"n_iter": 10, "label_batch": 6, "start_batch": 8} | config))
     spectral = ADVERSARIES[settings.adversary].spectral
-    architecture = Architecture(shape, N_CLUSTERS, width=width, spectral=spectral)
+    architecture = Architecture(
+        shape, N_CLUSTERS, N_CLUSTERS, width=width, spectral=spectral
+    )
     data = Data(
         rand(N_ROWS, *shape),
         latent.component_means(N_CLUSTERS, N_CLUSTERS, 6.0),
@@ -222,7 +224,7 @@ def test_gradient_penalty_of_a_linear_discriminator():
 )
 @pytest.mark.parametrize("table", ["small", "large"])
 def test_networks_by_shape(shape, table):
-    made = Architecture(shape, 4, table, width=0.1)
+    made = Architecture(shape, 3, 4, table=table, width=0.1)
     built = {
         name: networks.build(getattr(made, name), generator(0)) for name in NETWORKS
     }
@@ -234,8 +236,21 @@ def test_networks_by_shape(shape, table):
         assert images.abs().max() <= 1.0
 
 
+def test_a_generator_of_images_sees_cluster_and_style():
+    split = networks.build(lambda: LatentSplit(3, 5, separation=6.0), generator(0))
+    means = latent.component_means(3, 5, 6.0)
+    style = torch.tensor([0.0, 0.0, 0.0, 1.0, -2.0])
+    memberships, offset = split(means + style).split([3, 5], dim=1)
+    # Log-odds of 6 between neighbours, at a mean.
+    expected = torch.softmax(6.0 * torch.eye(3), 1)
+    torch.testing.assert_close(memberships, expected)
+    torch.testing.assert_close(offset, 0.5 * (means - memberships @ means + style))
+    middle = (means[0] + means[1])[None] / 2
+    torch.testing.assert_close(split(middle)[0, :2], split(middle)[0, [1, 0]])
+
+
 def test_spectral_norm_is_in_the_discriminator_alone():
-    made = Architecture((1, 8, 8), 4, width=0.1)
+    made = Architecture((1, 8, 8), 3, 4, width=0.1)
     for name in NETWORKS:
         module = networks.build(getattr(made, name), generator(0))
         found = any("direction" in key for key in module.state_dict())

@@ -139,21 +139,22 @@ def test_enough_labels_are_the_start(n, from_labels, data):
 
 
 @pytest.mark.parametrize(
-    "image, start, share, expected",
+    "shape, start, share, expected",
     [
-        (True, "memberships", 0.0, 50),
-        (True, None, 0.01, 150),
-        (True, None, 0.1, 500),
-        (False, "memberships", 0.0, 150),
+        ((1, 28, 28), "memberships", 0.0, 50),
+        ((1, 8, 8), "memberships", 0.0, 300),
+        ((1, 28, 28), None, 0.01, 150),
+        ((1, 28, 28), None, 0.1, 500),
+        ((64,), "memberships", 0.0, 150),
     ],
 )
-def test_a_start_on_guessed_memberships_of_images_is_short(
-    image, start, share, expected
+def test_a_start_on_guessed_memberships_of_large_images_is_short(
+    shape, start, share, expected
 ):
     labels = np.full(100, -1)
     labels[: int(100 * share)] = 0
-    assert start_steps_of(construct(init_steps=None), image, start, labels) == expected
-    assert start_steps_of(construct(init_steps=7), image, start, labels) == 7
+    assert start_steps_of(construct(init_steps=None), shape, start, labels) == expected
+    assert start_steps_of(construct(init_steps=7), shape, start, labels) == 7
 
 
 def test_all_rows_may_be_labelled(data):
