@@ -69,7 +69,9 @@ def parse():
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--rows", type=int, help="training images at most")
     parser.add_argument("--max-iter", type=int, help="EM iterations of every fit")
-    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--models", nargs="*", help="names of models, all by default")
+    parser.add_argument("--data", nargs="*", help="names of data sets, likewise")
+    parser.add_argument("--cases", nargs="*", help="of a part, likewise")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--report", action="store_true", help="write the tables only")
     return parser.parse_args()
@@ -101,12 +103,20 @@ class Run:
         rows = self.args.rows or rows
         return (*subset(X, y, rows, seed), *rest)
 
+    def wants(self, names):
+        """Tell whether a measurement is asked for and not in the file."""
+        asked = ("models", "model"), ("data", "data"), ("cases", "case")
+        chosen = [(getattr(self.args, option), names[key]) for option, key in asked]
+        return names not in self.records and all(
+            not options or str(value) in options for options, value in chosen
+        )
+
     def measure(self, names, model, data, y_fit=None, matched=False):
         """Fit and measure on the test set, unless the file has it; returns the model.
 
         ``matched`` says that cluster k is class k.
         """
-        if names in self.records:
+        if not self.wants(names):
             return None
         X, _, X_test, y_test, _ = data
         start, cpu = time.perf_counter(), time.process_time()
@@ -154,8 +164,7 @@ def simple(name, n_clusters, **options):
     """Return a part that clusters one data set."""
 
     def part(run):
-        peers = not run.args.no_peers
-        clustering(run, name, name, n_clusters, peers=peers, **options)
+        clustering(run, name, name, n_clusters, **options)
 
     return part
 
@@ -168,13 +177,13 @@ def mnist_all(run):
 
 def more_clusters(run):
     for n_clusters in (20, 30):
-        clustering(run, "clusters", "mnist", n_clusters, peers=not run.args.no_peers)
+        clustering(run, "clusters", "mnist", n_clusters)
 
 
 def celeba(run):
     for attribute in ATTRIBUTES:
         name = f"celeba-{attribute}"
-        clustering(run, "celeba", name, 2, peers=not run.args.no_peers)
+        clustering(run, "celeba", name, 2)
 
 
 def with_labels(run):
@@ -191,8 +200,7 @@ def with_labels(run):
                     n_classes, data[4], seed, semi_supervised=True
                 )
             }
-            if not run.args.no_peers:
-                models |= classifiers(data[4], n_classes, seed)
+            models |= classifiers(data[4], n_classes, seed)
             for label, model in models.items():
                 names = names_of("labels", name, label, n_labels, seed)
                 run.measure(names, model, data, known, matched=True)
@@ -250,7 +258,7 @@ def outliers(run):
                 }
                 for label, model in models.items():
                     names = names_of("outliers", name, label, digit, seed)
-                    if names in run.records:
+                    if not run.wants(names):
                         continue
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore")
@@ -268,8 +276,7 @@ def ablation(run):
             share = changes.get("max_iter", 1)
             params = changes | {"max_iter": round(share * ABLATION_ITERATIONS)}
             names = names_of("ablation", "mnist", "GANEMClusterer", case, seed)
-            if names not in run.records:
-                run.measure(names, run.gan_em(10, data[4], seed, **params), data)
+            run.measure(names, run.gan_em(10, data[4], seed, **params), data)
 
 
 PARTS = {

@@ -103,8 +103,8 @@ class GANEMClusterer(DeepClusterer):
 
     n_init : int or 'auto', default='auto'
         Number of starts, of which the one of highest quality (see Notes; no label is
-        used) is trained to the end. 'auto' means 3 for images and runs of 50 EM
-        iterations or more, else 1.
+        used) is trained to the end. 'auto' means 3 for images that start from equal
+        responsibilities without labels, in runs of 50 EM iterations or more, else 1.
 
     start_iter : int, default=None
         EM iterations of each of several starts; None means 30 % of ``max_iter``, at

@@ -126,7 +126,9 @@ def starts_of(estimator, image, n_iter):
     """Return the number of starts."""
     if estimator.n_init != "auto":
         return estimator.n_init
-    return STARTS if image and n_iter >= FEWEST_ITERATIONS else 1
+    # Nothing but chance leads a run that starts from equal responsibilities.
+    led = estimator.semi_supervised or start_kind(estimator, image) != "uniform"
+    return 1 if led or not image or n_iter < FEWEST_ITERATIONS else STARTS
 
 
 def start_iterations(estimator, n_iter):
