@@ -174,6 +174,9 @@ class MinMaxEMClusterer(DeepClusterer):
     the averaged encoder renews gamma, and every 25 steps that of the rows to come;
     omega is its mean under a Dirichlet prior.
 
+    *Generator.* For images it sees soft memberships of a latent and its offset from
+    the mean that these give, so that samples vary within a cluster.
+
     *Means* for ``latent_dim < n_clusters`` are the innermost points of a grid of the
     same spacing, ``sqrt(2) * separation``.
 
