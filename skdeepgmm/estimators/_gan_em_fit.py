@@ -96,14 +96,16 @@ class GANEMFit:
 
     @property
     def n_tasks(self):
-        """Callback tasks right below the fit."""
-        return self.config.n_iter if self.n_init == 1 else self.n_init + 1
+        """Most callback tasks right below the fit; each new start is one of them."""
+        first = self.config.n_iter if self.n_init == 1 else self.n_init + 1
+        return first + MOST_RESTARTS
 
     def __call__(self, tasks):
         """Train to the end, anew after a collapse; returns the Run."""
         run = Run(self) if self.n_init == 1 else self._best_start(tasks)
         for attempt in range(MOST_RESTARTS + 1):
-            self._advance(run, self.config.n_iter, tasks)
+            own_task = self.n_init > 1 or attempt > 0
+            self._advance(run, self.config.n_iter, tasks, own_task)
             if self._is_ended or not run.collapsed or attempt == MOST_RESTARTS:
                 break
             self._warn_collapse(run)
@@ -127,11 +129,11 @@ class GANEMFit:
     def _is_ended(self):
         return self.interrupted or self.asked_to_stop
 
-    def _advance(self, run, n_iter, tasks):
+    def _advance(self, run, n_iter, tasks, own_task=True):
         """Train until the run has done ``n_iter`` iterations, unless all is over."""
         if self._is_ended:
             return
-        if self.n_init == 1:
+        if not own_task:
             run.advance(n_iter, tasks)
         else:
             task = tasks.subcontext("initialization", max_subtasks=n_iter - run.n_iter)

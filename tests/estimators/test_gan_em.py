@@ -401,27 +401,50 @@ def test_the_best_start_goes_on(blobs, monkeypatch, better):
         same(several, short(n_init=1).fit(X), X)
 
 
+class IterationRecorder:
+    """Notes to which task every iteration belongs."""
+
+    def __init__(self):
+        self.parents = []
+
+    def setup(self, estimator, context):
+        """Nothing to prepare."""
+
+    def teardown(self, estimator, context):
+        """Nothing to end."""
+
+    def on_fit_task_begin(self, estimator, context):
+        """Tasks are recorded at their end."""
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "iteration":
+            self.parents.append(context.parent.task_id)
+
+
 def test_callbacks_see_every_start(blobs):
-    iterations = []
-
-    class Recorder:
-        def setup(self, estimator, context):
-            """Nothing to prepare."""
-
-        def teardown(self, estimator, context):
-            """Nothing to end."""
-
-        def on_fit_task_begin(self, estimator, context):
-            """Tasks are recorded at their end."""
-
-        def on_fit_task_end(self, estimator, context):
-            if context.task_name == "iteration":
-                iterations.append(context.parent.task_id)
-
+    recorder = IterationRecorder()
     clusterer = short(n_init=2, max_iter=4)
-    clusterer.set_callbacks(Recorder()).fit(blobs[0])
+    clusterer.set_callbacks(recorder).fit(blobs[0])
     # One iteration of each start, and the other three.
-    assert iterations == [0, 1, 2, 2, 2]
+    assert recorder.parents == [0, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("n_init, n_iterations", [(1, 4 * 3), (2, 2 * 1 + 3 + 4 * 2)])
+def test_callbacks_see_runs_that_start_anew(blobs, monkeypatch, n_init, n_iterations):
+    plain = GANEM._observe
+
+    def collapsed_at_last(self):
+        found = plain(self)
+        if self.iteration == 4:
+            found["n_effective"] = torch.tensor(1.0)
+        return found
+
+    monkeypatch.setattr(GANEM, "_observe", collapsed_at_last)
+    recorder = IterationRecorder()
+    clusterer = short(n_init=n_init, max_iter=4).set_callbacks(recorder)
+    assert clusterer.fit(blobs[0]).n_iter_ == 4
+    # Twice anew.
+    assert len(recorder.parents) == n_iterations
 
 
 @pytest.mark.parametrize(
