@@ -43,10 +43,16 @@ class Deep:
         self.draw = generator(self.seed)
         self.rows, self.y = self._images(X), torch.tensor(y)
         self.labelled = Labelled(self.y)
-        made = Architecture(self.shape, self.dim)
+        made = Architecture(self.shape, self.n_clusters, self.dim)
+        kinds = {
+            "encoder": made.encoder,
+            "discriminator": made.discriminator,
+            # What the generator of MinMax+EM sees of its latents is no use to others.
+            "generator": lambda: made.decoder(self.dim),
+        }
         self.networks, self.optimizers = {}, {}
         for name in self.uses:
-            network = networks.build(getattr(made, name), self.draw)
+            network = networks.build(kinds[name], self.draw)
             self.networks[name] = network
             self.optimizers[name] = torch.optim.Adam(
                 network.parameters(), 1e-3, BETAS[name], fused=True

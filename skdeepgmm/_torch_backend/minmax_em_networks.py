@@ -105,24 +105,29 @@ class Architecture:
 
     def generator(self) -> nn.Sequential:
         """Return the generator: latents to rows."""
+        if not self.image:
+            return self.decoder(self.latent_dim)
+        split = LatentSplit(self.n_clusters, self.latent_dim, self.separation)
+        return nn.Sequential(split, *self.decoder(split.n_outputs))
+
+    def decoder(self, n_inputs: int) -> nn.Sequential:
+        """Return a network from vectors to rows."""
         table = TABLES[self.table]
         if not self.image:
             hidden = [self._width(table.vector)] * 2
             # Batch statistics would tie the few rows of a small batch together.
             return networks.dense_generator(
-                self.latent_dim, math.prod(self.shape), hidden, "none", self.output
+                n_inputs, math.prod(self.shape), hidden, "none", self.output
             )
         channels = self._doubling(table.generator, networks.n_doublings(self.shape))
-        split = LatentSplit(self.n_clusters, self.latent_dim, self.separation)
-        body = networks.deconv_generator(
-            split.n_outputs,
+        return networks.deconv_generator(
+            n_inputs,
             self.shape,
             [self._width(table.generator_hidden)],
             channels[::-1],
             "batch",
             self.output,
         )
-        return nn.Sequential(split, *body)
 
     def discriminator(self) -> nn.Sequential:
         """Return the discriminator: rows to one output."""
