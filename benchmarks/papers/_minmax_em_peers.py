@@ -169,7 +169,7 @@ class DynAE(Deep):
     def _step(self, index, known):
         encoder, decoder = self.networks["encoder"], self.networks["generator"]
         clustering = self.step >= self.n_steps // 2
-        if clustering and self.step % 100 == 0:
+        if clustering and (self.centers is None or self.step % 100 == 0):
             self._move_centers()
         rows = self.rows[index]
         z = encoder(torch.cat([rows, self.rows[known]]))
