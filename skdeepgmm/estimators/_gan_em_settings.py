@@ -7,7 +7,7 @@ from skdeepgmm._torch_backend.gan_em import Config
 from skdeepgmm._torch_backend.gan_em_networks import Architecture
 from skdeepgmm._torch_backend.gan_em_recipes import RECIPES
 from skdeepgmm._torch_backend.networks import is_image
-from skdeepgmm.estimators._neural_settings import checked_affine
+from skdeepgmm.estimators._neural_settings import checked_affine, is_large_image
 
 #: Default length of a run on images: passes over the data, within numbers of steps.
 PASSES, FEWEST_STEPS, MOST_STEPS = 50, 3000, 30_000
@@ -25,8 +25,8 @@ VECTOR_STEPS = 1000
 LONG_ITERATIONS = 30
 #: Share of a run in which given responsibilities stand in for the E-net's.
 HOLD_SHARE = 0.3
-#: Default noise of images with sides of at least so many pixels, and of all else.
-LARGE_SIDE, NOISE_DIM, SMALL_NOISE_DIM = 16, 62, 16
+#: Default noise of large images, and of all else.
+NOISE_DIM, SMALL_NOISE_DIM = 62, 16
 
 
 def recipe_of(estimator):
@@ -92,8 +92,7 @@ def architecture_of(estimator, image_shape, n_features, recipe):
 
 def default_noise_dim(shape):
     """Return what ``noise_dim=None`` means for data of this shape."""
-    large = len(shape) == 3 and min(shape[1:]) >= LARGE_SIDE
-    return NOISE_DIM if large else SMALL_NOISE_DIM
+    return NOISE_DIM if is_large_image(shape) else SMALL_NOISE_DIM
 
 
 def config_of(estimator, architecture, recipe, n_samples):

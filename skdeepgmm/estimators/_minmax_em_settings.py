@@ -12,6 +12,7 @@ from skdeepgmm._torch_backend.networks import is_image
 from skdeepgmm.estimators._neural_settings import (
     checked_affine,
     first_responsibilities,
+    is_large_image,
 )
 
 #: From this share of labelled rows on, labels lead: a longer start, more labelled rows
@@ -23,7 +24,6 @@ START_STEPS = {False: 150, True: 500}
 #: Steps of a start on images from k-means: more would learn its mistakes by heart, but
 #: images with sides below 16 pixels have too few details for that.
 KMEANS_STEPS = {"large": 50, "small": 300}
-LARGE_SIDE = 16
 #: Default length of a run, in steps, and its fewest EM iterations.
 STEPS, FEWEST_ITERATIONS = {"image": 1000, "vector": 400}, 10
 #: Decay of the averaged encoder: memberships of images follow it closely.
@@ -93,7 +93,7 @@ def start_steps_of(estimator, shape, start, labels):
     if estimator.init_steps is not None:
         return estimator.init_steps
     if is_image(shape) and start is not None:
-        return KMEANS_STEPS["large" if min(shape[1:]) >= LARGE_SIDE else "small"]
+        return KMEANS_STEPS["large" if is_large_image(shape) else "small"]
     return START_STEPS[has_many_labels(labels)]
 
 

@@ -10,8 +10,15 @@ from skdeepgmm._torch_backend.network_tools import Affine
 #: Changes of images that ``affine='auto'`` means: share of the side, degrees, share of
 #: the size.
 AFFINE = (1 / 14, 9.0, 0.1)
+#: Images with sides of at least so many pixels are large.
+LARGE_SIDE = 16
 #: Most rows that k-means is started on.
 KMEANS_ROWS = 20_000
+
+
+def is_large_image(shape):
+    """Tell whether rows of this shape in the networks are images, and large ones."""
+    return len(shape) == 3 and min(shape[1:]) >= LARGE_SIDE
 
 
 def checked_affine(affine, architecture, auto=AFFINE):
