@@ -52,7 +52,8 @@ class Deep:
         }
         self.networks, self.optimizers = {}, {}
         for name in self.uses:
-            network = networks.build(kinds[name], self.draw)
+            gain = networks.TORCH_GAIN if name == "encoder" else networks.HE_GAIN
+            network = networks.build(kinds[name], self.draw, gain=gain)
             self.networks[name] = network
             self.optimizers[name] = torch.optim.Adam(
                 network.parameters(), 1e-3, BETAS[name], fused=True

@@ -156,7 +156,11 @@ class MinMaxEM:
 
     def _build(self) -> None:
         made, draw = self.architecture, self.host_draw
-        self.encoder: nn.Sequential = networks.build(made.encoder, draw, self.device)
+        # Of few labelled images an encoder with smaller first weights learns more.
+        gain = networks.TORCH_GAIN if made.image else networks.HE_GAIN
+        self.encoder: nn.Sequential = networks.build(
+            made.encoder, draw, self.device, gain=gain
+        )
         self.generator: nn.Sequential = networks.build(
             made.generator, draw, self.device
         )

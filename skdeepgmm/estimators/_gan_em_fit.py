@@ -82,7 +82,7 @@ class GANEMFit:
         # Of the noise behind means and densities, and of what runs are judged by: the
         # same for all runs.
         self.noise_seed = int(self.random_state.randint(MAX_SEED))
-        self.n_init = starts_of(estimator, self.architecture.image, self.config.n_iter)
+        self.n_init = starts_of(estimator, self.architecture.shape, self.config.n_iter)
         self.interrupted = self.asked_to_stop = False
 
     def _start(self):
@@ -114,7 +114,9 @@ class GANEMFit:
 
     def _best_start(self, tasks):
         """Return the best of several short runs."""
-        n_iter = start_iterations(self.estimator, self.config.n_iter)
+        n_iter = start_iterations(
+            self.estimator, self.architecture.shape, self.config.n_iter
+        )
         runs = []
         for index in range(self.n_init):
             if self.estimator.verbose:

@@ -9,16 +9,42 @@ from skdeepgmm._torch_backend.gan_em_recipes import RECIPES
 from skdeepgmm._torch_backend.networks import is_image
 from skdeepgmm.estimators._neural_settings import checked_affine, is_large_image
 
-#: Default length of a run on images: passes over the data, within numbers of steps.
-PASSES, FEWEST_STEPS, MOST_STEPS = 50, 3000, 30_000
+#: Default length of a run on images: passes over the data, and most steps.
+PASSES, MOST_STEPS = 42, 30_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Habits:
+    """How images of a kind are trained by default.
+
+    Attributes
+    ----------
+    fewest_steps : int
+        Of a run.
+    rate_factor : float
+        Factor of the rates of the recipe "fast".
+    starts, fewest_iterations : int
+        Starts of runs that are not shorter than this.
+    start_share : float
+        Share of a run that each start gets.
+    """
+
+    fewest_steps: int
+    rate_factor: float
+    starts: int
+    fewest_iterations: int
+    start_share: float
+
+
+#: Early, runs that have found their clusters fast are not yet told from good ones. With
+#: small images they are told only at the end: two short runs serve better there.
+LARGE_IMAGES = Habits(3000, 1.0, 2, 50, 0.3)
+SMALL_IMAGES = Habits(1300, 3.0, 2, 20, 1.0)
+#: Most EM iterations of each of several starts.
+MOST_START_ITERATIONS = 50
 #: Changes of generated images that ``affine='auto'`` means: share of the side, degrees,
 #: share of the size. Kinds of handwriting differ by more than half of this.
 GENERATED_AFFINE = (1 / 11, 18.0, 0.15)
-#: Default number of starts of runs on images that are not shorter than this, and the
-#: share of a run, within a number of iterations, that each gets. Earlier, runs that
-#: have found their clusters fast are not yet told from good ones.
-STARTS, FEWEST_ITERATIONS = 3, 50
-START_SHARE, MOST_START_ITERATIONS = 0.3, 50
 #: Default length of a run on vectors, in steps.
 VECTOR_STEPS = 1000
 #: Default number of EM iterations of the recipes with long ones.
@@ -48,12 +74,7 @@ def recipe_of(estimator):
     if estimator.batch_size is not None:
         changes["batch_size"] = estimator.batch_size
     recipe = RECIPES["fast" if is_dict else estimator.recipe]
-    recipe = dataclasses.replace(recipe, **changes)
-    rates = {
-        name: getattr(recipe, name) * estimator.learning_rate
-        for name in ("discriminator_rate", "generator_rate", "classifier_rate")
-    }
-    return dataclasses.replace(recipe, **rates)
+    return dataclasses.replace(recipe, **changes)
 
 
 def architecture_of(estimator, image_shape, n_features, recipe):
@@ -95,15 +116,23 @@ def default_noise_dim(shape):
     return NOISE_DIM if is_large_image(shape) else SMALL_NOISE_DIM
 
 
+def habits_of(shape):
+    """Return the Habits for rows of this shape in the networks, None for vectors."""
+    if len(shape) < 3:
+        return None
+    return LARGE_IMAGES if is_large_image(shape) else SMALL_IMAGES
+
+
 def config_of(estimator, architecture, recipe, n_samples):
     """Return the length of the run and what departs from the recipe."""
+    habits = habits_of(architecture.shape)
     n_iter = estimator.max_iter
     if n_iter is None:
-        n_iter = default_iterations(architecture.image, recipe, n_samples)
+        n_iter = default_iterations(habits, recipe, n_samples)
     given = start_kind(estimator, architecture.image) != "uniform"
     hold = max(1, round(HOLD_SHARE * n_iter)) if given else 1
     return Config(
-        recipe,
+        with_rates(recipe, rate_factor_of(estimator, habits)),
         n_iter,
         hold,
         affine_of(estimator, architecture),
@@ -112,35 +141,62 @@ def config_of(estimator, architecture, recipe, n_samples):
     )
 
 
-def default_iterations(image, recipe, n_samples):
+def rate_factor_of(estimator, habits):
+    """Return what the rates of the recipe are multiplied by."""
+    if estimator.learning_rate is not None:
+        return estimator.learning_rate
+    return habits.rate_factor if habits is not None and is_fast(estimator) else 1.0
+
+
+def with_rates(recipe, factor):
+    """Return the recipe with its rates multiplied by ``factor``."""
+    rates = {
+        name: getattr(recipe, name) * factor
+        for name in ("discriminator_rate", "generator_rate", "classifier_rate")
+    }
+    return dataclasses.replace(recipe, **rates)
+
+
+def is_fast(estimator):
+    """Tell whether the recipe is "fast", or a change of it."""
+    return estimator.recipe not in ("released", "paper")
+
+
+def default_iterations(habits, recipe, n_samples):
     """Return the EM iterations that ``max_iter=None`` means."""
     if recipe.gan_steps is None:
         return LONG_ITERATIONS
+    if habits is None:
+        return math.ceil(VECTOR_STEPS / recipe.gan_steps)
     wanted = PASSES * n_samples / recipe.batch_size
-    steps = min(max(wanted, FEWEST_STEPS), MOST_STEPS) if image else VECTOR_STEPS
+    steps = min(max(wanted, habits.fewest_steps), MOST_STEPS)
     return math.ceil(steps / recipe.gan_steps)
 
 
-def starts_of(estimator, image, n_iter):
+def starts_of(estimator, shape, n_iter):
     """Return the number of starts."""
     if estimator.n_init != "auto":
         return estimator.n_init
+    habits = habits_of(shape)
     # Nothing but chance leads a run that starts from equal responsibilities.
-    led = estimator.semi_supervised or start_kind(estimator, image) != "uniform"
-    return 1 if led or not image or n_iter < FEWEST_ITERATIONS else STARTS
+    led = estimator.semi_supervised or start_kind(estimator, True) != "uniform"
+    many = habits is not None and not led and n_iter >= habits.fewest_iterations
+    return habits.starts if many else 1
 
 
-def start_iterations(estimator, n_iter):
+def start_iterations(estimator, shape, n_iter):
     """Return the EM iterations of each start."""
     if estimator.start_iter is not None:
         return min(estimator.start_iter, n_iter)
-    return min(max(1, round(START_SHARE * n_iter)), MOST_START_ITERATIONS)
+    habits = habits_of(shape) or LARGE_IMAGES
+    return min(max(1, round(habits.start_share * n_iter)), MOST_START_ITERATIONS)
 
 
 def affine_of(estimator, architecture):
     """Return the change of generated images, None for none."""
-    fast = estimator.recipe not in ("released", "paper")
-    if isinstance(estimator.affine, str) and not (architecture.image and fast):
+    if isinstance(estimator.affine, str) and not (
+        architecture.image and is_fast(estimator)
+    ):
         return None
     return checked_affine(estimator.affine, architecture, GENERATED_AFFINE)
 

@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import check_clustering
 
 import skdeepgmm
 from skdeepgmm import GANEMClusterer
+from skdeepgmm._torch_backend.gan_em_networks import Architecture
 from skdeepgmm.datasets import load_digits_images
 from skdeepgmm.estimators import _gan_em_fit, _gan_em_settings
 from tests.estimators.gan_em_problems import same, short
@@ -210,24 +211,43 @@ def test_default_noise(shape, expected):
 
 
 @pytest.mark.parametrize(
-    "image, n_samples, steps",
+    "shape, n_samples, steps",
     [
-        (True, 500, 3000),
-        (True, 10_000, 7150),
-        (True, 60_000, 30_000),
-        (False, 50, 1000),
+        ((1, 28, 28), 500, 3000),
+        ((1, 28, 28), 10_000, 6000),
+        ((1, 28, 28), 60_000, 30_000),
+        ((1, 8, 8), 500, 1300),
+        ((1, 8, 8), 10_000, 6000),
+        ((64,), 50, 1000),
     ],
 )
-def test_default_length_is_50_passes_within_bounds(image, n_samples, steps):
+def test_default_length_is_42_passes_within_bounds(shape, n_samples, steps):
     recipe = _gan_em_settings.RECIPES["fast"]
-    n_iter = _gan_em_settings.default_iterations(image, recipe, n_samples)
+    habits = _gan_em_settings.habits_of(shape)
+    n_iter = _gan_em_settings.default_iterations(habits, recipe, n_samples)
     assert n_iter * recipe.gan_steps == steps
 
 
-def test_learning_rate_multiplies_the_recipes(blobs):
-    recipe = _gan_em_fit.recipe_of(short(learning_rate=0.5))
-    assert recipe.generator_rate == pytest.approx(0.5e-3)
-    assert recipe.gan_steps == 10
+@pytest.mark.parametrize(
+    "params, shape, expected",
+    [
+        ({"learning_rate": 0.5}, (1, 8, 8), 0.5),
+        ({}, (1, 8, 8), 3.0),
+        ({"recipe": {"gan_steps": 10}}, (1, 8, 8), 3.0),
+        ({"recipe": "released"}, (1, 8, 8), 1.0),
+        ({}, (1, 28, 28), 1.0),
+        ({}, (64,), 1.0),
+    ],
+)
+def test_learning_rate_multiplies_the_recipes(params, shape, expected):
+    estimator = GANEMClusterer(**params)
+    recipe = _gan_em_settings.recipe_of(estimator)
+    architecture = Architecture(shape, 8, 16)
+    config = _gan_em_settings.config_of(estimator, architecture, recipe, 500)
+    for name in ("discriminator_rate", "generator_rate", "classifier_rate"):
+        found = getattr(config.recipe, name) / getattr(recipe, name)
+        assert found == pytest.approx(expected)
+    assert config.recipe.gan_steps == recipe.gan_steps
 
 
 @pytest.mark.parametrize(

@@ -95,29 +95,42 @@ def test_callbacks_see_runs_that_start_anew(blobs, monkeypatch, n_init, n_iterat
     assert len(recorder.parents) == n_iterations
 
 
+LARGE, SMALL, VECTOR = (1, 28, 28), (1, 8, 8), (64,)
+
+
 @pytest.mark.parametrize(
-    "params, image, n_iter, expected",
+    "params, shape, n_iter, expected",
     [
-        ({}, True, 50, 3),
-        ({}, True, 49, 1),
-        ({}, False, 50, 1),
-        ({"n_init": 2}, False, 5, 2),
-        ({"semi_supervised": True}, True, 50, 1),
-        ({"init": "kmeans"}, True, 50, 1),
+        ({}, LARGE, 50, 2),
+        ({}, LARGE, 49, 1),
+        ({}, SMALL, 20, 2),
+        ({}, SMALL, 19, 1),
+        ({}, VECTOR, 50, 1),
+        ({"n_init": 3}, VECTOR, 5, 3),
+        ({"semi_supervised": True}, LARGE, 50, 1),
+        ({"init": "kmeans"}, LARGE, 50, 1),
     ],
 )
-def test_default_number_of_starts(params, image, n_iter, expected):
-    starts = _gan_em_settings.starts_of(GANEMClusterer(**params), image, n_iter)
+def test_default_number_of_starts(params, shape, n_iter, expected):
+    starts = _gan_em_settings.starts_of(GANEMClusterer(**params), shape, n_iter)
     assert starts == expected
 
 
 @pytest.mark.parametrize(
-    "start_iter, n_iter, expected",
-    [(None, 143, 43), (None, 600, 50), (None, 1, 1), (7, 143, 7), (200, 143, 143)],
+    "start_iter, shape, n_iter, expected",
+    [
+        (None, LARGE, 143, 43),
+        (None, LARGE, 600, 50),
+        (None, LARGE, 1, 1),
+        (None, SMALL, 26, 26),
+        (None, VECTOR, 20, 6),
+        (7, LARGE, 143, 7),
+        (200, LARGE, 143, 143),
+    ],
 )
-def test_length_of_a_start(start_iter, n_iter, expected):
+def test_length_of_a_start(start_iter, shape, n_iter, expected):
     estimator = GANEMClusterer(start_iter=start_iter)
-    assert _gan_em_settings.start_iterations(estimator, n_iter) == expected
+    assert _gan_em_settings.start_iterations(estimator, shape, n_iter) == expected
 
 
 def test_collapse_starts_anew_and_is_reported(blobs, monkeypatch):
