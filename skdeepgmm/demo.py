@@ -54,7 +54,7 @@ OURS = {
     "GANEMClusterer": {
         "n_clusters": N_CLUSTERS,
         "image_shape": (8, 8),
-        "max_iter": 15,
+        "n_init": 1,
     },
     "MinMaxEMClusterer": {
         "n_clusters": N_CLUSTERS,
