@@ -23,9 +23,7 @@ from skdeepgmm.metrics import clustering_accuracy
 X, y = load_digits_images(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 
-clusterer = GANEMClusterer(
-    n_clusters=10, image_shape=(8, 8), tol=0.05, random_state=0
-)
+clusterer = GANEMClusterer(n_clusters=10, image_shape=(8, 8), tol=0.05, random_state=0)
 clusterer.fit(X_train)
 kmeans = KMeans(10, n_init=10, random_state=0).fit(X_train)
 

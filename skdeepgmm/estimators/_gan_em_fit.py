@@ -62,8 +62,8 @@ class GANEMFit:
 
     Attributes
     ----------
-    interrupted, asked_to_stop : bool
-        Whether Ctrl-C or a callback has ended the fit.
+    last : Run or None
+        The run that was trained last.
     """
 
     def __init__(self, estimator, X, labels, data):
@@ -83,7 +83,7 @@ class GANEMFit:
         # same for all runs.
         self.noise_seed = int(self.random_state.randint(MAX_SEED))
         self.n_init = starts_of(estimator, self.architecture.shape, self.config.n_iter)
-        self.interrupted = self.asked_to_stop = False
+        self.last = None
 
     def _start(self):
         kind = start_kind(self.estimator, self.architecture.image)
@@ -128,6 +128,16 @@ class GANEMFit:
         return max(runs, key=lambda run: self.quality(run.model))
 
     @property
+    def interrupted(self):
+        """Whether Ctrl-C has ended the fit."""
+        return self.last is not None and self.last.interrupted
+
+    @property
+    def asked_to_stop(self):
+        """Whether a callback has ended the fit."""
+        return self.last is not None and self.last.asked_to_stop
+
+    @property
     def _is_ended(self):
         return self.interrupted or self.asked_to_stop
 
@@ -135,6 +145,7 @@ class GANEMFit:
         """Train until the run has done ``n_iter`` iterations, unless all is over."""
         if self._is_ended:
             return
+        self.last = run
         if not own_task:
             run.advance(n_iter, tasks)
         else:
@@ -146,7 +157,6 @@ class GANEMFit:
                 reconstruction_attributes=lambda: self.attributes(run.model),
                 **self.data,
             )
-        self.interrupted, self.asked_to_stop = run.interrupted, run.asked_to_stop
 
     def quality(self, model):
         """Return by what runs are compared: no label enters.
