@@ -50,7 +50,7 @@ OURS = {
         "image_shape": (8, 8),
         "max_iter": 60,
     },
-    # A part of the default length, to keep the demonstration short.
+    # One start and a part of the default length, to keep the demonstration short.
     "GANEMClusterer": {
         "n_clusters": N_CLUSTERS,
         "image_shape": (8, 8),

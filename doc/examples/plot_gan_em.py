@@ -3,8 +3,7 @@ Cluster images with GAN-EM
 ==========================
 
 :class:`skdeepgmm.GANEMClusterer` clusters images of digits without labels, and
-generates new ones of each cluster. The run is shorter than the default, to keep this
-page quick.
+generates new ones of each cluster.
 """
 
 # %%

@@ -84,7 +84,7 @@ class GANEMClusterer(DeepClusterer):
 
     learning_rate : float, default=None
         Multiplier of the recipe's learning rates; None means 1, and 3 for images
-        below 16 x 16 pixels with 'fast'.
+        below 16 x 16 pixels with 'fast' or changes of it.
 
     affine : 'auto', None or tuple of (float, float, float), default='auto'
         Largest random change of *generated* images in the E-step: shift in pixels,
@@ -105,8 +105,8 @@ class GANEMClusterer(DeepClusterer):
     n_init : int or 'auto', default='auto'
         Number of starts, of which the one of highest quality (see Notes; no label is
         used) is trained to the end. 'auto' means 2 for images that start from equal
-        responsibilities without labels, in runs of 50 EM iterations or more (20
-        below 16 x 16 pixels), else 1.
+        responsibilities without labels, with 'fast' or changes of it and in runs of
+        50 EM iterations or more (20 below 16 x 16 pixels), else 1.
 
     start_iter : int, default=None
         EM iterations of each of several starts; None means 30 % of ``max_iter``
@@ -361,7 +361,7 @@ class GANEMClusterer(DeepClusterer):
             warnings.warn(
                 f"Clusters {', '.join(map(str, empty))} have less than a tenth of "
                 "their even share of the rows. Decrease n_clusters, set init='kmeans' "
-                "or n_init above 1, or train longer.",
+                "or increase n_init, or train longer.",
                 DegenerateComponentWarning,
                 stacklevel=4,
             )

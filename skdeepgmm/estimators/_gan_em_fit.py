@@ -125,7 +125,12 @@ class GANEMFit:
             self._advance(runs[-1], n_iter, tasks)
             if self._is_ended:
                 break
-        return max(runs, key=lambda run: self.quality(run.model))
+        return max(runs, key=lambda run: self._rank(run, n_iter))
+
+    def _rank(self, run, n_iter):
+        """Return what starts are ordered by: quality, among those that are whole."""
+        whole = run.is_over or run.n_iter >= n_iter
+        return not run.collapsed, whole, self.quality(run.model)
 
     @property
     def interrupted(self):
@@ -143,7 +148,7 @@ class GANEMFit:
 
     def _advance(self, run, n_iter, tasks, own_task=True):
         """Train until the run has done ``n_iter`` iterations, unless all is over."""
-        if self._is_ended:
+        if self._is_ended or run.is_over:
             return
         self.last = run
         if not own_task:
@@ -235,6 +240,8 @@ class Run:
     occupancies : list of ndarray of shape (n_clusters,)
         Shares of the clusters after every EM iteration.
     converged, collapsed : bool
+    is_over : bool
+        Whether it has collapsed, or converged late enough to end.
     interrupted, asked_to_stop : bool
         Whether Ctrl-C or a callback has ended it.
     """
@@ -248,7 +255,8 @@ class Run:
         self.order = endless_batches(len(fit.rows), batch_size, self.model.host_draw)
         self.training = InterruptibleRun()
         self.occupancies = []
-        self.converged = self.collapsed = self.asked_to_stop = False
+        self.converged = self.collapsed = False
+        self.is_over = self.asked_to_stop = False
 
     @property
     def n_iter(self):
@@ -267,14 +275,14 @@ class Run:
         n_steps = self.config.recipe.steps(len(self.fit.rows))
 
         def on_epoch(state):
-            over = self.note(state)
+            self.is_over = self.note(state)
             self.asked_to_stop = self.estimator._run_task(
                 tasks,
                 "iteration",
                 self.fit.data,
                 lambda: self.fit.attributes(self.model),
             )
-            return over or self.asked_to_stop
+            return self.is_over or self.asked_to_stop
 
         # One epoch of the loop is one EM iteration, and so is one step.
         self.training(

@@ -180,8 +180,8 @@ def starts_of(estimator, shape, n_iter):
     habits = habits_of(shape)
     # Nothing but chance leads a run that starts from equal responsibilities.
     led = estimator.semi_supervised or start_kind(estimator, True) != "uniform"
-    many = habits is not None and not led and n_iter >= habits.fewest_iterations
-    return habits.starts if many else 1
+    alone = habits is None or led or not is_fast(estimator)
+    return 1 if alone or n_iter < habits.fewest_iterations else habits.starts
 
 
 def start_iterations(estimator, shape, n_iter):

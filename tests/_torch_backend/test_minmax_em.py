@@ -512,3 +512,13 @@ def test_labelled_rows_are_drawn_evenly():
 @pytest.mark.parametrize("labels", [None, torch.full((4,), -1)])
 def test_without_labels_nothing_is_drawn(labels):
     assert len(Labelled(labels).sample(10, generator(0))) == 0
+
+
+@pytest.mark.parametrize("shape, gain", [((1, 16, 16), 1 / 3), ((200,), 2 / 1.04)])
+def test_first_weights_of_the_encoder(shape, gain):
+    encoder = make(shape, width=1.0).encoder
+    layers = [layer for layer in encoder if hasattr(layer, "weight")]
+    largest = max(layers, key=lambda layer: layer.weight.numel()).weight.detach()
+    assert largest.std() * largest[0].numel() ** 0.5 == pytest.approx(
+        gain**0.5, rel=0.05
+    )
