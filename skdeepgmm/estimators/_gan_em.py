@@ -76,7 +76,7 @@ class GANEMClusterer(DeepClusterer):
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with
-        'fast', 42 passes over images, in 3,000 (1,300 below 16 x 16 pixels) to 30,000
+        'fast', 50 passes over images, in 3,000 (1,300 below 16 x 16 pixels) to 30,000
         steps, 50 an iteration, or 1,000 steps on vectors; else 30.
 
     batch_size : int, default=None

@@ -10,7 +10,7 @@ from skdeepgmm._torch_backend.networks import is_image
 from skdeepgmm.estimators._neural_settings import checked_affine, is_large_image
 
 #: Default length of a run on images: passes over the data, and most steps.
-PASSES, MOST_STEPS = 42, 30_000
+PASSES, MOST_STEPS = 50, 30_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Habits:
 
 #: Early, runs that have found their clusters fast are not yet told from good ones. With
 #: small images they are told only at the end: two short runs serve better there.
-LARGE_IMAGES = Habits(3000, 1.0, 2, 50, 0.3)
+LARGE_IMAGES = Habits(3000, 1.0, 3, 50, 0.3)
 SMALL_IMAGES = Habits(1300, 3.0, 2, 20, 1.0)
 #: Most EM iterations of each of several starts.
 MOST_START_ITERATIONS = 50

@@ -166,7 +166,7 @@ LARGE, SMALL, VECTOR = (1, 28, 28), (1, 8, 8), (64,)
 @pytest.mark.parametrize(
     "params, shape, n_iter, expected",
     [
-        ({}, LARGE, 50, 2),
+        ({}, LARGE, 50, 3),
         ({}, LARGE, 49, 1),
         ({}, SMALL, 20, 2),
         ({}, SMALL, 19, 1),
