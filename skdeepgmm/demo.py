@@ -50,11 +50,11 @@ OURS = {
         "image_shape": (8, 8),
         "max_iter": 60,
     },
-    # One start and a part of the default length, to keep the demonstration short.
+    # A part of the default length, to keep the demonstration short.
     "GANEMClusterer": {
         "n_clusters": N_CLUSTERS,
         "image_shape": (8, 8),
-        "n_init": 1,
+        "max_iter": 25,
     },
     "MinMaxEMClusterer": {
         "n_clusters": N_CLUSTERS,

@@ -151,12 +151,14 @@ def names_of(part, data, model, case, seed):
 
 
 #: What else is measured than the default number and length of starts.
-ONE_START = {"one start": {"n_init": 1}}
-SHORTER = {"two starts, 120 iterations": {"n_init": 2, "max_iter": 120}}
+VARIANTS = {
+    "one start": {"n_init": 1},
+    "two starts, 120 iterations": {"n_init": 2, "max_iter": 120},
+}
 
 
 def clustering(run, part, name, n_clusters, rows="preset", peers=True, variants=None):
-    """Cluster with ours, with variants of it, and with the peers."""
+    """Cluster with ours, with variants of it by name, and with the peers."""
     for seed in run.seeds:
         data = run.data(name, seed, rows)
         case = f"K={n_clusters}"
@@ -291,9 +293,9 @@ def ablation(run):
 
 
 PARTS = {
-    "digits": simple("digits", 10, rows=None, variants=ONE_START),
+    "digits": simple("digits", 10, rows=None),
     "digits-all": simple("digits-all", 10, rows=None),
-    "mnist": simple("mnist", 10, variants=ONE_START | SHORTER),
+    "mnist": simple("mnist", 10, variants=VARIANTS),
     "labels": with_labels,
     "fashion": simple("fashion", 10),
     "clusters": more_clusters,

@@ -76,14 +76,14 @@ class GANEMClusterer(DeepClusterer):
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with
-        'fast', 50 passes over images, in 3,000 (1,300 below 16 x 16 pixels) to 30,000
+        'fast', 50 passes over images, in 3,000 (2,500 below 16 x 16 pixels) to 30,000
         steps, 50 an iteration, or 1,000 steps on vectors; else 30.
 
     batch_size : int, default=None
         Real rows, and generated rows, of a step; None means the recipe's 70.
 
     learning_rate : float, default=None
-        Multiplier of the recipe's learning rates; None means 1, and 3 for images
+        Multiplier of the recipe's learning rates; None means 1, and 2 for images
         below 16 x 16 pixels with 'fast' or changes of it.
 
     affine : 'auto', None or tuple of (float, float, float), default='auto'
@@ -104,9 +104,9 @@ class GANEMClusterer(DeepClusterer):
 
     n_init : int or 'auto', default='auto'
         Number of starts, of which the one of highest quality (see Notes; no label is
-        used) is trained to the end. 'auto' means 2 for images that start from equal
-        responsibilities without labels, with 'fast' or changes of it and in runs of
-        50 EM iterations or more (20 below 16 x 16 pixels), else 1.
+        used) is trained to the end. 'auto' means 3 for images of at least 16 x 16
+        pixels that start from equal responsibilities without labels, with 'fast' or
+        changes of it and in runs of 50 EM iterations or more, else 1.
 
     start_iter : int, default=None
         EM iterations of each of several starts; None means 30 % of ``max_iter``

@@ -23,8 +23,8 @@ class Habits:
         Of a run.
     rate_factor : float
         Factor of the rates of the recipe "fast".
-    starts, fewest_iterations : int
-        Starts of runs that are not shorter than this.
+    starts : int
+        Of runs that are not short.
     start_share : float
         Share of a run that each start gets.
     """
@@ -32,14 +32,15 @@ class Habits:
     fewest_steps: int
     rate_factor: float
     starts: int
-    fewest_iterations: int
     start_share: float
 
 
-#: Early, runs that have found their clusters fast are not yet told from good ones. With
-#: small images they are told only at the end: two short runs serve better there.
-LARGE_IMAGES = Habits(3000, 1.0, 3, 50, 0.3)
-SMALL_IMAGES = Habits(1300, 3.0, 2, 20, 1.0)
+#: Early, runs that have found their clusters fast are not yet told from good ones, and
+#: with small images they are told only at the end.
+LARGE_IMAGES = Habits(3000, 1.0, 3, 0.3)
+SMALL_IMAGES = Habits(2500, 2.0, 1, 1.0)
+#: Runs of fewer EM iterations have one start.
+FEWEST_ITERATIONS = 50
 #: Most EM iterations of each of several starts.
 MOST_START_ITERATIONS = 50
 #: Changes of generated images that ``affine='auto'`` means: share of the side, degrees,
@@ -181,7 +182,7 @@ def starts_of(estimator, shape, n_iter):
     # Nothing but chance leads a run that starts from equal responsibilities.
     led = estimator.semi_supervised or start_kind(estimator, True) != "uniform"
     alone = habits is None or led or not is_fast(estimator)
-    return 1 if alone or n_iter < habits.fewest_iterations else habits.starts
+    return 1 if alone or n_iter < FEWEST_ITERATIONS else habits.starts
 
 
 def start_iterations(estimator, shape, n_iter):
