@@ -153,15 +153,18 @@ class GANEMFit:
         self.last = run
         if not own_task:
             run.advance(n_iter, tasks)
-        else:
-            task = tasks.subcontext("initialization", max_subtasks=n_iter - run.n_iter)
+            return
+        task = tasks.subcontext("initialization", max_subtasks=n_iter - run.n_iter)
+        try:
             task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
             run.advance(n_iter, task)
-            task.call_on_fit_task_end(
+            run.asked_to_stop |= task.call_on_fit_task_end(
                 estimator=self.estimator,
                 reconstruction_attributes=lambda: self.attributes(run.model),
                 **self.data,
             )
+        except KeyboardInterrupt:
+            run.training.interrupted = True
 
     def quality(self, model):
         """Return by what runs are compared: no label enters.

@@ -9,18 +9,20 @@ from skdeepgmm._torch_backend.gan_em_recipes import RECIPES
 from skdeepgmm._torch_backend.networks import is_image
 from skdeepgmm.estimators._neural_settings import checked_affine, is_large_image
 
-#: Default length of a run on images: passes over the data, and most steps.
-PASSES, MOST_STEPS = 50, 30_000
+#: Most steps of a run by default.
+MOST_STEPS = 30_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Habits:
-    """How images of a kind are trained by default.
+    """How data of a kind are trained by default.
 
     Attributes
     ----------
+    passes : int
+        Over the data in a run.
     fewest_steps : int
-        Of a run.
+        Of a run, however few the data.
     rate_factor : float
         Factor of the rates of the recipe "fast".
     starts : int
@@ -29,6 +31,7 @@ class Habits:
         Share of a run that each start gets.
     """
 
+    passes: int
     fewest_steps: int
     rate_factor: float
     starts: int
@@ -37,8 +40,10 @@ class Habits:
 
 #: Early, runs that have found their clusters fast are not yet told from good ones, and
 #: with small images they are told only at the end.
-LARGE_IMAGES = Habits(3000, 1.0, 3, 0.3)
-SMALL_IMAGES = Habits(2500, 2.0, 1, 1.0)
+LARGE_IMAGES = Habits(50, 3000, 1.0, 3, 0.3)
+SMALL_IMAGES = Habits(50, 2500, 2.0, 1, 1.0)
+#: Vectors start from k-means, and any number of them is trained for as long.
+VECTORS = Habits(0, 1000, 1.0, 1, 0.3)
 #: Runs of fewer EM iterations have one start.
 FEWEST_ITERATIONS = 50
 #: Most EM iterations of each of several starts.
@@ -46,8 +51,6 @@ MOST_START_ITERATIONS = 50
 #: Changes of generated images that ``affine='auto'`` means: share of the side, degrees,
 #: share of the size. Kinds of handwriting differ by more than half of this.
 GENERATED_AFFINE = (1 / 11, 18.0, 0.15)
-#: Default length of a run on vectors, in steps.
-VECTOR_STEPS = 1000
 #: Default number of EM iterations of the recipes with long ones.
 LONG_ITERATIONS = 30
 #: Share of a run in which given responsibilities stand in for the E-net's.
@@ -118,9 +121,9 @@ def default_noise_dim(shape):
 
 
 def habits_of(shape):
-    """Return the Habits for rows of this shape in the networks, None for vectors."""
+    """Return the Habits for rows of this shape in the networks."""
     if len(shape) < 3:
-        return None
+        return VECTORS
     return LARGE_IMAGES if is_large_image(shape) else SMALL_IMAGES
 
 
@@ -146,7 +149,7 @@ def rate_factor_of(estimator, habits):
     """Return what the rates of the recipe are multiplied by."""
     if estimator.learning_rate is not None:
         return estimator.learning_rate
-    return habits.rate_factor if habits is not None and is_fast(estimator) else 1.0
+    return habits.rate_factor if is_fast(estimator) else 1.0
 
 
 def with_rates(recipe, factor):
@@ -167,9 +170,7 @@ def default_iterations(habits, recipe, n_samples):
     """Return the EM iterations that ``max_iter=None`` means."""
     if recipe.gan_steps is None:
         return LONG_ITERATIONS
-    if habits is None:
-        return math.ceil(VECTOR_STEPS / recipe.gan_steps)
-    wanted = PASSES * n_samples / recipe.batch_size
+    wanted = habits.passes * n_samples / recipe.batch_size
     steps = min(max(wanted, habits.fewest_steps), MOST_STEPS)
     return math.ceil(steps / recipe.gan_steps)
 
@@ -178,19 +179,18 @@ def starts_of(estimator, shape, n_iter):
     """Return the number of starts."""
     if estimator.n_init != "auto":
         return estimator.n_init
-    habits = habits_of(shape)
     # Nothing but chance leads a run that starts from equal responsibilities.
     led = estimator.semi_supervised or start_kind(estimator, True) != "uniform"
-    alone = habits is None or led or not is_fast(estimator)
-    return 1 if alone or n_iter < FEWEST_ITERATIONS else habits.starts
+    short = n_iter < FEWEST_ITERATIONS
+    return 1 if led or short or not is_fast(estimator) else habits_of(shape).starts
 
 
 def start_iterations(estimator, shape, n_iter):
     """Return the EM iterations of each start."""
     if estimator.start_iter is not None:
         return min(estimator.start_iter, n_iter)
-    habits = habits_of(shape) or LARGE_IMAGES
-    return min(max(1, round(habits.start_share * n_iter)), MOST_START_ITERATIONS)
+    share = habits_of(shape).start_share
+    return min(max(1, round(share * n_iter)), MOST_START_ITERATIONS)
 
 
 def affine_of(estimator, architecture):

@@ -270,32 +270,68 @@ def test_what_counts_as_collapsed(n_clusters, sizes, expected):
     assert _gan_em_fit.is_collapsed(state, config, n_clusters) == expected
 
 
+class Watcher:
+    """A callback that calls a function of task name and estimator."""
+
+    def __init__(self, begin=None, end=None):
+        self.begin, self.end = begin, end
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        if self.begin is not None:
+            self.begin(context.task_name)
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        return self.end is not None and self.end(context.task_name, fitted_estimator)
+
+
 def test_callbacks_can_score_and_stop(blobs):
     X, _ = blobs
     scores = []
 
-    class Stop:
-        def setup(self, estimator, context):
-            pass
-
-        def teardown(self, estimator, context):
-            pass
-
-        def on_fit_task_begin(self, estimator, context):
-            pass
-
-        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
-            if context.task_name == "fit":
-                return False
-            scores.append(fitted_estimator.score(X))
-            return len(scores) == 2
+    def stop(task, estimator):
+        if task == "fit":
+            return False
+        scores.append(estimator.score(X))
+        return len(scores) == 2
 
     with warnings.catch_warnings():
         # Who asks to stop need not be told to train longer.
         warnings.simplefilter("error", ConvergenceWarning)
-        clusterer = short(max_iter=9).set_callbacks(Stop()).fit(X)
+        clusterer = short(max_iter=9).set_callbacks(Watcher(end=stop)).fit(X)
     assert clusterer.n_iter_ == 2
     assert scores[-1] == pytest.approx(clusterer.score(X))
+
+
+def test_a_stop_at_the_end_of_a_start_ends_the_fit(blobs):
+    tasks = []
+
+    def stop(task, estimator):
+        tasks.append(task)
+        return task == "initialization"
+
+    callback = Watcher(end=stop)
+    clusterer = short(n_init=2, start_iter=2).set_callbacks(callback).fit(blobs[0])
+    assert clusterer.n_iter_ == 2
+    assert tasks == ["iteration", "iteration", "initialization", "fit"]
+
+
+@pytest.mark.parametrize("when, n_iter", [("begin", 0), ("end", 2)])
+def test_an_interrupted_callback_of_a_start_ends_the_fit(blobs, when, n_iter):
+    def interrupt(task, *estimator):
+        if task == "initialization":
+            raise KeyboardInterrupt
+
+    callback = Watcher(**{when: interrupt})
+    with pytest.warns(ConvergenceWarning, match=f"interrupted after {n_iter} of 3"):
+        clusterer = short(n_init=2, start_iter=2).set_callbacks(callback).fit(blobs[0])
+    assert clusterer.n_iter_ == n_iter
+    assert clusterer.predict(blobs[0]).shape == (300,)
 
 
 def test_verbose_prints_a_line_an_iteration(blobs, capsys):
