@@ -76,8 +76,9 @@ class GANEMClusterer(DeepClusterer):
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with
-        'fast', 50 passes over images, in 3,000 (2,500 below 16 x 16 pixels) to 30,000
-        steps, 50 an iteration, or 1,000 steps on vectors; else 30.
+        'fast', 50 passes over images (36 where 'auto' makes three starts), in 3,000
+        (2,500 below 16 x 16 pixels) to 30,000 steps, 50 an iteration, or 1,000 steps
+        on vectors; else 30.
 
     batch_size : int, default=None
         Real rows, and generated rows, of a step; None means the recipe's 70.

@@ -20,7 +20,9 @@ class Habits:
     Attributes
     ----------
     passes : int
-        Over the data in a run.
+        Over the data in a run that chance begins.
+    led_passes : int
+        ... that labels or responsibilities begin: it has one start.
     fewest_steps : int
         Of a run, however few the data.
     rate_factor : float
@@ -32,6 +34,7 @@ class Habits:
     """
 
     passes: int
+    led_passes: int
     fewest_steps: int
     rate_factor: float
     starts: int
@@ -40,10 +43,10 @@ class Habits:
 
 #: Early, runs that have found their clusters fast are not yet told from good ones, and
 #: with small images they are told only at the end.
-LARGE_IMAGES = Habits(50, 3000, 1.0, 3, 0.3)
-SMALL_IMAGES = Habits(50, 2500, 2.0, 1, 1.0)
+LARGE_IMAGES = Habits(36, 50, 3000, 1.0, 3, 0.3)
+SMALL_IMAGES = Habits(50, 50, 2500, 2.0, 1, 1.0)
 #: Vectors start from k-means, and any number of them is trained for as long.
-VECTORS = Habits(0, 1000, 1.0, 1, 0.3)
+VECTORS = Habits(0, 0, 1000, 1.0, 1, 0.3)
 #: Runs of fewer EM iterations have one start.
 FEWEST_ITERATIONS = 50
 #: Most EM iterations of each of several starts.
@@ -132,7 +135,8 @@ def config_of(estimator, architecture, recipe, n_samples):
     habits = habits_of(architecture.shape)
     n_iter = estimator.max_iter
     if n_iter is None:
-        n_iter = default_iterations(habits, recipe, n_samples)
+        led = is_led(estimator, architecture.image)
+        n_iter = default_iterations(habits, recipe, n_samples, led)
     given = start_kind(estimator, architecture.image) != "uniform"
     hold = max(1, round(HOLD_SHARE * n_iter)) if given else 1
     return Config(
@@ -166,11 +170,12 @@ def is_fast(estimator):
     return estimator.recipe not in ("released", "paper")
 
 
-def default_iterations(habits, recipe, n_samples):
+def default_iterations(habits, recipe, n_samples, led):
     """Return the EM iterations that ``max_iter=None`` means."""
     if recipe.gan_steps is None:
         return LONG_ITERATIONS
-    wanted = habits.passes * n_samples / recipe.batch_size
+    passes = habits.led_passes if led else habits.passes
+    wanted = passes * n_samples / recipe.batch_size
     steps = min(max(wanted, habits.fewest_steps), MOST_STEPS)
     return math.ceil(steps / recipe.gan_steps)
 
@@ -179,10 +184,8 @@ def starts_of(estimator, shape, n_iter):
     """Return the number of starts."""
     if estimator.n_init != "auto":
         return estimator.n_init
-    # Nothing but chance leads a run that starts from equal responsibilities.
-    led = estimator.semi_supervised or start_kind(estimator, True) != "uniform"
-    short = n_iter < FEWEST_ITERATIONS
-    return 1 if led or short or not is_fast(estimator) else habits_of(shape).starts
+    alone = is_led(estimator, len(shape) == 3) or not is_fast(estimator)
+    return 1 if alone or n_iter < FEWEST_ITERATIONS else habits_of(shape).starts
 
 
 def start_iterations(estimator, shape, n_iter):
@@ -200,6 +203,11 @@ def affine_of(estimator, architecture):
     ):
         return None
     return checked_affine(estimator.affine, architecture, GENERATED_AFFINE)
+
+
+def is_led(estimator, image):
+    """Tell whether anything but chance begins a run."""
+    return estimator.semi_supervised or start_kind(estimator, image) != "uniform"
 
 
 def start_kind(estimator, image):

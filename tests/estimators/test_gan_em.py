@@ -211,21 +211,25 @@ def test_default_noise(shape, expected):
 
 
 @pytest.mark.parametrize(
-    "shape, n_samples, steps",
+    "shape, n_samples, steps, led_steps",
     [
-        ((1, 28, 28), 500, 3000),
-        ((1, 28, 28), 10_000, 7150),
-        ((1, 28, 28), 60_000, 30_000),
-        ((1, 8, 8), 500, 2500),
-        ((1, 8, 8), 10_000, 7150),
-        ((64,), 50, 1000),
+        ((1, 28, 28), 500, 3000, 3000),
+        ((1, 28, 28), 10_000, 5150, 7150),
+        ((1, 28, 28), 60_000, 30_000, 30_000),
+        ((1, 8, 8), 500, 2500, 2500),
+        ((1, 8, 8), 10_000, 7150, 7150),
+        ((64,), 50, 1000, 1000),
     ],
 )
-def test_default_length_is_50_passes_within_bounds(shape, n_samples, steps):
+def test_default_length_is_36_or_50_passes_within_bounds(
+    shape, n_samples, steps, led_steps
+):
     recipe = _gan_em_settings.RECIPES["fast"]
-    habits = _gan_em_settings.habits_of(shape)
-    n_iter = _gan_em_settings.default_iterations(habits, recipe, n_samples)
-    assert n_iter * recipe.gan_steps == steps
+    architecture = Architecture(shape, 8, 16)
+    for params, expected in (({}, steps), ({"init": "kmeans"}, led_steps)):
+        estimator = GANEMClusterer(**params)
+        config = _gan_em_settings.config_of(estimator, architecture, recipe, n_samples)
+        assert config.n_iter * recipe.gan_steps == expected
 
 
 @pytest.mark.parametrize(
