@@ -62,8 +62,6 @@ class Config:
         Key of ``ADVERSARIES``.
     weight_prior : float
         Rows that the prior of omega adds to every cluster.
-    least_share : float
-        Share of the rows below which a cluster is dying.
     warm_up : int
         EM iterations in which consistency moves the generator alone.
     label_batch : int
@@ -85,7 +83,6 @@ class Config:
     adversarial: float = 1.0
     adversary: str = "hinge"
     weight_prior: float = 10.0
-    least_share: float = 0.02
     warm_up: int = 0
     label_batch: int = 25
     start_batch: int = 64
@@ -107,12 +104,15 @@ class Data:
         First memberships; None starts from the labelled rows alone.
     labels : Tensor of shape (n,) or None
         Known clusters, -1 where unknown.
+    least : Tensor of shape (n_clusters,) or None
+        Lower bounds of the mean memberships; None for none.
     """
 
     rows: Tensor
     means: Tensor
     start: Tensor | None = None
     labels: Tensor | None = None
+    least: Tensor | None = None
 
 
 class MinMaxEM:
@@ -345,23 +345,22 @@ class MinMaxEM:
         rows = slice(None) if index is None else index
         found = in_batches(self.average.module, self.data.rows[rows])
         joint = latent.log_joint(found, self.means, self.weights)
+        placed = self._placed(joint)
         resp = self.resp.clone()
-        resp[rows] = torch.softmax(joint, 1)
-        self.resp, revived = self._revived(self._with_labels(resp))
+        resp[rows] = placed
+        self.resp = self._with_labels(resp)
         self.weights = latent.expected_weights(self.resp, self.config.weight_prior)
+        moved = placed.argmax(1) != joint.argmax(1)
         return {
             "log_likelihood": torch.logsumexp(joint, 1).mean(),
-            "revived": revived.float().mean(),
+            "moved": moved.float().mean(),
         }
 
-    def _revived(self, resp: Tensor) -> tuple[Tensor, Tensor]:
-        """Give dying clusters the rows back that they started with, and say which."""
-        start = self.data.start
-        if start is None:
-            return resp, torch.zeros(len(resp), dtype=torch.bool, device=self.device)
-        dying = resp.mean(0) < self.config.least_share
-        chosen = dying[start.argmax(1)]
-        return torch.where(chosen[:, None], self._with_labels(start), resp), chosen
+    def _placed(self, joint: Tensor) -> Tensor:
+        """Return the memberships of log-joint densities."""
+        if self.data.least is None:
+            return torch.softmax(joint, 1)
+        return latent.bounded_posterior(joint, self.data.least)
 
     def _with_labels(self, resp: Tensor) -> Tensor:
         """Return ``resp`` with crisp memberships where the label is known."""

@@ -12,6 +12,9 @@ import math
 import torch
 from torch import Tensor
 
+#: Rounds and halvings of the search for the factors of a bounded posterior.
+SWEEPS, BISECTIONS = 50, 40
+
 
 def component_means(n_clusters: int, dim: int, separation: float) -> Tensor:
     """Return fixed means whose nearest neighbours are sqrt(2) * ``separation`` apart.
@@ -55,6 +58,53 @@ def log_likelihood(latents: Tensor, means: Tensor, weights: Tensor) -> Tensor:
 def posterior(latents: Tensor, means: Tensor, weights: Tensor) -> Tensor:
     """Return gamma_nk = P(k | z_n), the E-step, (n, n_clusters)."""
     return torch.softmax(log_joint(latents, means, weights), 1)
+
+
+def bounded_posterior(joint: Tensor, least: Tensor) -> Tensor:
+    """Return memberships whose means over the rows are at least ``least``.
+
+    Among such they are those of the highest evidence bound: by Lagrange, proportional
+    to exp(joint_nk + b_k) with b_k >= 0, and b_k > 0 only where the mean is least_k.
+    Where the posterior has such means, it is returned as it is.
+
+    Parameters
+    ----------
+    joint : Tensor of shape (n, n_clusters)
+    least : Tensor of shape (n_clusters,)
+        Their sum is at most one.
+
+    Returns
+    -------
+    resp : Tensor of shape (n, n_clusters)
+        Means may be below ``least`` by a thousandth of it.
+    """
+    resp = torch.softmax(joint, 1)
+    # A factor that is raised to what its cluster needs is never too large: others only
+    # rise, too.
+    for _ in range(SWEEPS):
+        short = torch.nonzero(resp.mean(0) < least * (1.0 - 1e-3))[:, 0].tolist()
+        if not short:
+            break
+        joint = joint.clone()
+        for k in short:
+            joint[:, k] += _needed(joint, k, least[k])
+        resp = torch.softmax(joint, 1)
+    return resp
+
+
+def _needed(joint: Tensor, k: int, least: Tensor) -> Tensor:
+    """Return b >= 0 by which column k must rise for a mean of ``least``."""
+    others = joint.clone()
+    others[:, k] = -torch.inf
+    margin = joint[:, k] - torch.logsumexp(others, 1)
+    low = torch.zeros_like(least)
+    # Here every single membership is that large.
+    high = (torch.logit(least) - margin.min()).clamp_min(0.0)
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        enough = torch.sigmoid(margin + middle).mean() >= least
+        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+    return high
 
 
 def evidence_bound(resp: Tensor, joint: Tensor) -> Tensor:

@@ -79,6 +79,12 @@ class MinMaxEMClusterer(DeepClusterer):
         Rows that a Dirichlet prior of the weights adds to every cluster, so that none
         dies for want of weight. None means a hundredth of an even cluster.
 
+    balance : float, default=0.2
+        Lower bound, from 0 to 1, of a cluster's mean membership in the E-step, relative
+        to its share of the labelled rows, or to an even share without labels. 0 is the
+        plain E-step, in which a cluster can die where the encoder is often wrong; 1
+        gives every cluster just that share, for classes of known sizes.
+
     networks : {'small', 'large'}, default='small'
         Layer widths: 'small' suits a CPU, 'large' a GPU.
 
@@ -138,9 +144,9 @@ class MinMaxEMClusterer(DeepClusterer):
         distance of E(x) from its mean in rows without label, and 'labelled_energy' in
         labelled ones; 'consistency', ``||y - E(G(y))||^2``; the losses 'adversarial'
         of the generator and 'discriminator'. After it: 'log_likelihood', of the latent
-        mixture in nats per row; 'changed' and 'revived', shares of rows that changed
-        their cluster or were given back to a dying one; 'latent_error', mean
-        ``||y - E(G(y))||`` of the networks that predict.
+        mixture in nats per row; 'changed', share of rows that changed their cluster,
+        and 'moved', that have another one for the sake of ``balance``; 'latent_error',
+        mean ``||y - E(G(y))||`` of the networks that predict.
 
     occupancies_ : ndarray of shape (`n_iter_`, n_clusters)
         Mean responsibilities per EM iteration.
@@ -219,6 +225,7 @@ class MinMaxEMClusterer(DeepClusterer):
         "init": [StrOptions({"auto", "labels", "kmeans"}), "array-like"],
         "init_steps": [Interval(Integral, 0, None, closed="left"), None],
         "weight_prior": [Interval(Real, 0, None, closed="neither"), None],
+        "balance": [Interval(Real, 0, 1, closed="both")],
         "networks": [StrOptions(set(TABLES))],
         "width": [Interval(Real, 0, None, closed="neither")],
         "affine": [StrOptions({"auto"}), tuple, list, None],
@@ -244,6 +251,7 @@ class MinMaxEMClusterer(DeepClusterer):
         init="auto",
         init_steps=None,
         weight_prior=None,
+        balance=0.2,
         networks="small",
         width=1.0,
         affine=None,
@@ -265,6 +273,7 @@ class MinMaxEMClusterer(DeepClusterer):
         self.init = init
         self.init_steps = init_steps
         self.weight_prior = weight_prior
+        self.balance = balance
         self.networks = networks
         self.width = width
         self.affine = affine
@@ -338,7 +347,7 @@ class MinMaxEMClusterer(DeepClusterer):
         warnings.warn(
             f"Clusters have less than {least:.1%} of the rows: {found}{since}. "
             "Decrease n_clusters, give other first memberships (init), or increase "
-            "weight_prior or consistency_weight.",
+            "balance or consistency_weight.",
             DegenerateComponentWarning,
             stacklevel=4,
         )

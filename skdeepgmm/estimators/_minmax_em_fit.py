@@ -18,6 +18,7 @@ from skdeepgmm.estimators._minmax_em_settings import (
     architecture_of,
     batch_size_of,
     config_of,
+    least_means,
     start_of,
     start_steps_of,
     steps_of,
@@ -76,11 +77,13 @@ class MinMaxEMFit:
             self.architecture.latent_dim,
             self.estimator.separation,
         )
+        least = least_means(self.estimator, self.labels)
         return Data(
             rows,
             means.to(device),
-            None if start is None else convert.float64_tensor(start, device).float(),
+            _float32(start, device),
             None if self.labels is None else _index(self.labels).to(device),
+            _float32(least, device),
         )
 
     def __call__(self, tasks):
@@ -142,6 +145,10 @@ class MinMaxEMFit:
 
 def _index(array):
     return convert.index_tensor(array)
+
+
+def _float32(array, device):
+    return None if array is None else convert.float64_tensor(array, device).float()
 
 
 def unlabelled_rows(labels, n_samples):

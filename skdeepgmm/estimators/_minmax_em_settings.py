@@ -120,7 +120,6 @@ def config_of(estimator, architecture, labels, n_samples, n_steps):
         estimator.adversarial_weight,
         estimator.adversary,
         PRIOR_SHARE * n_samples / estimator.n_clusters if prior is None else prior,
-        least_share(estimator.n_clusters),
         math.ceil(WARM_UP * n_iter),
         LABEL_BATCH[many],
         affine=checked_affine(estimator.affine, architecture),
@@ -132,6 +131,21 @@ def config_of(estimator, architecture, labels, n_samples, n_steps):
 def least_share(n_clusters):
     """Return the share of the rows below which a cluster is dying."""
     return min(DYING_SHARE, DYING_EVEN_SHARE / n_clusters)
+
+
+def least_means(estimator, labels):
+    """Return the lower bounds of the mean memberships, (n_clusters,); None for none.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,) or None
+    """
+    if not estimator.balance:
+        return None
+    known = np.empty(0, dtype=int) if labels is None else labels[labels >= 0]
+    # One label more of each: even sizes without labels, none of zero with few.
+    sizes = np.bincount(known, minlength=estimator.n_clusters) + 1.0
+    return estimator.balance * sizes / sizes.sum()
 
 
 def start_of(estimator, X, units, labels, random_state):

@@ -5,8 +5,10 @@ import dataclasses
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from torch import nn
 
 from skdeepgmm._torch_backend import minmax_em_latent as latent
@@ -376,20 +378,55 @@ def test_memberships_are_renewed_before_every_block_but_the_first():
     assert seen[-1] is None
 
 
-def test_a_dying_cluster_gets_its_first_rows_back():
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize("least", [(0.1, 0.0, 0.3), (0.2, 0.3, 0.5)])
+def test_bounded_posterior_is_the_best_allowed(scale, least):
+    rng = np.random.default_rng(0)
+    joint = scale * rng.normal(size=(6, 3)) - [2.0 * scale, 0.0, 1.0]
+    least = np.array(least)
+    found = latent.bounded_posterior(torch.tensor(joint), torch.tensor(least))
+    found = found.numpy()
+    np.testing.assert_allclose(found.sum(1), 1.0)
+    assert (found.mean(0) >= 0.999 * least).all()
+
+    def bound(flat):
+        resp = np.abs(flat).reshape(joint.shape) + 1e-12
+        return float(np.sum(resp * (joint - np.log(resp))))
+
+    best = minimize(
+        lambda flat: -bound(flat),
+        np.full(joint.size, 1 / 3),
+        method="SLSQP",
+        bounds=[(0.0, 1.0)] * joint.size,
+        constraints=[
+            {"type": "eq", "fun": lambda flat: flat.reshape(6, 3).sum(1) - 1.0},
+            {"type": "ineq", "fun": lambda flat: flat.reshape(6, 3).mean(0) - least},
+        ],
+        options={"maxiter": 500},
+    )
+    assert bound(found.ravel()) >= bound(best.x) - 0.02 * scale
+    free = torch.softmax(torch.tensor(joint), 1).numpy()
+    assert bound(found.ravel()) < bound(free.ravel())
+
+
+def test_bounded_posterior_is_the_posterior_where_that_is_allowed():
+    joint = 5.0 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    found = latent.bounded_posterior(joint, torch.full((3,), 0.1))
+    assert torch.equal(found, torch.softmax(joint, 1))
+
+
+def test_e_step_keeps_every_cluster_at_its_lower_bound():
     model = make()
     with torch.no_grad():
         for weight in model.average.module.parameters():
             weight.zero_()
         model.average.module[-1].bias[0] = 6.0
-    observed = model.e_step()
-    started = start_resp().argmax(1)
-    assert torch.equal(model.resp[started > 0], start_resp()[started > 0])
-    assert (model.resp[started == 0].argmax(1) == 0).all()
-    assert observed["revived"].item() == pytest.approx(2 / 3)
-    model.config = dataclasses.replace(model.config, least_share=0.0)
-    assert model.e_step()["revived"] == 0.0
+    assert model.e_step()["moved"] == 0.0
     assert (model.resp.argmax(1) == 0).all()
+    least = torch.tensor([0.0, 0.1, 0.2])
+    model.data = dataclasses.replace(model.data, least=least)
+    assert model.e_step()["moved"] == 0.0  # All rows are alike: none leaves alone.
+    assert (model.resp.mean(0) >= 0.999 * least).all()
 
 
 def test_known_labels_stay_certain():
@@ -415,7 +452,7 @@ def test_every_adversary_trains(adversary, shape):
         "adversarial",
         "log_likelihood",
         "changed",
-        "revived",
+        "moved",
         "latent_error",
     }
     assert all(math.isfinite(value) for value in losses.values())

@@ -18,7 +18,11 @@ from sklearn.utils.estimator_checks import check_clustering
 from skdeepgmm._torch_backend.minmax_em import MinMaxEM
 from skdeepgmm.estimators import MinMaxEMClusterer
 from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
-from skdeepgmm.estimators._minmax_em_settings import matched, start_steps_of
+from skdeepgmm.estimators._minmax_em_settings import (
+    least_means,
+    matched,
+    start_steps_of,
+)
 from skdeepgmm.exceptions import DegenerateComponentWarning, TrainingDivergedError
 from skdeepgmm.persistence import load, save
 
@@ -204,8 +208,34 @@ def test_a_dying_cluster_is_warned_about(data):
     X, y = data
     resp = np.eye(3)[np.minimum(y, 1)]
     with pytest.warns(DegenerateComponentWarning, match=r"2 \(0.00%\), since EM it"):
-        model = construct(init=resp, weight_prior=1e-3).fit(X)
+        model = construct(init=resp, weight_prior=1e-3, balance=0.0).fit(X)
     assert set(model.labels_) == {0, 1}
+
+
+@lost_clusters_allowed
+@pytest.mark.parametrize("balance", [0.2, 1.0])
+def test_balance_bounds_the_mean_memberships(balance, data):
+    X, y = data
+    resp = np.eye(3)[np.minimum(y, 1)]
+    model = construct(init=resp, balance=balance).fit(X)
+    assert (model.occupancies_ >= 0.998 * balance / 3).all()
+    # Unbounded, the third cluster would stay empty.
+    assert model.history_["moved"][0] > 0.0
+
+
+@pytest.mark.parametrize(
+    "labels, expected",
+    [
+        (None, [1 / 3, 1 / 3, 1 / 3]),
+        ([-1, -1], [1 / 3, 1 / 3, 1 / 3]),
+        ([0, 0, -1, 0, 1], [4 / 7, 2 / 7, 1 / 7]),
+    ],
+)
+def test_lower_bounds_follow_the_labelled_shares(labels, expected):
+    labels = None if labels is None else np.array(labels)
+    found = least_means(construct(balance=0.5), labels)
+    np.testing.assert_allclose(found, 0.5 * np.array(expected))
+    assert least_means(construct(balance=0.0), labels) is None
 
 
 # Images --------------------------------------------------------------------------
