@@ -105,7 +105,7 @@ class Data:
     labels : Tensor of shape (n,) or None
         Known clusters, -1 where unknown.
     least : Tensor of shape (n_clusters,) or None
-        Lower bounds of the mean memberships; None for none.
+        Lower bounds of the mean memberships of rows without label; None for none.
     """
 
     rows: Tensor
@@ -132,6 +132,9 @@ class MinMaxEM:
         gamma of the last E-step.
     weights : Tensor of shape (n_clusters,)
         omega.
+    factors : Tensor of shape (n_clusters,)
+        Logs of the factors that kept clusters at their lower bounds in the last E-step
+        of all rows.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class MinMaxEM:
         self.iteration = 0
         n_clusters = len(self.means)
         self.weights = torch.full((n_clusters,), 1.0 / n_clusters, device=self.device)
+        self.factors = torch.zeros_like(self.weights)
         start = data.start
         if start is None:
             start = self.weights.expand(len(data.rows), -1)
@@ -345,22 +349,31 @@ class MinMaxEM:
         rows = slice(None) if index is None else index
         found = in_batches(self.average.module, self.data.rows[rows])
         joint = latent.log_joint(found, self.means, self.weights)
-        placed = self._placed(joint)
+        free = self._is_free()[rows]
+        if index is None:
+            self.factors = self._bounding_factors(joint[free])
+        placed = torch.softmax(joint + self.factors, 1)
         resp = self.resp.clone()
         resp[rows] = placed
         self.resp = self._with_labels(resp)
         self.weights = latent.expected_weights(self.resp, self.config.weight_prior)
-        moved = placed.argmax(1) != joint.argmax(1)
+        moved = free & (placed.argmax(1) != joint.argmax(1))
         return {
             "log_likelihood": torch.logsumexp(joint, 1).mean(),
             "moved": moved.float().mean(),
         }
 
-    def _placed(self, joint: Tensor) -> Tensor:
-        """Return the memberships of log-joint densities."""
-        if self.data.least is None:
-            return torch.softmax(joint, 1)
-        return latent.bounded_posterior(joint, self.data.least)
+    def _is_free(self) -> Tensor:
+        """Return which rows have no label."""
+        if self.data.labels is None:
+            return torch.ones(len(self.resp), dtype=torch.bool, device=self.device)
+        return self.data.labels < 0
+
+    def _bounding_factors(self, joint: Tensor) -> Tensor:
+        """Return the factors for the log-joint densities of the rows without label."""
+        if self.data.least is None or not len(joint):
+            return torch.zeros_like(self.factors)
+        return latent.bounding_factors(joint, self.data.least)
 
     def _with_labels(self, resp: Tensor) -> Tensor:
         """Return ``resp`` with crisp memberships where the label is known."""
@@ -394,6 +407,7 @@ class MinMaxEM:
             "iteration": self.iteration,
             "resp": self.resp,
             "weights": self.weights,
+            "factors": self.factors,
         }
 
     def load_state_dict(self, state: Any) -> None:
@@ -409,6 +423,7 @@ class MinMaxEM:
         self.average.load_state_dict(state["average"])
         self.iteration = state["iteration"]
         self.resp, self.weights = state["resp"], state["weights"]
+        self.factors = state["factors"]
 
 
 class Start:

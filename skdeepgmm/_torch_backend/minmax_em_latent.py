@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-#: Rounds and halvings of the search for the factors of a bounded posterior.
+#: Rounds and halvings of the search for the factors of bounded memberships.
 SWEEPS, BISECTIONS = 50, 40
 
 
@@ -60,12 +60,12 @@ def posterior(latents: Tensor, means: Tensor, weights: Tensor) -> Tensor:
     return torch.softmax(log_joint(latents, means, weights), 1)
 
 
-def bounded_posterior(joint: Tensor, least: Tensor) -> Tensor:
-    """Return memberships whose means over the rows are at least ``least``.
+def bounding_factors(joint: Tensor, least: Tensor) -> Tensor:
+    """Return logs b of factors that keep mean memberships at ``least`` or above.
 
-    Among such they are those of the highest evidence bound: by Lagrange, proportional
-    to exp(joint_nk + b_k) with b_k >= 0, and b_k > 0 only where the mean is least_k.
-    Where the posterior has such means, it is returned as it is.
+    Of all memberships with such means, softmax(joint + b) has the highest evidence
+    bound: by Lagrange, b_k >= 0, and b_k > 0 only where the mean is least_k. Where the
+    posterior has such means, b is zero.
 
     Parameters
     ----------
@@ -75,21 +75,22 @@ def bounded_posterior(joint: Tensor, least: Tensor) -> Tensor:
 
     Returns
     -------
-    resp : Tensor of shape (n, n_clusters)
-        Means may be below ``least`` by a thousandth of it.
+    factors : Tensor of shape (n_clusters,)
+        Means may be below ``least`` by a thousandth of it, and by more where there are
+        few rows for many clusters and none may be below its even share.
     """
-    resp = torch.softmax(joint, 1)
+    factors = torch.zeros_like(least)
+    usable = torch.isfinite(joint).all(0)
     # A factor that is raised to what its cluster needs is never too large: others only
     # rise, too.
     for _ in range(SWEEPS):
-        short = torch.nonzero(resp.mean(0) < least * (1.0 - 1e-3))[:, 0].tolist()
+        means = torch.softmax(joint + factors, 1).mean(0)
+        short = torch.nonzero(usable & (means < least * (1.0 - 1e-3)))[:, 0].tolist()
         if not short:
             break
-        joint = joint.clone()
         for k in short:
-            joint[:, k] += _needed(joint, k, least[k])
-        resp = torch.softmax(joint, 1)
-    return resp
+            factors[k] += _needed(joint + factors, k, least[k])
+    return factors
 
 
 def _needed(joint: Tensor, k: int, least: Tensor) -> Tensor:

@@ -76,7 +76,8 @@ class GANEMClusterer(DeepClusterer):
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with
-        'fast', 50 passes over images (36 where 'auto' makes three starts), in 3,000
+        'fast', 50 passes over images (36 over images of at least 16 x 16 pixels that
+        start from equal responsibilities without labels, see ``n_init``), in 3,000
         (2,500 below 16 x 16 pixels) to 30,000 steps, 50 an iteration, or 1,000 steps
         on vectors; else 30.
 

@@ -80,10 +80,11 @@ class MinMaxEMClusterer(DeepClusterer):
         dies for want of weight. None means a hundredth of an even cluster.
 
     balance : float, default=0.2
-        Lower bound, from 0 to 1, of a cluster's mean membership in the E-step, relative
-        to its share of the labelled rows, or to an even share without labels. 0 is the
-        plain E-step, in which a cluster can die where the encoder is often wrong; 1
-        gives every cluster just that share, for classes of known sizes.
+        Lower bound, from 0 to 1, of a cluster's mean membership in the E-step of the
+        rows without label, relative to its share of the labelled rows (counted with one
+        label more of each cluster), or to an even share without labels. 0 is the plain
+        E-step, in which a cluster can die where the encoder is often wrong; 1 gives
+        every cluster just that share, for classes of known sizes.
 
     networks : {'small', 'large'}, default='small'
         Layer widths: 'small' suits a CPU, 'large' a GPU.
@@ -187,9 +188,9 @@ class MinMaxEMClusterer(DeepClusterer):
     same spacing, ``sqrt(2) * separation``.
 
     *Start.* The likelihood alone is largest when all rows are sent onto one mean; what
-    keeps clusters apart is where the memberships start. A cluster with less than 2 %
-    of the rows (a fifth of the even share, of many clusters) gets the rows back that it
-    started with, and a warning says so if it is that small in the end.
+    keeps clusters apart is where the memberships start. Clusters that get small are
+    held at a lower bound (``balance``), and a warning says so if one has less than 2 %
+    of the rows (a fifth of the even share, of many clusters) in the end.
 
     *Density.* :meth:`score_samples` is the likelihood of the latent mixture at E(x), as
     in the paper: a score to compare rows by, no density of x.
@@ -347,14 +348,15 @@ class MinMaxEMClusterer(DeepClusterer):
         warnings.warn(
             f"Clusters have less than {least:.1%} of the rows: {found}{since}. "
             "Decrease n_clusters, give other first memberships (init), or increase "
-            "balance or consistency_weight.",
+            "consistency_weight, or balance if it is below 1.",
             DegenerateComponentWarning,
             stacklevel=4,
         )
 
     def _dying_since(self, dying, least):
         """Tell from which iteration on the first of these clusters was dying."""
-        large = (self.occupancies_[:, dying] >= least).all(axis=1)
+        # Those at a lower bound of this size may be below it by rounding.
+        large = (self.occupancies_[:, dying] >= 0.99 * least).all(axis=1)
         if not len(large) or large[-1]:
             return ""
         last = np.flatnonzero(large)

@@ -139,6 +139,7 @@ def least_means(estimator, labels):
     Parameters
     ----------
     labels : ndarray of shape (n_samples,) or None
+        -1 where unknown.
     """
     if not estimator.balance:
         return None

@@ -378,16 +378,20 @@ def test_memberships_are_renewed_before_every_block_but_the_first():
     assert seen[-1] is None
 
 
+def bounded(joint, least):
+    """Return memberships bounded from below, as arrays."""
+    joint, least = torch.as_tensor(joint), torch.as_tensor(least)
+    return torch.softmax(joint + latent.bounding_factors(joint, least), 1).numpy()
+
+
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 @pytest.mark.parametrize("least", [(0.1, 0.0, 0.3), (0.2, 0.3, 0.5)])
-def test_bounded_posterior_is_the_best_allowed(scale, least):
+def test_bounded_memberships_are_the_best_allowed(scale, least):
     rng = np.random.default_rng(0)
     joint = scale * rng.normal(size=(6, 3)) - [2.0 * scale, 0.0, 1.0]
-    least = np.array(least)
-    found = latent.bounded_posterior(torch.tensor(joint), torch.tensor(least))
-    found = found.numpy()
+    found = bounded(joint, np.array(least))
     np.testing.assert_allclose(found.sum(1), 1.0)
-    assert (found.mean(0) >= 0.999 * least).all()
+    assert (found.mean(0) >= 0.999 * np.array(least)).all()
 
     def bound(flat):
         resp = np.abs(flat).reshape(joint.shape) + 1e-12
@@ -404,29 +408,71 @@ def test_bounded_posterior_is_the_best_allowed(scale, least):
         ],
         options={"maxiter": 500},
     )
+    assert best.success
     assert bound(found.ravel()) >= bound(best.x) - 0.02 * scale
     free = torch.softmax(torch.tensor(joint), 1).numpy()
     assert bound(found.ravel()) < bound(free.ravel())
 
 
-def test_bounded_posterior_is_the_posterior_where_that_is_allowed():
+def test_a_posterior_that_is_allowed_needs_no_factors():
     joint = 5.0 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
-    found = latent.bounded_posterior(joint, torch.full((3,), 0.1))
-    assert torch.equal(found, torch.softmax(joint, 1))
+    assert not latent.bounding_factors(joint, torch.full((3,), 0.1)).any()
 
 
-def test_e_step_keeps_every_cluster_at_its_lower_bound():
-    model = make()
+def test_clusters_without_density_are_left_alone():
+    joint = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    joint[:, 1] = -math.inf
+    found = bounded(joint, torch.full((3,), 0.2))
+    assert (found[:, 1] == 0.0).all()
+    assert np.isfinite(found).all()
+
+
+def one_sided(**parameters):
+    """Return a model whose encoder sends all rows to the first cluster."""
+    model = make(**parameters)
     with torch.no_grad():
         for weight in model.average.module.parameters():
             weight.zero_()
         model.average.module[-1].bias[0] = 6.0
-    assert model.e_step()["moved"] == 0.0
+    return model
+
+
+def test_e_step_keeps_every_cluster_at_its_lower_bound():
+    model = one_sided()
+    model.e_step()
     assert (model.resp.argmax(1) == 0).all()
     least = torch.tensor([0.0, 0.1, 0.2])
     model.data = dataclasses.replace(model.data, least=least)
-    assert model.e_step()["moved"] == 0.0  # All rows are alike: none leaves alone.
+    model.e_step()
     assert (model.resp.mean(0) >= 0.999 * least).all()
+    # A block takes the factors of all rows, and does not find its own.
+    factors, joint = (
+        model.factors,
+        latent.log_joint(torch.tensor([[6.0, 0.0, 0.0]]), model.means, model.weights),
+    )
+    model.e_step(torch.arange(5))
+    assert torch.equal(model.factors, factors)
+    expected = torch.softmax(joint + factors, 1).expand(5, -1)
+    torch.testing.assert_close(model.resp[:5], expected)
+
+
+def test_lower_bounds_are_those_of_rows_without_label():
+    labels = some_labels()
+    model = one_sided(labels=labels)
+    least = torch.tensor([0.0, 0.1, 0.2])
+    model.data = dataclasses.replace(model.data, least=least)
+    model.e_step()
+    found = model.resp[labels < 0].mean(0)
+    torch.testing.assert_close(found[1:], least[1:], rtol=2e-3, atol=0.0)
+
+
+def test_all_labelled_rows_need_no_factors():
+    labels = torch.arange(N_ROWS) % N_CLUSTERS
+    model = one_sided(labels=labels)
+    least = torch.full((N_CLUSTERS,), 0.3)
+    model.data = dataclasses.replace(model.data, least=least)
+    assert model.e_step()["moved"] == 0.0
+    assert not model.factors.any()
 
 
 def test_known_labels_stay_certain():

@@ -226,7 +226,8 @@ def test_default_length_is_36_or_50_passes_within_bounds(
 ):
     recipe = _gan_em_settings.RECIPES["fast"]
     architecture = Architecture(shape, 8, 16)
-    for params, expected in (({}, steps), ({"init": "kmeans"}, led_steps)):
+    led = {"init": "kmeans"}, {"semi_supervised": True}
+    for params, expected in (({}, steps), *((params, led_steps) for params in led)):
         estimator = GANEMClusterer(**params)
         config = _gan_em_settings.config_of(estimator, architecture, recipe, n_samples)
         assert config.n_iter * recipe.gan_steps == expected
