@@ -31,10 +31,6 @@ def rand(*shape, seed=1):
     return torch.rand(shape, generator=generator(seed))
 
 
-def randn(*shape, seed=1):
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
-
-
 def start_resp():
     return torch.eye(N_CLUSTERS).repeat(N_ROWS // N_CLUSTERS, 1)
 
