@@ -13,6 +13,7 @@ from skdeepgmm._torch_backend import networks
 from skdeepgmm._torch_backend.gan_em_networks import Architecture
 from skdeepgmm._torch_backend.network_tools import in_batches, random_affine
 from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm.estimators._gan_em_settings import GENERATED_AFFINE
 
 
 def kmeans(n_clusters, seed):
@@ -71,10 +72,11 @@ class LabelsOnly:
         optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, (0.5, 0.999))
         known = y >= 0
         rows, labels = self._images(X[known]), torch.tensor(y[known])
-        shift = min(self.shape[1:]) / 14
+        shift, rotation, scale = GENERATED_AFFINE
+        shift *= min(self.shape[1:])
         for _ in range(self.n_steps):
             index = torch.randint(len(rows), (64,), generator=draw)
-            images = random_affine(rows[index], draw, shift, 9.0, 0.1)
+            images = random_affine(rows[index], draw, shift, rotation, scale)
             loss = torch.nn.functional.cross_entropy(
                 self.network(images), labels[index]
             )

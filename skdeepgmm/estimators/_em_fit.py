@@ -101,7 +101,7 @@ class EMFit:
         task = tasks.subcontext("initialization", max_subtasks=estimator.max_iter)
         task.call_on_fit_task_begin(estimator=estimator, **self.data)
         result = self._run(start, guard, bound, task)
-        task.call_on_fit_task_end(
+        result.stopped |= task.call_on_fit_task_end(
             estimator=estimator,
             reconstruction_attributes=lambda: self._attributes(result.mixture),
             **self.data,

@@ -121,7 +121,7 @@ class SGDFit:
         task = tasks.subcontext("initialization", max_subtasks=estimator.max_iter)
         task.call_on_fit_task_begin(estimator=estimator, **self.data)
         model, state = self._run(fresh, task)
-        task.call_on_fit_task_end(
+        state.stopped |= task.call_on_fit_task_end(
             estimator=estimator,
             reconstruction_attributes=lambda: self.attributes(model),
             **self.data,

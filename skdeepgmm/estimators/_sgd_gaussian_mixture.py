@@ -306,7 +306,9 @@ default='full'
         fresh = not (self.warm_start and hasattr(self, "converged_"))
         n_init = self.n_init if fresh else 1
         with self._fit_tasks(data, self.max_iter if n_init == 1 else n_init) as tasks:
-            results = [run(index, n_init, fresh, tasks) for index in range(n_init)]
+            results = []
+            while len(results) < n_init and not (results and results[-1][1].stopped):
+                results.append(run(len(results), n_init, fresh, tasks))
             model, state = max(results, key=_quality)
             self._set_result(run, model, state)
         return self

@@ -122,6 +122,18 @@ def test_stop_by_the_user_does_not_warn_of_convergence(recwarn, X):
     assert not recwarn.list
 
 
+def test_stop_at_the_end_of_a_start_begins_no_other(mixture, X):
+    class StopAfterStart(Recorder):
+        def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
+            self.calls.append(context.task_name)
+            return context.task_name == "initialization"
+
+    recorder = StopAfterStart()
+    mixture.set_params(n_init=3).set_callbacks(recorder).fit(X)
+    assert recorder.calls.count("initialization") == 1
+    assert mixture.n_iter_ == N_ITER
+
+
 def test_fit_predict_runs_callbacks_once(mixture, X):
     recorder = Recorder()
     mixture.set_callbacks(recorder).fit_predict(X)
