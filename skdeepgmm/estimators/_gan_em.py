@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.gan_em_networks import TABLES
+from skdeepgmm._torch_backend.gan_em_networks import TABLES, Architecture
 from skdeepgmm._torch_backend.gan_em_recipes import RECIPES
 from skdeepgmm._torch_backend.network_tools import in_batches
 from skdeepgmm.estimators._base import callback_data
@@ -19,11 +19,11 @@ from skdeepgmm.estimators._gan_em_fit import (
     EMPTY_SHARE,
     GANEMFit,
     generated_kernels,
-    restored,
 )
 from skdeepgmm.estimators._neural_base import (
     DeepClusterer,
     history_arrays,
+    restored,
     warn_interrupted,
 )
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
@@ -380,7 +380,7 @@ class GANEMClusterer(DeepClusterer):
     # Use -------------------------------------------------------------------------
 
     def _network(self, name, X=None):
-        return restored(vars(self), name, self._device(X))
+        return restored(Architecture, vars(self), name, self._device(X))
 
     def _proba(self, X=None):
         classifier = self._network("classifier", X)

@@ -13,7 +13,6 @@ from skdeepgmm._torch_backend.gan_em_networks import Architecture
 from skdeepgmm._torch_backend.network_tools import (
     in_batches,
     random_affine,
-    restore,
     to_arrays,
 )
 from skdeepgmm._torch_backend.parzen import Kernels
@@ -28,7 +27,7 @@ from skdeepgmm.estimators._gan_em_settings import (
     start_kind,
     starts_of,
 )
-from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits
+from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits, restored
 from skdeepgmm.estimators._neural_settings import first_responsibilities
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
@@ -348,18 +347,9 @@ def generated_kernels(attributes, device):
         With ``networks_``, ``weights_``, ``_architecture`` and ``_noise_seed``.
     device : torch.device
     """
-    generator = restored(attributes, "generator", device)
+    generator = restored(Architecture, attributes, "generator", device)
     weights = convert.float64_tensor(attributes["weights_"], device)
     labels = torch.arange(len(weights)).repeat_interleave(KERNELS)
     rows = generator.sample(labels, new_generator(attributes["_noise_seed"]))
     log_weights = (weights / KERNELS).log().repeat_interleave(KERNELS)
     return Kernels(rows.flatten(1).double(), log_weights)
-
-
-def restored(attributes, name, device):
-    """Return one of the networks of fitted attributes, for inference."""
-    architecture = Architecture(**attributes["_architecture"])
-    # The small networks of vectors can afford float64.
-    dtype = torch.float32 if architecture.image else torch.float64
-    arrays = attributes["networks_"][name]
-    return restore(getattr(architecture, name), arrays, device, dtype)

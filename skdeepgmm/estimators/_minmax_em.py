@@ -12,14 +12,15 @@ from sklearn.utils.validation import check_is_fitted
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend import minmax_em_latent as latent
 from skdeepgmm._torch_backend.minmax_em_losses import ADVERSARIES
-from skdeepgmm._torch_backend.minmax_em_networks import TABLES
+from skdeepgmm._torch_backend.minmax_em_networks import TABLES, Architecture
 from skdeepgmm._torch_backend.network_tools import in_batches
 from skdeepgmm.estimators._base import callback_data
-from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit, restored
+from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
 from skdeepgmm.estimators._minmax_em_settings import least_share
 from skdeepgmm.estimators._neural_base import (
     DeepClusterer,
     history_arrays,
+    restored,
     warn_interrupted,
 )
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
@@ -366,7 +367,7 @@ class MinMaxEMClusterer(DeepClusterer):
     # Use -------------------------------------------------------------------------
 
     def _network(self, name, X=None):
-        return restored(vars(self), name, self._device(X))
+        return restored(Architecture, vars(self), name, self._device(X))
 
     def _mixture(self, X):
         """Return encoder, means and weights for the rows of X."""

@@ -10,8 +10,7 @@ import torch
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend import minmax_em_latent as latent
 from skdeepgmm._torch_backend.minmax_em import NETWORKS, Data, MinMaxEM, Start
-from skdeepgmm._torch_backend.minmax_em_networks import Architecture
-from skdeepgmm._torch_backend.network_tools import restore, to_arrays
+from skdeepgmm._torch_backend.network_tools import to_arrays
 from skdeepgmm._torch_backend.training import TrainingConfig, endless_batches
 from skdeepgmm.estimators._base import MAX_SEED
 from skdeepgmm.estimators._minmax_em_settings import (
@@ -170,12 +169,3 @@ def line(state, occupancy, seconds_left):
         f"{losses}\t changed {last['changed']:.2%}\t smallest cluster "
         f"{float(occupancy.min()):.1%}\t {seconds_left:.0f} s left"
     )
-
-
-def restored(attributes, name, device):
-    """Return one of the networks of fitted attributes, for inference."""
-    architecture = Architecture(**attributes["_architecture"])
-    # The small networks of vectors can afford float64.
-    dtype = torch.float32 if architecture.image else torch.float64
-    arrays = attributes["networks_"][name]
-    return restore(getattr(architecture, name), arrays, device, dtype)

@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.network_tools import in_batches
+from skdeepgmm._torch_backend.network_tools import in_batches, restore
 from skdeepgmm._torch_backend.networks import is_image
 from skdeepgmm._torch_backend.training import DivergenceError, train
 from skdeepgmm.estimators._base import TorchEstimator
@@ -296,6 +296,24 @@ class DeepClusterer(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def restored(architecture, attributes, name, device):
+    """Return one of the networks of fitted attributes, for inference.
+
+    Parameters
+    ----------
+    architecture : type
+        Of the settings in ``attributes["_architecture"]``.
+    attributes : dict
+    name : str
+        Of the network, in ``networks_`` and as a method of the architecture.
+    device : torch.device
+    """
+    made = architecture(**attributes["_architecture"])
+    # The small networks of vectors can afford float64.
+    dtype = torch.float32 if made.image else torch.float64
+    return restore(getattr(made, name), attributes["networks_"][name], device, dtype)
 
 
 # Training ------------------------------------------------------------------------
