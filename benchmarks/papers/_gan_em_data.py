@@ -21,7 +21,8 @@ def load(name):
 
     The official splits, except: ``digits`` holds out a quarter, ``digits-all`` measures
     on what it trains on, ``svhn`` is the grey subset (the full set does not ship),
-    ``celeba`` the subset with a split of its own.
+    ``celeba`` the subset with a split of its own, shrunk from 64 x 64 to 32 x 32
+    pixels; ``celeba64`` is not.
     """
     return LOADERS[name]()
 
@@ -62,12 +63,30 @@ def _svhn():
         return train, file["y_train"], test, file["y_test"], (32, 32)
 
 
-def _celeba(attribute):
+def _celeba(attribute, side=32):
+    (train, test), (y_train, y_test), shape = faces([attribute], side)
+    return train, y_train[:, 0], test, y_test[:, 0], shape
+
+
+def faces(attributes, side=32):
+    """Return images of faces, attributes, (n, n_attributes), and the image shape.
+
+    Images and attributes are pairs of the training and the test part.
+    """
     with _file("celeba64_subset") as file:
-        column = file["attr_names"].tolist().index(attribute)
-        train, test = _flat(file["X_train"]), _flat(file["X_test"])
-        y_train, y_test = file["attr_train"][:, column], file["attr_test"][:, column]
-    return train, y_train, test, y_test, (64, 64, 3)
+        names = file["attr_names"].tolist()
+        columns = [names.index(name) for name in attributes]
+        parts = "train", "test"
+        images = [_flat(_shrunk(file[f"X_{part}"], side)) for part in parts]
+        found = [file[f"attr_{part}"][:, columns] for part in parts]
+    return images, found, (side, side, 3)
+
+
+def _shrunk(images, side):
+    """Return means over blocks of pixels, so that ``side`` pixels a side are left."""
+    n, full_side, _, channels = images.shape
+    block = full_side // side
+    return images.reshape(n, side, block, side, block, channels).mean((2, 4))
 
 
 LOADERS = {
@@ -77,6 +96,7 @@ LOADERS = {
     "fashion": lambda: _fetched(fetch_fashion_mnist),
     "svhn": _svhn,
     **{f"celeba-{name}": lambda name=name: _celeba(name) for name in ATTRIBUTES},
+    **{f"celeba64-{name}": lambda name=name: _celeba(name, 64) for name in ATTRIBUTES},
 }
 
 

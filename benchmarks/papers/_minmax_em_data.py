@@ -1,7 +1,7 @@
 """Data of the MinMax+EM experiments: 1,000 images a class, and draws of labels."""
 
 import numpy as np
-from _gan_em_data import _file, _flat, load
+from _gan_em_data import _file, _flat, faces, load
 
 PER_CLASS = 1000
 #: Deviation of the noise on noisy images, in units of the grey scale.
@@ -31,17 +31,11 @@ def _cifar():
         return train, file["y_train"], test, file["y_test"], (32, 32, 3)
 
 
-def _celeba():
+def _celeba(side=32):
     """Return faces in four groups: male or not, smiling or not."""
-    with _file("celeba64_subset") as file:
-        names = file["attr_names"].tolist()
-        train, test = _flat(file["X_train"]), _flat(file["X_test"])
-        groups = [
-            2 * file[f"attr_{part}"][:, names.index("Male")]
-            + file[f"attr_{part}"][:, names.index("Smiling")]
-            for part in ("train", "test")
-        ]
-    return train, groups[0], test, groups[1], (64, 64, 3)
+    (X, X_test), found, shape = faces(("Male", "Smiling"), side)
+    y, y_test = (2 * attributes[:, 0] + attributes[:, 1] for attributes in found)
+    return X, y, X_test, y_test, shape
 
 
 def _noisy(loader):
@@ -67,6 +61,7 @@ LOADERS = {
     "cifar": _cifar,
     "cifar-noisy": _noisy(_cifar),
     "celeba": _celeba,
+    "celeba64": lambda: _celeba(64),
     "celeba-noisy": _noisy(_celeba),
     "digits": lambda: load("digits"),
 }

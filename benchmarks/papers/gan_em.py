@@ -8,7 +8,7 @@ Parts:
   measured on all 1,797 images.
 * ``mnist``: 10,000 (cpu) or all images, K = 10; ``mnist-all``: all images on a CPU.
 * ``clusters``: MNIST with K = 20 and 30.
-* ``fashion``, ``svhn``, ``celeba``: other images.
+* ``fashion``, ``svhn``, ``celeba`` (on a CPU at 32 x 32 pixels): other images.
 * ``labels``: MNIST and SVHN with 100 and 1,000 labels, CelebA attributes with 100;
   ``labels-all``: MNIST with 100 labels among all images.
 * ``embedding``: MNIST embedded in 1,000, 100 and 2 dimensions, with pictures.
@@ -39,8 +39,13 @@ from skdeepgmm.metrics import clustering_accuracy, purity
 
 KEYS = ("part", "data", "model", "case", "seed")
 PRESETS = {
-    "cpu": {"rows": 10_000, "params": {}, "seeds": 5},
-    "gpu": {"rows": None, "params": {"width": 1.0, "max_iter": 800}, "seeds": 3},
+    "cpu": {"rows": 10_000, "params": {}, "seeds": 5, "faces": "celeba"},
+    "gpu": {
+        "rows": None,
+        "params": {"width": 1.0, "max_iter": 800},
+        "seeds": 3,
+        "faces": "celeba64",
+    },
 }
 ABLATION_ITERATIONS = 30
 #: Departures from the default with one start; each line of the ablation changes one
@@ -192,14 +197,13 @@ def more_clusters(run):
 
 def celeba(run):
     for attribute in ATTRIBUTES:
-        name = f"celeba-{attribute}"
-        clustering(run, "celeba", name, 2)
+        clustering(run, "celeba", f"{run.preset['faces']}-{attribute}", 2)
 
 
 def with_labels(run):
     """Few labels; the peers see the same ones."""
     cases = [("mnist", 100), ("mnist", 1000), ("svhn", 1000)]
-    cases += [(f"celeba-{attribute}", 100) for attribute in ATTRIBUTES]
+    cases += [(f"{run.preset['faces']}-{name}", 100) for name in ATTRIBUTES]
     for name, n_labels in cases:
         for seed in run.seeds:
             some_labels(run, "labels", name, n_labels, seed)
