@@ -32,6 +32,7 @@ import numpy as np
 from _gan_em_data import ATTRIBUTES, few_labels, load, subset
 from _gan_em_peers import classifiers, clusterers
 from _records import RESULTS, Records, cell, machine_line, table
+from scipy.stats import spearmanr
 from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
 
 from skdeepgmm import GANEMClusterer, GaussianMixture
@@ -328,6 +329,8 @@ def report(args):
     parts = ["# GAN-EM", __doc__.split("\n\n")[3], machine_line()]
     for part in records.distinct("part"):
         parts += [f"## {part}", part_table(records, part)]
+        if part == "restarts":
+            parts.append(rank_correlation(records))
     path = args.out / f"gan_em_{args.preset}.md"
     path.write_text("\n\n".join(text.strip() for text in parts) + "\n")
     print(f"wrote {path}")
@@ -348,6 +351,20 @@ def part_table(records, part):
                 cells = [cell(v, d) for v, d in zip(found, digits, strict=True)]
                 rows.append([data, case, model, seeds, *cells])
     return table(["data", "case", "model", "seeds", *shown], rows)
+
+
+def rank_correlation(records):
+    """Return how the quality of runs goes with their accuracy."""
+    quality, accuracy = (
+        records.values(measure, part="restarts") for measure in ("quality", "accuracy")
+    )
+    found = spearmanr(quality, accuracy)
+    best = accuracy[quality.argmax()]
+    return (
+        f"Rank correlation of quality and accuracy over {len(quality)} runs: "
+        f"{found.statistic:.2f} (p = {found.pvalue:.2g}). The run of the highest "
+        f"quality has an accuracy of {best:.3f}; the mean is {accuracy.mean():.3f}."
+    )
 
 
 def main():
