@@ -164,7 +164,7 @@ def report(args, records):
     for name in records.distinct("data"):
         parts.append(f"## {name}")
         parts += [quality_table(records, name, measure) for measure in QUALITY]
-        parts.append(details_table(records, name))
+        parts += [comparison(records, name), details_table(records, name)]
         curves(args.out / f"minmax_em_{name}.png", records, name)
     path = args.out / "minmax_em.md"
     path.write_text("\n\n".join(text.strip() for text in parts) + "\n")
@@ -188,6 +188,27 @@ def quality_table(records, name, measure):
         for model in records.distinct("model", data=name)
     ]
     return table([f"{measure}, alpha =", *alphas], rows)
+
+
+def comparison(records, name):
+    """Say which baselines are above ours, by mean accuracy."""
+    lines = []
+    for alpha in sorted_alphas(records, data=name, model=OURS):
+        where = {"data": name, "alpha": alpha}
+        mean = {
+            model: records.values("accuracy", model=model, **where).mean()
+            for model in records.distinct("model", **where)
+        }
+        above = [
+            f"{model} by {mean[model] - mean[OURS]:.4f}"
+            for model in mean
+            if not model.startswith(OURS) and mean[model] > mean[OURS]
+        ]
+        if above:
+            lines.append(f"* alpha = {alpha}: {', '.join(above)}.")
+    if not lines:
+        return f"{OURS} is above every baseline measured here."
+    return "\n".join([f"Above {OURS} in accuracy:\n", *lines])
 
 
 def details_table(records, name):
