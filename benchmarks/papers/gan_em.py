@@ -50,7 +50,7 @@ PRESETS = {
 }
 ABLATION_ITERATIONS = 30
 #: Departures from the default with one start; each line of the ablation changes one
-#: thing, but for the last: all of them at once, for as many steps.
+#: thing, but for the last: the released settings, for as many adversarial steps.
 ABLATION = {
     "default": {},
     "no affine changes": {"affine": None},

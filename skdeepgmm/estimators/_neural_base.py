@@ -194,9 +194,6 @@ class DeepClusterer(
 
     # Output ----------------------------------------------------------------------
 
-    def _set_units(self, units):
-        self._units = {"offset": units.offset, "scale": units.scale}
-
     def _network_units(self):
         return NetworkUnits(self.image_shape_, **self._units)
 
