@@ -193,24 +193,37 @@ def quality_table(records, name, measure):
 
 
 def comparison(records, name):
-    """Say which baselines are above ours, by mean accuracy."""
+    """Say which baselines are above ours, by mean accuracy over the seeds of both."""
     lines = []
     for alpha in sorted_alphas(records, data=name, model=OURS):
         where = {"data": name, "alpha": alpha}
-        mean = {
-            model: records.values("accuracy", model=model, **where).mean()
-            for model in records.distinct("model", **where)
-        }
-        above = [
-            f"{model} by {mean[model] - mean[OURS]:.4f}"
-            for model in mean
-            if not model.startswith(OURS) and mean[model] > mean[OURS]
-        ]
+        above = []
+        for model in records.distinct("model", **where):
+            lead = leads(records, model, **where)
+            if not model.startswith(OURS) and len(lead) and lead.mean() > 0.0:
+                above.append(f"{model} by {lead_cell(lead)}")
         if above:
             lines.append(f"* alpha = {alpha}: {', '.join(above)}.")
     if not lines:
         return f"{OURS} is above every baseline measured here."
-    return "\n".join([f"Above {OURS} in accuracy:\n", *lines])
+    return "\n".join([f"Above {OURS} in accuracy, seed by seed:\n", *lines])
+
+
+def leads(records, model, **where):
+    """Return how much the model is above ours in accuracy, for each seed of both."""
+    found = [
+        [records.values("accuracy", model=m, seed=seed, **where) for m in (model, OURS)]
+        for seed in records.distinct("seed", model=model, **where)
+    ]
+    return np.array([theirs[0] - own[0] for theirs, own in found if len(own)])
+
+
+def lead_cell(lead):
+    """Return the mean and its standard error, where several seeds give one."""
+    if len(lead) == 1:
+        return f"{lead[0]:.4f} (one seed)"
+    error = lead.std(ddof=1) / np.sqrt(len(lead))
+    return f"{lead.mean():.4f} (standard error {error:.4f})"
 
 
 def details_table(records, name):
