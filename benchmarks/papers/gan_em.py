@@ -6,7 +6,8 @@ Parts:
 
 * ``digits``: 8 x 8 digits, K = 10, a quarter held out; ``digits-all``: fitted to and
   measured on all 1,797 images.
-* ``mnist``: 10,000 (cpu) or all images, K = 10; ``mnist-all``: all images on a CPU.
+* ``mnist``: 10,000 (cpu) or all images, K = 10; ``mnist-all``, ``fashion-all``: all
+  images of MNIST and FashionMNIST on a CPU.
 * ``clusters``: MNIST with K = 20 and 30.
 * ``fashion``, ``svhn``, ``celeba`` (on a CPU at 32 x 32 pixels): other images.
 * ``labels``: MNIST and SVHN with 100 and 1,000 labels, CelebA attributes with 100;
@@ -161,9 +162,18 @@ VARIANTS = {
 }
 
 
-def clustering(run, part, name, n_clusters, rows="preset", peers=True, variants=None):
+def clustering(
+    run,
+    part,
+    name,
+    n_clusters,
+    rows="preset",
+    peers=True,
+    variants=None,
+    most_seeds=None,
+):
     """Cluster with ours, with variants of it by name, and with the peers."""
-    for seed in run.seeds:
+    for seed in run.seeds[:most_seeds]:
         data = run.data(name, seed, rows)
         case = f"K={n_clusters}"
         cases = {case: {}} | {f"{case}, {k}": v for k, v in (variants or {}).items()}
@@ -185,10 +195,13 @@ def simple(name, n_clusters, **options):
     return part
 
 
-def mnist_all(run):
-    """All training images, three seeds."""
-    run.seeds = run.seeds[:3]
-    clustering(run, "mnist-all", "mnist", 10, rows=None, peers=False)
+def all_images(name):
+    """Return a part that clusters all training images, three seeds at most."""
+
+    def part(run):
+        clustering(run, f"{name}-all", name, 10, None, peers=False, most_seeds=3)
+
+    return part
 
 
 def more_clusters(run):
@@ -316,7 +329,8 @@ PARTS = {
     "restarts": restarts,
     "outliers": outliers,
     "ablation": ablation,
-    "mnist-all": mnist_all,
+    "mnist-all": all_images("mnist"),
+    "fashion-all": all_images("fashion"),
 }
 
 

@@ -199,10 +199,8 @@ class DeepClusterer(
 
     @property
     def _inference_dtype(self):
-        """Float64 for the small networks of vectors; images are float32."""
         shape = self._network_units().network_shape
-        small = shape is None or not is_image(shape)
-        return torch.float64 if small else torch.float32
+        return inference_dtype(shape is not None and is_image(shape))
 
     def _apply(self, function, X):
         """Return a function of network tensors for the rows of X, as the caller's."""
@@ -308,9 +306,13 @@ def restored(architecture, attributes, name, device):
     device : torch.device
     """
     made = architecture(**attributes["_architecture"])
-    # The small networks of vectors can afford float64.
-    dtype = torch.float32 if made.image else torch.float64
+    dtype = inference_dtype(made.image)
     return restore(getattr(made, name), attributes["networks_"][name], device, dtype)
+
+
+def inference_dtype(image):
+    """Return float32 for images; the small networks of vectors can afford float64."""
+    return torch.float32 if image else torch.float64
 
 
 # Training ------------------------------------------------------------------------
