@@ -1,4 +1,7 @@
-"""Choice of the compute device."""
+"""Choice of the compute device, and the state of torch that a fit needs."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -10,6 +13,11 @@ def resolve_device(name: str, tensor: object = None) -> torch.device:
     present. Raises ValueError for a name torch does not know or a device that this
     machine lacks.
     """
+    if not isinstance(name, str):
+        raise ValueError(
+            "device must be 'auto', 'cpu', 'cuda' or 'cuda:<index>', got "
+            f"{name!r} of type {type(name).__name__}."
+        )
     if name == "auto":
         if isinstance(tensor, torch.Tensor):
             return tensor.device
@@ -29,3 +37,15 @@ def resolve_device(name: str, tensor: object = None) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device must be a CPU or CUDA device, got {name!r}.")
     return device
+
+
+@contextmanager
+def training_mode() -> Iterator[None]:
+    """Record gradients and create tensors on the CPU, whatever the caller has set."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        # Each torch call in a device context pays for it.
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield

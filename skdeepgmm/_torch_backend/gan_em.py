@@ -9,6 +9,7 @@ arXiv 1812.00335.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from skdeepgmm._torch_backend.gan_em_recipes import Recipe
 from skdeepgmm._torch_backend.network_tools import (
     Affine,
     WeightAverage,
+    at_least_two,
     in_batches,
     random_affine,
 )
@@ -111,13 +113,13 @@ class GANEM:
         self.step_scale = 1.0
         self.iteration = 0
         n_clusters = architecture.n_clusters
-        self.prior = torch.full((n_clusters,), 1.0 / n_clusters, device=self.device)
+        self.prior = torch.full(
+            (n_clusters,), 1.0 / n_clusters, device=self.device, dtype=torch.float32
+        )
         self.monitored = self._choose_monitored()
         self.assigned = torch.full((len(self.monitored),), -1, device=self.device)
         self.occupancy = self.prior
         self.labelled = self._labelled_rows()
-        if len(self.labelled) and self.recipe.joint_labels:
-            self._start_on_labels()
 
     def _build(self, draw: torch.Generator) -> None:
         made, std, gain = self.architecture, self.recipe.std, networks.TORCH_GAIN
@@ -174,16 +176,27 @@ class GANEM:
     def step(self, batch: Iterable[Tensor]) -> dict[str, Tensor]:
         """Do one EM iteration over batches of row indices; returns its mean losses."""
         self._set_rates()
+        if self.iteration == 0 and len(self.labelled) and self.recipe.joint_labels:
+            self._start_on_labels()
+            self._set_rates()
         totals = Means()
         generated = [self._m_step(index, totals) for index in batch]
-        self.classifier.train()
-        for images, labels in self._e_batches(generated):
-            totals.add("classifier", self._e_step(images, labels))
-        if len(self.labelled):
-            self._learn_labels()
-        self.classifier.eval()
+        with self._training():
+            for images, labels in self._e_batches(generated):
+                totals.add("classifier", self._e_step(images, labels))
+            if len(self.labelled):
+                self._learn_labels()
         self.iteration += 1
         return totals.values() | self._observe()
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Put the E-net into training mode, until the end or Ctrl-C."""
+        self.classifier.train()
+        try:
+            yield
+        finally:
+            self.classifier.eval()
 
     def _set_rates(self) -> None:
         if not self.recipe.keeps_optimizers:
@@ -195,7 +208,7 @@ class GANEM:
 
     def _m_step(self, index: Tensor, totals: Means) -> tuple[Tensor, Tensor]:
         """Train discriminator, then generator; returns the generated batch."""
-        index = index.to(self.device)
+        index = at_least_two(index.to(self.device))
         rows = self.data.rows[index]
         weights = self.responsibilities(index, rows)
         labels = self.draw_labels(len(rows))
@@ -235,13 +248,17 @@ class GANEM:
     def generate(self, labels: Tensor) -> Tensor:
         """Return generated rows of these clusters."""
         shape = (len(labels), self.architecture.noise_dim)
-        noise = torch.rand(shape, generator=self.draw, device=self.device)
+        noise = torch.rand(
+            shape, generator=self.draw, device=self.device, dtype=torch.float32
+        )
         images: Tensor = self.generator(noise, labels)
         return images
 
     def draw_labels(self, size: int) -> Tensor:
         """Return clusters in the shares of the prior, as even as ``size`` allows."""
-        start = torch.rand(1, generator=self.draw, device=self.device)
+        start = torch.rand(
+            1, generator=self.draw, device=self.device, dtype=torch.float32
+        )
         levels = (torch.arange(size, device=self.device) + start) / size
         edges = self.prior.cumsum(0)[:-1].contiguous()
         return torch.searchsorted(edges, levels, right=True)
@@ -325,10 +342,9 @@ class GANEM:
         return F.cross_entropy(self.classifier(images), self.data.labels[index])
 
     def _start_on_labels(self) -> None:
-        self.classifier.train()
-        for _ in range(LABEL_START_STEPS):
-            self._train_classifier(self._label_loss(2 * LABELLED_ROWS))
-        self.classifier.eval()
+        with self._training():
+            for _ in range(LABEL_START_STEPS):
+                self._train_classifier(self._label_loss(2 * LABELLED_ROWS))
 
     def _learn_labels(self) -> None:
         """Train the E-net on the labelled rows until it knows them."""

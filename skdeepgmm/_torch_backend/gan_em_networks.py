@@ -171,7 +171,8 @@ class Generator(nn.Module):
         labels : Tensor of shape (n,)
             On the CPU, like ``draw``: all devices make the same rows.
         """
-        noise = torch.rand(len(labels), self.noise_dim, generator=draw)
+        shape = (len(labels), self.noise_dim)
+        noise = torch.rand(shape, generator=draw, dtype=torch.float32, device="cpu")
         one_hot = F.one_hot(labels, self.n_clusters)
         first = next(self.parameters())
         return in_batches(self.eval().body, torch.cat([one_hot, noise], 1).to(first))

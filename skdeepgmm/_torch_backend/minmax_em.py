@@ -31,6 +31,7 @@ from skdeepgmm._torch_backend.minmax_em_networks import Architecture
 from skdeepgmm._torch_backend.network_tools import (
     Affine,
     WeightAverage,
+    at_least_two,
     in_batches,
     random_affine,
 )
@@ -151,7 +152,9 @@ class MinMaxEM:
         self.step_scale = 1.0
         self.iteration = 0
         n_clusters = len(self.means)
-        self.weights = torch.full((n_clusters,), 1.0 / n_clusters, device=self.device)
+        self.weights = torch.full(
+            (n_clusters,), 1.0 / n_clusters, device=self.device, dtype=torch.float32
+        )
         self.factors = torch.zeros_like(self.weights)
         start = data.start
         if start is None:
@@ -243,6 +246,7 @@ class MinMaxEM:
 
     def _m_step(self, index: Tensor) -> dict[str, Tensor]:
         """Train discriminator, then encoder and generator; returns the losses."""
+        index = at_least_two(index)
         known = self.labelled.sample(self.config.label_batch, self.draw)
         latents, _ = self.draw_latents(len(index))
         images = self.generator(latents)
@@ -333,7 +337,9 @@ class MinMaxEM:
         """Return draws from the latent mixture, stratified by omega, and clusters."""
         labels = latent.stratified_labels(self.weights, size, self.draw)
         shape = (size, self.means.shape[1])
-        noise = torch.randn(shape, generator=self.draw, device=self.device)
+        noise = torch.randn(
+            shape, generator=self.draw, device=self.device, dtype=torch.float32
+        )
         return self.means[labels] + noise, labels
 
     # E-step ----------------------------------------------------------------------
@@ -481,7 +487,7 @@ class Labelled:
         device = self.rows.device
         if not len(self.rows):
             return torch.empty(0, dtype=torch.int64, device=draw.device)
-        drawn = torch.rand(size + 1, generator=draw, device=device)
+        drawn = torch.rand(size + 1, generator=draw, device=device, dtype=torch.float32)
         turn = (drawn[-1] * len(self.counts)).long()
         cluster = (torch.arange(size, device=device) + turn) % len(self.counts)
         place = (drawn[:-1] * self.counts[cluster]).long()

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+#: How torch takes distances without losing digits where a latent is close to its mean.
+NOT_EXPANDED = "donot_use_mm_for_euclid_dist"
 #: Rounds and halvings of the search for the factors of bounded memberships.
 SWEEPS, BISECTIONS = 50, 40
 
@@ -23,7 +25,7 @@ def component_means(n_clusters: int, dim: int, separation: float) -> Tensor:
     axes; else points of a grid around zero.
     """
     if dim >= n_clusters:
-        return torch.eye(n_clusters, dim) * separation
+        return torch.eye(n_clusters, dim, dtype=torch.float32) * separation
     return math.sqrt(2.0) * separation * _grid(n_clusters, dim)
 
 
@@ -32,7 +34,7 @@ def _grid(n_points: int, dim: int) -> Tensor:
     # The corners of a cube in log2 dimensions are enough points.
     used = min(dim, max(1, math.ceil(math.log2(n_points))))
     side = math.ceil(n_points ** (1.0 / used) - 1e-9)
-    axis = torch.arange(side) - (side - 1) / 2.0
+    axis = torch.arange(side, dtype=torch.float32) - (side - 1) / 2.0
     points = torch.cartesian_prod(*[axis] * used).reshape(-1, used)
     nearest = points.square().sum(1).argsort(stable=True)[:n_points]
     return torch.nn.functional.pad(points[nearest], (0, dim - used))
@@ -47,7 +49,9 @@ def square_distances(latents: Tensor, means: Tensor) -> Tensor:
 def log_joint(latents: Tensor, means: Tensor, weights: Tensor) -> Tensor:
     """Return log omega_k + log N(z_n; mu_k, I) in nats, (n, n_clusters)."""
     constant = 0.5 * means.shape[1] * math.log(2.0 * math.pi)
-    return weights.log() - 0.5 * square_distances(latents, means) - constant
+    # All differences at once would fill the memory where all rows are placed.
+    distances = torch.cdist(latents, means, compute_mode=NOT_EXPANDED).square()
+    return weights.log() - 0.5 * distances - constant
 
 
 def log_likelihood(latents: Tensor, means: Tensor, weights: Tensor) -> Tensor:
@@ -81,29 +85,28 @@ def bounding_factors(joint: Tensor, least: Tensor) -> Tensor:
     """
     factors = torch.zeros_like(least)
     usable = torch.isfinite(joint).all(0)
-    # A factor that is raised to what its cluster needs is never too large: others only
-    # rise, too.
+    # Factors that are raised to what their clusters need are never too large: the
+    # others only rise, too. So all that are too small may rise at once.
     for _ in range(SWEEPS):
-        means = torch.softmax(joint + factors, 1).mean(0)
-        short = torch.nonzero(usable & (means < least * (1.0 - 1e-3)))[:, 0].tolist()
-        if not short:
+        resp = torch.softmax(joint + factors, 1)
+        short = usable & (resp.mean(0) < least * (1.0 - 1e-3))
+        if not short.any():
             break
-        for k in short:
-            factors[k] += _needed(joint + factors, k, least[k])
+        factors[short] += _needed(joint + factors, resp, short, least[short])
     return factors
 
 
-def _needed(joint: Tensor, k: int, least: Tensor) -> Tensor:
-    """Return b >= 0 by which column k must rise for a mean of ``least``."""
-    others = joint.clone()
-    others[:, k] = -torch.inf
-    margin = joint[:, k] - torch.logsumexp(others, 1)
+def _needed(joint: Tensor, resp: Tensor, short: Tensor, least: Tensor) -> Tensor:
+    """Return b >= 0 by which each of the ``short`` columns must rise, were it alone."""
+    # Of column k, the log-odds against all others: joint_k - log sum_j exp joint_j.
+    rest = (1.0 - resp[:, short]).clamp_min(torch.finfo(resp.dtype).eps)
+    margin = joint[:, short] - torch.logsumexp(joint, 1, keepdim=True) - rest.log()
     low = torch.zeros_like(least)
     # Here every single membership is that large.
-    high = (torch.logit(least) - margin.min()).clamp_min(0.0)
+    high = (torch.logit(least) - margin.amin(0)).clamp_min(0.0)
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
-        enough = torch.sigmoid(margin + middle).mean() >= least
+        enough = torch.sigmoid(margin + middle).mean(0) >= least
         low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
     return high
 
@@ -140,7 +143,7 @@ def consistency(latents: Tensor, found: Tensor) -> Tensor:
 
 def stratified_labels(weights: Tensor, size: int, draw: torch.Generator) -> Tensor:
     """Return clusters in the shares of ``weights``, as even as ``size`` allows."""
-    start = torch.rand(1, generator=draw, device=weights.device)
+    start = torch.rand(1, generator=draw, device=weights.device, dtype=torch.float32)
     levels = (torch.arange(size, device=weights.device) + start) / size
     edges = weights.cumsum(0)[:-1].contiguous()
     return torch.searchsorted(edges, levels, right=True)

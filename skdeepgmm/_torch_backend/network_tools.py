@@ -89,6 +89,14 @@ class WeightAverage(Generic[ModuleT]):
         self.module.load_state_dict(weights)
 
 
+# Batches ---------------------------------------------------------------------------
+
+
+def at_least_two(index: Tensor) -> Tensor:
+    """Return the rows of a batch; a lone one twice, for batch normalisation."""
+    return index.expand(2) if len(index) == 1 else index
+
+
 # Inference -----------------------------------------------------------------------
 
 
@@ -152,7 +160,9 @@ def random_affine(
     Tensor of shape (n, channels, height, width)
         Interpolated; the border's pixels continue outside.
     """
-    drawn = torch.rand(4, len(images), generator=generator, device=images.device)
+    drawn = torch.rand(
+        4, len(images), generator=generator, device=images.device, dtype=images.dtype
+    )
     across, down, turn, grow = drawn * 2.0 - 1.0
     angle = turn * math.radians(rotation)
     factor = 1.0 / (1.0 + grow * scale)

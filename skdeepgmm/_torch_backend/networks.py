@@ -60,7 +60,7 @@ def build(
     """
     with torch.device("meta"):
         module = make()
-    module = module.to_empty(device=device)
+    module = module.to_empty(device=device).float()
     initialize(module, generator, std, gain)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
@@ -90,11 +90,15 @@ def _init_weights(
     scale: float,
 ) -> None:
     shape = layer.weight.shape
-    layer.weight.copy_(torch.randn(shape, generator=generator) * scale)
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+    layer.weight.copy_(drawn * scale)
     if layer.bias is not None:
         layer.bias.zero_()
     if isinstance(layer, _Spectral):
-        start = torch.randn(layer.direction.shape, generator=generator)
+        shape = layer.direction.shape
+        start = torch.randn(
+            shape, generator=generator, dtype=torch.float32, device="cpu"
+        )
         layer.direction.copy_(F.normalize(start, dim=0))
 
 
@@ -274,7 +278,9 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.generator is None:
             return x
-        drawn = torch.rand(x.shape, generator=self.generator, device=x.device)
+        drawn = torch.rand(
+            x.shape, generator=self.generator, device=x.device, dtype=x.dtype
+        )
         return x * (drawn >= self.share) / (1.0 - self.share)
 
 

@@ -185,7 +185,8 @@ def describe(epoch: int, losses: Mapping[str, float]) -> str:
     values = ", ".join(f"{name} is {value}" for name, value in losses.items())
     return (
         f"training diverged in epoch {epoch} ({values}) although the step was halved "
-        "again and again. Lower learning_rate, or check the data for extreme values."
+        "again and again. Lower learning_rate, or check the data and the other "
+        "parameters for extreme values."
     )
 
 

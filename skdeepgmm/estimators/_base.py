@@ -10,7 +10,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import validate_data
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.device import resolve_device
+from skdeepgmm._torch_backend.device import resolve_device, training_mode
 from skdeepgmm._torch_backend.rng import generator
 from skdeepgmm.chunked import ChunkedArray
 from skdeepgmm.estimators._sklearn_private import (
@@ -103,6 +103,22 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         if convert.is_tensor(X) and get_config()["array_api_dispatch"]:
             return convert.like(tensor, X, dtype)
         return convert.to_numpy(tensor, dtype)
+
+    @contextmanager
+    def _all_or_nothing(self):
+        """Run a fit in its own torch state; if it raises, undo what it has set.
+
+        Constructor parameters stay as they are then.
+        """
+        before = dict(vars(self))
+        try:
+            with training_mode():
+                yield
+        except BaseException:
+            params = self.get_params(deep=False)
+            vars(self).clear()
+            vars(self).update(before | params)
+            raise
 
     @contextmanager
     def _fit_tasks(self, data, max_subtasks):

@@ -318,22 +318,23 @@ class DeepConvGMM(
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
-        fresh = not (self.warm_start and hasattr(self, "mixtures_"))
-        X, shape = self._check_images(X, fresh, min_samples=2)
-        y = self._check_labels(y, X)
-        sample_weight = self._check_weight(sample_weight, X)
-        moments = moments_of(X, sample_weight)
-        setup = self._setup(shape, moments, X)
-        self._check_start(X, setup, fresh)
-        data = callback_data(X, y, sample_weight)
-        run = DeepFit(self, X, setup, data, sample_weight)
-        draw = self._generator(self._random_state())
-        with self._fit_tasks(data, self.max_iter) as tasks:
-            learner, state = run.run(fresh, draw, tasks)
-            self._set_result(run, learner, run.history(learner, state), moments)
-            self.converged_ = bool(state.converged)
-            self._learn_classes(X, y)
-        _warn_unused(self.mixtures_)
+        with self._all_or_nothing():
+            fresh = not (self.warm_start and hasattr(self, "mixtures_"))
+            X, shape = self._check_images(X, fresh, min_samples=2)
+            y = self._check_labels(y, X)
+            sample_weight = self._check_weight(sample_weight, X)
+            moments = moments_of(X, sample_weight)
+            setup = self._setup(shape, moments, X)
+            self._check_start(X, setup, fresh)
+            data = callback_data(X, y, sample_weight)
+            run = DeepFit(self, X, setup, data, sample_weight)
+            draw = self._generator(self._random_state())
+            with self._fit_tasks(data, self.max_iter) as tasks:
+                learner, state = run.run(fresh, draw, tasks)
+                self._set_result(run, learner, run.history(learner, state), moments)
+                self.converged_ = bool(state.converged)
+                self._learn_classes(X, y)
+            _warn_unused(self.mixtures_)
         return self
 
     def fit_predict(self, X, y=None, sample_weight=None):

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
@@ -198,10 +197,26 @@ class GANEMClusterer(DeepClusterer):
     *Collapse.* A run starts anew, at most twice and with a warning, if after 40 % of
     the iterations 'n_effective' is below 1 + (n_clusters - 1) / 5.
 
-    *Recipe settings*: losses, optimizer, discriminator_rate, generator_rate,
-    classifier_rate, keeps_optimizers, last_rate, gan_steps, gan_epochs,
-    classifier_steps, classifier_batch, clip, learned_prior, std, discriminator_norm,
-    classifier_norm, joint_labels, average, averaged_from.
+    *Recipe settings*, with the values of "fast":
+
+    - ``losses="binary"`` or "paper"; ``optimizer="adam"`` or "rmsprop";
+    - ``discriminator_rate=4e-4``, ``generator_rate=1e-3``, ``classifier_rate=1e-3``:
+      learning rates; ``last_rate=0.1``: share of them left at the end, reached
+      linearly, None multiplies them by 0.98 in every EM iteration;
+    - ``keeps_optimizers=True``: False starts them anew in every EM iteration;
+    - ``gan_steps=50``: steps of discriminator and generator in an EM iteration, None
+      means ``gan_epochs=5`` passes over the data;
+    - ``classifier_steps=None``: steps of the E-net on fresh generated rows, of
+      ``classifier_batch=200`` each; None means the rows that the M-step generated;
+    - ``batch_size=70``: unless the parameter of that name is set;
+    - ``clip=None``: bound of the discriminator's weights;
+    - ``learned_prior=False``: whether clusters are generated as often as they occur;
+    - ``std=None``: deviation of the first weights of images' networks, None by fan-in;
+    - ``discriminator_norm="batch"``, ``classifier_norm="group"``: also "layer", "none";
+    - ``joint_labels=True``: whether E-steps also see labelled rows, and the E-net
+      starts on them;
+    - ``average=0.99``: decay a step of the averaged E-net, which predicts, 0 for none;
+      ``averaged_from=1.0``: from which share of the run on it also leads the M-step.
 
     Interrupting a fit (Ctrl-C) keeps what was learned, with a warning.
 
@@ -325,15 +340,16 @@ class GANEMClusterer(DeepClusterer):
         TrainingDivergedError
             If a loss stays non-finite although steps were made smaller.
         """
-        X = self._check_rows(X, reset=True)
-        labels = self._check_labels(y, X.shape[0])
-        data = callback_data(X, y)
-        fit = GANEMFit(self, X, labels, data)
-        with self._fit_tasks(data, fit.n_tasks) as tasks:
-            run = fit(tasks)
-            self._set_result(fit, run, X)
-        if fit.interrupted:
-            warn_interrupted(run.n_iter, fit.config.n_iter, "EM iterations")
+        with self._all_or_nothing():
+            X = self._check_rows(X, reset=True)
+            labels = self._check_labels(y, X.shape[0])
+            data = callback_data(X, y)
+            fit = GANEMFit(self, X, labels, data)
+            with self._fit_tasks(data, fit.n_tasks) as tasks:
+                run = fit(tasks)
+                self._set_result(fit, run, X)
+            if fit.interrupted:
+                warn_interrupted(run.n_iter, fit.config.n_iter, "EM iterations")
         return self
 
     def _set_result(self, fit, run, X):
@@ -345,14 +361,10 @@ class GANEMClusterer(DeepClusterer):
         self.n_iter_ = run.n_iter
         self.converged_ = run.converged
         self.quality_ = fit.quality(run.model)
-        self.labels_ = self._host(self.predict(X))
+        self.labels_ = self._labels(X)
         self._warn_empty()
         if not (run.converged or fit.asked_to_stop or fit.interrupted):
             self._warn_unfinished()
-
-    @staticmethod
-    def _host(labels):
-        return convert.to_numpy(labels) if convert.is_tensor(labels) else labels
 
     def _warn_empty(self):
         sizes = np.bincount(self.labels_, minlength=self.n_clusters)
@@ -442,20 +454,8 @@ class GANEMClusterer(DeepClusterer):
             If ``n_samples`` is below one or there is no such cluster.
         """
         check_is_fitted(self)
-        n_clusters = len(self.weights_)
-        if n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
-        if cluster is not None and not 0 <= cluster < n_clusters:
-            raise ValueError(
-                f"cluster must be None or an integer from 0 to {n_clusters - 1}, got "
-                f"{cluster!r}."
-            )
         random_state = self._random_state()
-        if cluster is None:
-            counts = random_state.multinomial(n_samples, self.weights_)
-            labels = np.repeat(np.arange(n_clusters), counts)
-        else:
-            labels = np.full(n_samples, cluster)
+        labels = self._draw_clusters(n_samples, cluster, random_state)
         draw = self._generator(random_state)
         made = self._network("generator").sample(convert.index_tensor(labels), draw)
         return self._rows(made), labels
@@ -477,16 +477,10 @@ class GANEMClusterer(DeepClusterer):
             Generated rows.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
-        if Z.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"Z has {Z.shape[1]} columns; expected those of transform, "
-                f"{self._n_features_out}."
-            )
-        device = self._device()
-        centers = generated_kernels(vars(self), device).centers
+        wanted = self._check_embedding(Z)
+        centers = generated_kernels(vars(self), wanted.device).centers
         shape = self._architecture["shape"]
         images = centers.reshape(len(centers), *shape).to(self._inference_dtype)
         found = in_batches(self._embed(), images).double()
-        distances = torch.cdist(convert.float64_tensor(Z, device), found)
-        return self._rows(images[distances.argmin(1)])
+        nearest = in_batches(lambda rows: torch.cdist(rows, found).argmin(1), wanted)
+        return self._rows(images[nearest], Z)

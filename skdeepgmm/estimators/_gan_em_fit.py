@@ -349,7 +349,7 @@ def generated_kernels(attributes, device):
     """
     generator = restored(Architecture, attributes, "generator", device)
     weights = convert.float64_tensor(attributes["weights_"], device)
-    labels = torch.arange(len(weights)).repeat_interleave(KERNELS)
+    labels = torch.arange(len(weights), device="cpu").repeat_interleave(KERNELS)
     rows = generator.sample(labels, new_generator(attributes["_noise_seed"]))
     log_weights = (weights / KERNELS).log().repeat_interleave(KERNELS)
     return Kernels(rows.flatten(1).double(), log_weights)

@@ -2,13 +2,46 @@
 
 import dataclasses
 import math
+from numbers import Integral, Real
 
 from skdeepgmm._torch_backend.gan_em import Config
-from skdeepgmm._torch_backend.gan_em_networks import Architecture
+from skdeepgmm._torch_backend.gan_em_losses import LOSSES
+from skdeepgmm._torch_backend.gan_em_networks import TABLES, Architecture
 from skdeepgmm._torch_backend.gan_em_recipes import RECIPES
 from skdeepgmm._torch_backend.networks import is_image
 from skdeepgmm.estimators._neural_settings import checked_affine, is_large_image
+from skdeepgmm.estimators._sklearn_private import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+_COUNT = Interval(Integral, 1, None, closed="left")
+_SHARE = Interval(Real, 0, 1, closed="both")
+#: What the settings of a recipe may be.
+RECIPE_CONSTRAINTS = {
+    "losses": [StrOptions(set(LOSSES))],
+    "optimizer": [StrOptions({"adam", "rmsprop"})],
+    "discriminator_rate": [_POSITIVE],
+    "generator_rate": [_POSITIVE],
+    "classifier_rate": [_POSITIVE],
+    "keeps_optimizers": ["boolean"],
+    "last_rate": [_SHARE, None],
+    "gan_steps": [_COUNT, None],
+    "gan_epochs": [_COUNT],
+    "classifier_steps": [_COUNT, None],
+    "classifier_batch": [_COUNT],
+    "batch_size": [_COUNT],
+    "clip": [_POSITIVE, None],
+    "learned_prior": ["boolean"],
+    "std": [_POSITIVE, None],
+    "discriminator_norm": [StrOptions({"none", "batch", "group", "layer"})],
+    "classifier_norm": [StrOptions({"none", "batch", "group", "layer"})],
+    "joint_labels": ["boolean"],
+    "average": [Interval(Real, 0, 1, closed="left")],
+    "averaged_from": [_SHARE],
+}
 #: Most steps of a run by default.
 MOST_STEPS = 30_000
 
@@ -68,16 +101,17 @@ def recipe_of(estimator):
     Raises
     ------
     ValueError
-        If ``recipe`` is a dict with an unknown name.
+        If ``recipe`` is a dict with an unknown name or a value out of range.
     """
     is_dict = isinstance(estimator.recipe, dict)
     changes = dict(estimator.recipe) if is_dict else {}
-    known = {field.name for field in dataclasses.fields(RECIPES["fast"])}
-    if not set(changes) <= known:
+    unknown = sorted(map(str, set(changes) - set(RECIPE_CONSTRAINTS)))
+    if unknown:
         raise ValueError(
-            f"recipe has the unknown settings {sorted(set(changes) - known)}; expected "
-            f"some of {sorted(known)}."
+            f"recipe has the unknown settings {unknown}; expected some of "
+            f"{sorted(RECIPE_CONSTRAINTS)}."
         )
+    validate_parameter_constraints(RECIPE_CONSTRAINTS, changes, "recipe")
     if estimator.batch_size is not None:
         changes["batch_size"] = estimator.batch_size
     recipe = RECIPES["fast" if is_dict else estimator.recipe]
@@ -101,11 +135,14 @@ def architecture_of(estimator, image_shape, n_features, recipe):
     if image_shape is not None and is_image((1, *image_shape[:2])):
         shape = (image_shape[2], *image_shape[:2])
     image = len(shape) == 3
-    if not image and estimator.networks != "auto":
-        raise ValueError(
-            f"networks={estimator.networks!r} needs images of at least 8 x 8 pixels, "
-            f"but image_shape is {image_shape}. Set image_shape, or networks='auto'."
-        )
+    if estimator.networks != "auto":
+        least = 2 ** len(TABLES[estimator.networks].channels)
+        if not image or min(shape[1:]) < least:
+            raise ValueError(
+                f"networks={estimator.networks!r} needs images of at least {least} x "
+                f"{least} pixels, but image_shape is {image_shape}. Set image_shape, "
+                "or networks='auto'."
+            )
     return Architecture(
         shape,
         estimator.n_clusters,

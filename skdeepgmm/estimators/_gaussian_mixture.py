@@ -262,22 +262,23 @@ default='kmeans'
             If X is not finite, has fewer rows than ``n_components`` or a start value
             does not fit.
         """
-        self._check_warm_start(X)
-        X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
-        sample_weight = self._check_weight(sample_weight, X)
-        self._check_enough_samples(*X.shape)
-        data = callback_data(X, y, sample_weight)
-        run = EMFit(self, X, data, sample_weight)
-        fresh = not (self.warm_start and hasattr(self, "converged_"))
-        n_init = self.n_init if fresh else 1
-        n_tasks = self.max_iter if n_init == 1 else n_init
-        with self._fit_tasks(data, n_tasks) as tasks:
-            results = []
-            while len(results) < n_init and not (results and results[-1].stopped):
-                results.append(run(len(results), n_init, fresh, tasks))
-            best = max(results, key=lambda result: result.last_bound)
-            self._set_result(best, run)
-            self._count(X, sample_weight, fresh=True)
+        with self._all_or_nothing():
+            self._check_warm_start(X)
+            X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
+            sample_weight = self._check_weight(sample_weight, X)
+            self._check_enough_samples(*X.shape)
+            data = callback_data(X, y, sample_weight)
+            run = EMFit(self, X, data, sample_weight)
+            fresh = not (self.warm_start and hasattr(self, "converged_"))
+            n_init = self.n_init if fresh else 1
+            n_tasks = self.max_iter if n_init == 1 else n_init
+            with self._fit_tasks(data, n_tasks) as tasks:
+                results = []
+                while len(results) < n_init and not (results and results[-1].stopped):
+                    results.append(run(len(results), n_init, fresh, tasks))
+                best = max(results, key=lambda result: result.last_bound)
+                self._set_result(best, run)
+                self._count(X, sample_weight, fresh=True)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)

@@ -57,7 +57,7 @@ def rows_and_shape(X, image_shape=None):
     ------
     ValueError
         If ``image_shape`` is malformed or X holds images of another shape, or of
-        several.
+        several, or has the channels before height and width.
     """
     shape = check_image_shape(image_shape)
     _check_same_shapes(X)
@@ -67,6 +67,12 @@ def rows_and_shape(X, image_shape=None):
     if 0 in sizes:  # so that the ordinary validation says what there is none of
         return np.empty((sizes[0], _product(sizes[1:]))), shape
     found = check_image_shape(sizes[1:])
+    if shape is None and _has_channels_first(found):
+        raise ValueError(
+            f"X has the shape {sizes}, which looks like (n, channels, height, width); "
+            "expected (n, height, width, channels). Move the axis, for example with "
+            "np.moveaxis(X, 1, -1), or set image_shape if X is in that order."
+        )
     if shape is not None and found != shape:
         raise ValueError(
             f"X has images of shape {sizes[1:]}, but image_shape is "
@@ -135,6 +141,11 @@ def _check_same_shapes(X):
             f"X has images of different shapes, such as {shapes[0]} and {shapes[1]}. "
             "Resize or crop them to one shape."
         )
+
+
+def _has_channels_first(shape):
+    """Tell whether (height, width, channels) has the sizes of another order."""
+    return shape[0] in (1, 3) and shape[1] > 4 and shape[2] > 4
 
 
 def _is_size(size):

@@ -19,6 +19,7 @@ from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
 from skdeepgmm.estimators._minmax_em_settings import least_share
 from skdeepgmm.estimators._neural_base import (
     DeepClusterer,
+    check_count,
     history_arrays,
     restored,
     warn_interrupted,
@@ -314,15 +315,16 @@ class MinMaxEMClusterer(DeepClusterer):
         TrainingDivergedError
             If a loss stays non-finite although steps were made smaller.
         """
-        X = self._check_rows(X, reset=True)
-        labels = self._check_labels(y, X.shape[0])
-        data = callback_data(X, y)
-        fit = MinMaxEMFit(self, X, labels, data)
-        with self._fit_tasks(data, fit.config.n_iter) as tasks:
-            fit(tasks)
-            self._set_result(fit, X)
-        if fit.run.interrupted:
-            warn_interrupted(fit.run.n_iter, fit.config.n_iter, "EM iterations")
+        with self._all_or_nothing():
+            X = self._check_rows(X, reset=True)
+            labels = self._check_labels(y, X.shape[0])
+            data = callback_data(X, y)
+            fit = MinMaxEMFit(self, X, labels, data)
+            with self._fit_tasks(data, fit.config.n_iter) as tasks:
+                fit(tasks)
+                self._set_result(fit, X)
+            if fit.run.interrupted:
+                warn_interrupted(fit.run.n_iter, fit.config.n_iter, "EM iterations")
         return self
 
     def _set_result(self, fit, X):
@@ -333,8 +335,7 @@ class MinMaxEMClusterer(DeepClusterer):
         self.history_ = history_arrays(state.history if state else [])
         self.occupancies_ = np.reshape(fit.occupancies, (-1, self.n_clusters))
         self.n_iter_ = fit.run.n_iter
-        labels = self.predict(X)
-        self.labels_ = convert.to_numpy(labels) if convert.is_tensor(labels) else labels
+        self.labels_ = self._labels(X)
         self._warn_dying()
 
     def _warn_dying(self):
@@ -426,18 +427,12 @@ class MinMaxEMClusterer(DeepClusterer):
             If Z has the wrong number of columns.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
-        if Z.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"Z has {Z.shape[1]} columns; expected those of transform, "
-                f"{self._n_features_out}."
-            )
-        latents = convert.float64_tensor(Z, self._device())
-        return self._generated(latents)
+        return self._generated(self._check_embedding(Z), Z)
 
-    def _generated(self, latents):
+    def _generated(self, latents, like=None):
         generator = self._network("generator")
-        return self._rows(in_batches(generator, latents.to(self._inference_dtype)))
+        made = in_batches(generator, latents.to(self._inference_dtype))
+        return self._rows(made, like)
 
     def sample(self, n_samples=1, cluster=None):
         """Generate samples.
@@ -465,26 +460,13 @@ class MinMaxEMClusterer(DeepClusterer):
         """
         check_is_fitted(self)
         random_state = self._random_state()
-        labels = self._drawn_clusters(n_samples, cluster, random_state)
+        labels = self._draw_clusters(n_samples, cluster, random_state)
         # On the CPU: all devices make the same samples.
         draw = self._generator(random_state)
-        noise = torch.randn(n_samples, self._n_features_out, generator=draw)
+        shape = (n_samples, self._n_features_out)
+        noise = torch.randn(shape, generator=draw, dtype=torch.float32, device="cpu")
         means = convert.float64_tensor(self.means_[labels], self._device())
         return self._generated(means + noise.to(means)), labels
-
-    def _drawn_clusters(self, n_samples, cluster, random_state):
-        n_clusters = len(self.weights_)
-        if n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
-        if cluster is None:
-            counts = random_state.multinomial(n_samples, self.weights_)
-            return np.repeat(np.arange(n_clusters), counts)
-        if not 0 <= cluster < n_clusters:
-            raise ValueError(
-                f"cluster must be None or an integer from 0 to {n_clusters - 1}, got "
-                f"{cluster!r}."
-            )
-        return np.full(n_samples, cluster)
 
     def interpolate(self, a, b, n_samples=10):
         """Generate rows along the latent line between two rows.
@@ -511,8 +493,23 @@ class MinMaxEMClusterer(DeepClusterer):
             If ``n_samples`` is below two or an end has the wrong size.
         """
         check_is_fitted(self)
-        if n_samples < 2:
-            raise ValueError(f"n_samples must be at least 2, got {n_samples}.")
-        first, last = self.transform(np.stack([np.ravel(a), np.ravel(b)]))
-        share = np.linspace(0.0, 1.0, n_samples)[:, None]
-        return self.inverse_transform((1.0 - share) * first + share * last)
+        check_count("n_samples", n_samples, 2)
+        ends = [self._end(end, name) for end, name in ((a, "a"), (b, "b"))]
+        rows = self._tensor(np.stack(ends))
+        first, last = in_batches(self._embed(rows), rows).double()
+        share = torch.linspace(
+            0.0, 1.0, n_samples, dtype=torch.float64, device=rows.device
+        )[:, None]
+        return self._generated((1.0 - share) * first + share * last)
+
+    def _end(self, end, name):
+        """Return an end of an interpolation as a row of X."""
+        if convert.is_tensor(end):
+            end = convert.to_numpy(end)
+        end = np.ravel(end)
+        if len(end) != self.n_features_in_:
+            raise ValueError(
+                f"{name} has {len(end)} values; expected one row of X, "
+                f"{self.n_features_in_}."
+            )
+        return check_array(end[None], dtype=np.float64, input_name=name)[0]

@@ -1,17 +1,20 @@
 """What the deep clusterers share: network tensors, predictions, interrupted fits."""
 
 import warnings
+from numbers import Integral
 
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.network_tools import in_batches, restore
 from skdeepgmm._torch_backend.networks import is_image
 from skdeepgmm._torch_backend.training import DivergenceError, train
+from skdeepgmm.chunked import ChunkedArray
 from skdeepgmm.estimators._base import TorchEstimator
 from skdeepgmm.estimators._image_shape import (
     check_product,
@@ -22,6 +25,9 @@ from skdeepgmm.exceptions import TrainingDivergedError
 
 #: Rows that are converted at a time.
 CHUNK_ROWS = 2**13
+#: Largest values that networks see, in their units: squares of what they make of
+#: larger ones would overflow.
+FARTHEST = 1e9
 #: Values that the last function of a generator reaches.
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
@@ -87,7 +93,7 @@ class NetworkUnits:
         values = convert.rows_to_tensor(rows, device, torch.float64)
         offset = convert.float64_tensor(self.offset, device)
         scale = convert.float64_tensor(self.scale, device)
-        return ((values - offset) / scale).to(dtype)
+        return ((values - offset) / scale).clamp(-FARTHEST, FARTHEST).to(dtype)
 
     def from_network(self, tensor):
         """Return a tensor of the networks as float64 rows of X."""
@@ -147,6 +153,7 @@ class DeepClusterer(
     def _check_rows(self, X, *, reset):
         """Return validated rows; a fit also sets ``image_shape_``."""
         if reset:
+            _check_in_memory(X)
             X, shape = rows_and_shape(X, self.image_shape)
         else:
             X, shape = fitted_rows(X, self.image_shape_), self.image_shape_
@@ -206,19 +213,61 @@ class DeepClusterer(
         """Return a function of network tensors for the rows of X, as the caller's."""
         check_is_fitted(self)
         X = self._check_rows(X, reset=False)
-        rows = self._tensor(X)
-        result = in_batches(function, rows)
+        result = in_batches(function, self._tensor(X))
         dtype = convert.torch_dtype(X) if result.is_floating_point() else None
         return self._output(result, X, dtype)
+
+    def _predictor(self, X):
+        """Return the function of network tensors that gives clusters."""
+        proba = self._proba(X)
+        return lambda rows: proba(rows).argmax(1)
+
+    def _labels(self, X):
+        """Return the clusters of validated rows, as an ndarray."""
+        return convert.to_numpy(in_batches(self._predictor(X), self._tensor(X)))
 
     def _tensor(self, X):
         device, dtype = self._device(X), self._inference_dtype
         return self._network_units().to_network(X, device, dtype)
 
-    def _rows(self, tensor):
-        """Return network output as rows in the units and type of the training data."""
+    def _rows(self, tensor, like=None):
+        """Return network output as rows in the units and type of the training data.
+
+        In the container that the caller expects who gave ``like``.
+        """
         dtype = convert.torch_dtype(self.means_)
-        return convert.to_numpy(self._network_units().from_network(tensor), dtype)
+        return self._output(self._network_units().from_network(tensor), like, dtype)
+
+    def _check_embedding(self, Z):
+        """Return validated rows of an embedding as a float64 tensor on the device."""
+        values = convert.to_numpy(Z) if convert.is_tensor(Z) else Z
+        values = check_array(values, dtype=[np.float64, np.float32], input_name="Z")
+        if values.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z has {values.shape[1]} columns; expected those of transform, "
+                f"{self._n_features_out}."
+            )
+        return convert.float64_tensor(values, self._device())
+
+    def _draw_clusters(self, n_samples, cluster, random_state):
+        """Return the cluster of each sample to draw, in order.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is below one or there is no such cluster.
+        """
+        check_count("n_samples", n_samples, 1)
+        n_clusters = len(self.weights_)
+        if cluster is None:
+            counts = random_state.multinomial(n_samples, self.weights_)
+            return np.repeat(np.arange(n_clusters), counts)
+        if not _is_integer(cluster) or not 0 <= cluster < n_clusters:
+            raise ValueError(
+                f"cluster must be None or an integer from 0 to {n_clusters - 1}, got "
+                f"{cluster!r}."
+            )
+        return np.full(n_samples, cluster)
 
     def predict_proba(self, X):
         """Compute the probability of each cluster.
@@ -250,8 +299,25 @@ class DeepClusterer(
             Cluster indices.
         """
         check_is_fitted(self)
-        proba = self._proba(X)
-        return self._apply(lambda rows: proba(rows).argmax(1), X)
+        return self._apply(self._predictor(X), X)
+
+    def fit_predict(self, X, y=None):
+        """Train on X and return the cluster of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+
+        y : array-like of shape (n_samples,), default=None
+            As for ``fit``.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Cluster indices: ``labels_``.
+        """
+        return self.fit(X, y).labels_
 
     def transform(self, X):
         """Map samples to the embedding.
@@ -291,6 +357,26 @@ class DeepClusterer(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def check_count(name, value, least):
+    """Raise unless ``value`` is an integer of at least ``least``."""
+    if not _is_integer(value) or value < least:
+        raise ValueError(
+            f"{name} must be an integer of at least {least}, got {value!r}."
+        )
+
+
+def _is_integer(value):
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _check_in_memory(X):
+    if isinstance(X, ChunkedArray):
+        raise TypeError(
+            "X is a ChunkedArray, but this clusterer trains on one array. Give it an "
+            "array, or a memory map of one file (numpy.load with mmap_mode='r')."
+        )
 
 
 def restored(architecture, attributes, name, device):

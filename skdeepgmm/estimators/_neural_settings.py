@@ -1,5 +1,8 @@
 """What parameters of both deep clusterers mean for the training."""
 
+import math
+from numbers import Real
+
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.utils import check_array
@@ -40,13 +43,20 @@ def checked_affine(affine, architecture, auto=AFFINE):
     if isinstance(affine, str) and architecture.image:
         share, degrees, scale = auto
         affine = (share * min(architecture.shape[1:]), degrees, scale)
-    if not architecture.image or len(affine) != 3 or min(affine) < 0:
+    if not architecture.image or not _is_affine(affine):
         raise ValueError(
             "affine must be None or, for images, 'auto' or a tuple of non-negative "
-            f"numbers (pixels, degrees, share of the size), got {affine!r} for "
-            f"{'images' if architecture.image else 'vectors'}."
+            "numbers (pixels, degrees, share of the size below one), got "
+            f"{affine!r} for {'images' if architecture.image else 'vectors'}."
         )
     return Affine(*map(float, affine))
+
+
+def _is_affine(values):
+    """Tell whether these are three finite numbers in their ranges."""
+    if len(values) != 3 or not all(isinstance(value, Real) for value in values):
+        return False
+    return all(0.0 <= value < math.inf for value in values) and values[2] < 1.0
 
 
 def first_responsibilities(estimator, kind, X, units, random_state):
@@ -69,14 +79,19 @@ def first_responsibilities(estimator, kind, X, units, random_state):
 
 
 def _checked(init, shape):
-    resp = check_array(init, dtype=np.float64, input_name="init")
-    if resp.shape != shape:
+    init = convert.to_numpy(init) if convert.is_tensor(init) else init
+    if np.shape(init) != shape:
         raise ValueError(
-            f"init has the shape {resp.shape}; expected responsibilities of shape "
+            f"init has the shape {np.shape(init)}; expected responsibilities of shape "
             f"{shape}, one row a sample and one column a cluster."
         )
-    if (resp < 0.0).any() or not np.allclose(resp.sum(axis=1), 1.0, atol=1e-4):
+    resp = check_array(init, dtype=np.float64, input_name="init")
+    wrong = (resp < 0.0).any(axis=1) | (np.abs(resp.sum(axis=1) - 1.0) > 1e-4)
+    if wrong.any():
+        first = int(np.argmax(wrong))
         raise ValueError(
-            "init must hold non-negative responsibilities whose rows sum to one."
+            "init must hold non-negative responsibilities whose rows sum to one, but "
+            f"row {first} has the sum {resp[first].sum():.6g} and the smallest value "
+            f"{resp[first].min():.6g}. Divide every row by its sum."
         )
     return resp

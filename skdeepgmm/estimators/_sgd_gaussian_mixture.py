@@ -297,20 +297,23 @@ default='full'
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
-        self._check_warm_start(X)
-        X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
-        sample_weight = self._check_weight(sample_weight, X)
-        self._check_enough_samples(*X.shape)
-        data = callback_data(X, y, sample_weight)
-        run = SGDFit(self, X, data, None, sample_weight)
-        fresh = not (self.warm_start and hasattr(self, "converged_"))
-        n_init = self.n_init if fresh else 1
-        with self._fit_tasks(data, self.max_iter if n_init == 1 else n_init) as tasks:
-            results = []
-            while len(results) < n_init and not (results and results[-1][1].stopped):
-                results.append(run(len(results), n_init, fresh, tasks))
-            model, state = max(results, key=_quality)
-            self._set_result(run, model, state)
+        with self._all_or_nothing():
+            self._check_warm_start(X)
+            X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
+            sample_weight = self._check_weight(sample_weight, X)
+            self._check_enough_samples(*X.shape)
+            data = callback_data(X, y, sample_weight)
+            run = SGDFit(self, X, data, None, sample_weight)
+            fresh = not (self.warm_start and hasattr(self, "converged_"))
+            n_init = self.n_init if fresh else 1
+            n_tasks = self.max_iter if n_init == 1 else n_init
+            with self._fit_tasks(data, n_tasks) as tasks:
+                results, stopped = [], False
+                while len(results) < n_init and not stopped:
+                    results.append(run(len(results), n_init, fresh, tasks))
+                    stopped = results[-1][1].stopped
+                model, state = max(results, key=_quality)
+                self._set_result(run, model, state)
         return self
 
     def _set_result(self, run, model, state):

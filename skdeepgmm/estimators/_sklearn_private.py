@@ -2,7 +2,11 @@
 
 from sklearn.base import _fit_context
 from sklearn.utils._array_api import _convert_to_numpy, get_namespace
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
@@ -18,4 +22,5 @@ __all__ = [
     "_convert_to_numpy",
     "_fit_context",
     "get_namespace",
+    "validate_parameter_constraints",
 ]

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 
 import joblib
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from sklearn.utils._param_validation import InvalidParameterError
 
-from skdeepgmm import GaussianMixture
+from skdeepgmm import GaussianMixture, SGDGaussianMixture
 from tests.estimators.mixture_problems import COVARIANCE_TYPES, make_problem
 
 FITTED = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
@@ -54,6 +55,20 @@ def test_wrong_number_of_features(X, convert):
     for method in ("predict", "predict_proba", "score_samples", "score", "bic"):
         with pytest.raises(ValueError, match=message):
             getattr(mixture, method)(convert(X[:, :3]))
+
+
+@pytest.mark.parametrize("Estimator", [GaussianMixture, SGDGaussianMixture])
+def test_a_failed_refit_keeps_the_old_mixture(X, Estimator):
+    mixture = Estimator(3, max_iter=5, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mixture.fit(X)
+    before = mixture.score_samples(X)
+    mixture.set_params(means_init=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="means"):
+        mixture.fit(X[:, :2])
+    np.testing.assert_array_equal(mixture.score_samples(X), before)
+    assert mixture.means_init.shape == (3, 3)  # parameters are the user's
 
 
 @BOTH

@@ -1,0 +1,400 @@
+"""GANEMClusterer and MinMaxEMClusterer: what both accept, refuse and leave behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+
+from skdeepgmm import GANEMClusterer, MinMaxEMClusterer
+from skdeepgmm._torch_backend.gan_em import GANEM
+from skdeepgmm.chunked import ChunkedArray
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::skdeepgmm.exceptions.DegenerateComponentWarning"
+    ),
+]
+
+
+def gan_em(n_clusters=2, **params):
+    short = {"max_iter": 1, "recipe": {"gan_steps": 5}, "width": 0.1, "random_state": 0}
+    return GANEMClusterer(n_clusters, **(short | params))
+
+
+def minmax_em(n_clusters=2, **params):
+    short = {"max_iter": 1, "init_steps": 5, "width": 0.1, "random_state": 0}
+    return MinMaxEMClusterer(n_clusters, **(short | params))
+
+
+both = pytest.mark.parametrize("construct", [gan_em, minmax_em])
+
+
+@pytest.fixture
+def vectors(rng):
+    y = np.repeat([0, 1], 30)
+    return rng.normal(size=(60, 2)) + 6.0 * y[:, None], y
+
+
+@pytest.fixture
+def images(rng):
+    return rng.uniform(size=(40, 8, 8))
+
+
+# Labels and data frames ----------------------------------------------------------
+
+
+@both
+def test_fit_predict_passes_labels_on(construct, vectors):
+    X, y = vectors
+    known = np.where(np.arange(60) % 3, -1, y)
+    expected = construct(semi_supervised=True).fit(X, known).labels_
+    piped = make_pipeline("passthrough", construct(semi_supervised=True))
+    found = piped.fit_predict(X, known)
+    np.testing.assert_array_equal(found, expected)
+
+
+@both
+def test_data_frames_fit_without_a_warning(construct, vectors):
+    frame = pd.DataFrame(vectors[0], columns=["a", "b"])
+    model = construct()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", category=UserWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        for name in ("ConvergenceWarning", "DegenerateComponentWarning"):
+            warnings.filterwarnings("ignore", message="", category=_warning(name))
+        model.fit(frame)
+        np.testing.assert_array_equal(model.predict(frame), model.labels_)
+        if isinstance(model, MinMaxEMClusterer):
+            model.interpolate(frame.iloc[0], frame.iloc[1])
+
+
+def _warning(name):
+    from sklearn import exceptions as theirs
+
+    from skdeepgmm import exceptions as ours
+
+    return getattr(theirs, name, None) or getattr(ours, name)
+
+
+def test_interpolation_does_not_depend_on_the_output_container(vectors):
+    X = vectors[0]
+    plain = minmax_em().fit(X)
+    framed = minmax_em().set_output(transform="pandas").fit(X)
+    expected = plain.interpolate(X[0], X[1], 4)
+    np.testing.assert_array_equal(framed.interpolate(X[0], X[1], 4), expected)
+    ends = plain.inverse_transform(plain.transform(X[:2]))
+    np.testing.assert_allclose(expected[[0, -1]], ends, rtol=1e-6)
+
+
+# Failed fits ---------------------------------------------------------------------
+
+
+@both
+def test_a_failed_first_fit_leaves_an_unfitted_estimator(construct, vectors):
+    X, _ = vectors
+    model = construct(semi_supervised=True)
+    with pytest.raises(ValueError, match="expected integers from -1"):
+        model.fit(X, np.full(60, 9))
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    assert not hasattr(model, "n_features_in_")
+
+
+@both
+def test_a_failed_refit_keeps_the_old_model(construct, vectors, images):
+    X, _ = vectors
+    model = construct().fit(X)
+    before = model.predict_proba(X)
+    model.set_params(init=np.ones((3, 2)))
+    with pytest.raises(ValueError, match="init has the shape"):
+        model.fit(images)
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+    assert model.init.shape == (3, 2)  # parameters are the user's
+    assert model.image_shape_ is None
+
+
+def test_ctrl_c_while_the_e_net_starts_on_labels_keeps_the_fit(vectors, monkeypatch):
+    X, y = vectors
+    calls = []
+    original = GANEM._train_classifier
+
+    def interrupted(self, loss):
+        calls.append(loss)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        original(self, loss)
+
+    monkeypatch.setattr(GANEM, "_train_classifier", interrupted)
+    with pytest.warns(UserWarning, match="interrupted after 0 of"):
+        model = gan_em(semi_supervised=True).fit(X, y)
+    assert model.n_iter_ == 0
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
+def test_ctrl_c_within_an_e_step_leaves_the_e_net_predicting(vectors, monkeypatch):
+    X, _ = vectors
+    recipe = {"gan_steps": 5, "average": 0.0, "classifier_norm": "batch"}
+    monkeypatch.setattr(GANEM, "_e_step", _interrupt)
+    model = gan_em(recipe=recipe, init="uniform").fit(X)
+    mean = model.predict_proba(X).mean(axis=0)
+    np.testing.assert_allclose(model.weights_, mean, rtol=1e-5)
+
+
+def _interrupt(*args):
+    raise KeyboardInterrupt
+
+
+@both
+def test_ctrl_c_before_training_restores_the_estimator(construct, vectors, monkeypatch):
+    X, _ = vectors
+    model = construct(init="kmeans")
+    target = "skdeepgmm.estimators._neural_settings.KMeans.fit"
+    monkeypatch.setattr(target, _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    assert not hasattr(model, "n_features_in_")
+
+
+# The state of torch --------------------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize("kind", ["vectors", "images"])
+def test_the_default_dtype_of_torch_does_not_matter(construct, kind, request):
+    X = request.getfixturevalue(kind)
+    X = X[0] if kind == "vectors" else X
+    expected = construct().fit(X)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = construct().fit(X)
+        np.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
+        np.testing.assert_array_equal(found.sample(3)[0], expected.sample(3)[0])
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@both
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_fits_record_gradients_by_themselves(construct, mode, images):
+    expected = construct().fit(images)
+    with mode():
+        found = construct().fit(images)
+        assert not torch.is_grad_enabled()
+    np.testing.assert_array_equal(found.labels_, expected.labels_)
+
+
+@both
+def test_another_default_device_does_not_matter(construct, vectors):
+    X, _ = vectors
+    expected = construct().fit(X)
+    with torch.device("meta"):
+        found = construct().fit(X)
+    np.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
+
+
+# Odd data ------------------------------------------------------------------------
+
+
+@both
+def test_batches_of_one_image(construct, images):
+    recipe = {"recipe": {"gan_steps": 3}} if construct is gan_em else {}
+    model = construct(batch_size=1, **recipe).fit(images[:6])
+    assert np.isfinite(model.predict_proba(images)).all()
+    alone = construct(1).fit(images[:1])
+    np.testing.assert_array_equal(alone.labels_, [0])
+
+
+def test_one_image_without_label(images):
+    y = np.arange(40) % 2
+    y[7] = -1
+    model = minmax_em(semi_supervised=True).fit(images, y)
+    assert np.isfinite(model.weights_).all()
+
+
+@both
+@pytest.mark.parametrize("scale", [1e20, 1e200])
+def test_far_rows_have_finite_probabilities(construct, scale, images, vectors):
+    for X in (images, vectors[0]):
+        model = construct().fit(X)
+        proba = model.predict_proba(X * scale)
+        np.testing.assert_allclose(proba.sum(axis=1), 1.0, rtol=1e-6)
+        assert np.isfinite(model.score_samples(X * scale)).all()
+
+
+@both
+def test_chunks_are_refused_clearly(construct, vectors):
+    chunks = ChunkedArray([vectors[0]])
+    with pytest.raises(TypeError, match="X is a ChunkedArray"):
+        construct().fit(chunks)
+
+
+@both
+def test_channels_first_is_noticed(construct, images):
+    with pytest.raises(ValueError, match="Move the axis"):
+        construct().fit(images[:, None])
+    assert construct().fit(images[..., None]).image_shape_ == (8, 8, 1)
+
+
+# Parameters ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"optimizer": "sgd"},
+        {"losses": "wgan"},
+        {"gan_steps": 0},
+        {"gan_steps": 2.5},
+        {"classifier_steps": 0},
+        {"batch_size": 0},
+        {"discriminator_rate": "x"},
+        {"average": 2.0},
+        {"last_rate": -3.0},
+        {"clip": -1.0},
+        {"averaged_from": "a"},
+    ],
+)
+def test_recipe_values_are_checked(recipe, vectors):
+    with pytest.raises(ValueError, match=f"'{next(iter(recipe))}' parameter of recipe"):
+        gan_em(recipe=recipe).fit(vectors[0])
+
+
+def test_recipe_names_are_checked(vectors):
+    with pytest.raises(ValueError, match=r"unknown settings \['1'\]"):
+        gan_em(recipe={1: 2}).fit(vectors[0])
+
+
+def test_deep_networks_need_large_images(images):
+    with pytest.raises(ValueError, match="at least 16 x 16"):
+        gan_em(networks="celeba").fit(images)
+
+
+@both
+@pytest.mark.parametrize(
+    "affine",
+    [
+        ("a", "b", "c"),
+        (1.0, 2.0),
+        (1.0, 2.0, None),
+        (np.nan, 0.0, 0.0),
+        (0.0, 0.0, 1.0),
+    ],
+)
+def test_affine_changes_are_checked(construct, affine, images):
+    with pytest.raises(ValueError, match="affine must be"):
+        construct(affine=affine).fit(images)
+
+
+@both
+def test_first_responsibilities_are_checked(construct, vectors):
+    X, _ = vectors
+    wrong = np.full((60, 2), 0.5)
+    wrong[3] = 0.7
+    with pytest.raises(ValueError, match=r"row 3 has the sum 1\.4"):
+        construct(init=wrong).fit(X)
+    with pytest.raises(ValueError, match=r"init has the shape \(60,\)"):
+        construct(init=np.ones(60)).fit(X)
+
+
+@both
+def test_device_must_be_a_name(construct, vectors):
+    model = construct().fit(vectors[0]).set_params(device=None)
+    with pytest.raises(ValueError, match="device must be 'auto'"):
+        model.predict(vectors[0])
+
+
+@both
+@pytest.mark.parametrize("n_samples", [0, 2.5, "3", None, True])
+def test_sample_sizes_are_checked(construct, n_samples, vectors):
+    model = construct().fit(vectors[0])
+    with pytest.raises(ValueError, match="n_samples must be an integer"):
+        model.sample(n_samples)
+
+
+@both
+@pytest.mark.parametrize("cluster", [-1, 2, 1.5, "1", True])
+def test_clusters_to_sample_are_checked(construct, cluster, vectors):
+    model = construct().fit(vectors[0])
+    with pytest.raises(ValueError, match="cluster must be None or an integer"):
+        model.sample(3, cluster=cluster)
+
+
+def test_ends_of_an_interpolation_are_checked(vectors):
+    X, _ = vectors
+    model = minmax_em().fit(X)
+    with pytest.raises(ValueError, match="b has 3 values"):
+        model.interpolate(X[0], np.ones(3))
+    with pytest.raises(ValueError, match="n_samples must be an integer"):
+        model.interpolate(X[0], X[1], 2.5)
+
+
+@both
+def test_embeddings_may_be_tensors(construct, vectors):
+    X, _ = vectors
+    model = construct().fit(X)
+    Z = model.transform(X)
+    expected = model.inverse_transform(Z)
+    np.testing.assert_array_equal(model.inverse_transform(torch.tensor(Z)), expected)
+
+
+ARRAY_API_SCRIPT = """
+import numpy as np, sklearn, torch
+from skdeepgmm import GANEMClusterer, MinMaxEMClusterer
+X = torch.tensor(np.random.RandomState(0).normal(size=(60, 2)), dtype=torch.float32)
+for model in (
+    GANEMClusterer(2, max_iter=1, recipe={"gan_steps": 3}, random_state=0),
+    MinMaxEMClusterer(2, max_iter=1, init_steps=3, random_state=0),
+):
+    expected = model.fit(X).inverse_transform(model.transform(X))
+    with sklearn.config_context(array_api_dispatch=True):
+        model.fit(X)
+        assert isinstance(model.labels_, np.ndarray)
+        Z = model.transform(X)
+        found = model.inverse_transform(Z)
+    assert torch.is_tensor(Z) and torch.is_tensor(found)
+    np.testing.assert_array_equal(found.numpy(), expected)
+"""
+
+
+def test_embeddings_go_back_in_their_container():
+    """SciPy reads its switch once, at import: hence the fresh interpreter."""
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ARRAY_API_SCRIPT],
+        env={**os.environ, "SCIPY_ARRAY_API": "1"},
+        check=True,
+    )
+
+
+# Signals -------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread(), reason="needs signals"
+)
+@both
+def test_ctrl_c_at_any_time_leaves_a_whole_estimator(construct, images):
+    """Either fitted with a warning, or as it was."""
+    for delay in (0.005, 0.02, 0.05, 0.1, 0.2):
+        model = construct(max_iter=500, image_shape=(8, 8))
+        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.setitimer(signal.ITIMER_REAL, delay)
+        try:
+            model.fit(images.reshape(40, -1))
+        except KeyboardInterrupt:
+            assert not hasattr(model, "n_features_in_")
+        else:
+            assert model.predict(images).shape == (40,)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
