@@ -53,6 +53,7 @@ class MinMaxEMClusterer(DeepClusterer):
     separation : float, default=6.0
         The latent means are ``separation`` times the unit vectors, ``sqrt(2)`` times
         that apart (see Notes for fewer dimensions than clusters). Deviations are one.
+        From 1e-3 to 1e6.
 
     consistency_weight : float, default=None
         Weight lambda1 of ``||y - E(G(y))||^2``. None means 0.5, and 0.2 if at least
@@ -221,7 +222,7 @@ class MinMaxEMClusterer(DeepClusterer):
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "image_shape": [tuple, list, None],
         "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
-        "separation": [Interval(Real, 0, None, closed="neither")],
+        "separation": [Interval(Real, 1e-3, 1e6, closed="both")],
         "consistency_weight": [Interval(Real, 0, None, closed="left"), None],
         "adversarial_weight": [Interval(Real, 0, None, closed="left")],
         "adversary": [StrOptions(set(ADVERSARIES))],
