@@ -108,7 +108,8 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
     def _all_or_nothing(self):
         """Run a fit in its own torch state; if it raises, undo what it has set.
 
-        Constructor parameters stay as they are then.
+        Constructor parameters stay as they are then, and so does what scikit-learn's
+        callbacks still have to tear down.
         """
         before = dict(vars(self))
         try:
@@ -116,8 +117,11 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
                 yield
         except BaseException:
             params = self.get_params(deep=False)
+            kept = {
+                k: v for k, v in vars(self).items() if k in params or "callback" in k
+            }
             vars(self).clear()
-            vars(self).update(before | params)
+            vars(self).update(before | kept)
             raise
 
     @contextmanager
