@@ -205,7 +205,7 @@ def comparison(records, name):
         if above:
             lines.append(f"* alpha = {alpha}: {', '.join(above)}.")
     if not lines:
-        return f"{OURS} is above every baseline measured here."
+        return f"{OURS} is above every baseline that was measured on the same seeds."
     return "\n".join([f"Above {OURS} in accuracy, seed by seed:\n", *lines])
 
 
@@ -215,7 +215,9 @@ def leads(records, model, **where):
         [records.values("accuracy", model=m, seed=seed, **where) for m in (model, OURS)]
         for seed in records.distinct("seed", model=model, **where)
     ]
-    return np.array([theirs[0] - own[0] for theirs, own in found if len(own)])
+    return np.array(
+        [theirs[0] - own[0] for theirs, own in found if len(theirs) and len(own)]
+    )
 
 
 def lead_cell(lead):

@@ -90,9 +90,9 @@ def float64_tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:
 
 def index_tensor(array: NDArray[Any]) -> torch.Tensor:
     """Return labels or indices as an int64 copy on the CPU."""
-    return torch.tensor(array, dtype=torch.int64)
+    return torch.tensor(array, dtype=torch.int64, device="cpu")
 
 
 def parameter_tensor(array: NDArray[Any]) -> torch.Tensor:
     """Return a copy of ``array`` on the CPU with its own dtype."""
-    return torch.tensor(array)
+    return torch.tensor(array, device="cpu")

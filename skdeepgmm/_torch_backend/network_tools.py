@@ -45,7 +45,8 @@ def restore(
     """Return the module of ``make`` with the weights of ``arrays``, for inference."""
     with torch.device("meta"):
         module = make()
-    module = module.to_empty(device="cpu")
+    # Before the weights come: the default type may be a short one.
+    module = module.to_empty(device="cpu").to(dtype)
     load_arrays(module, arrays)
     return module.to(device, dtype).eval().requires_grad_(False)
 

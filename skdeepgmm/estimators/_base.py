@@ -105,26 +105,6 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         return convert.to_numpy(tensor, dtype)
 
     @contextmanager
-    def _all_or_nothing(self):
-        """Run a fit in its own torch state; if it raises, undo what it has set.
-
-        Constructor parameters stay as they are then, and so does what scikit-learn's
-        callbacks still have to tear down.
-        """
-        before = dict(vars(self))
-        try:
-            with training_mode():
-                yield
-        except BaseException:
-            params = self.get_params(deep=False)
-            kept = {
-                k: v for k, v in vars(self).items() if k in params or "callback" in k
-            }
-            vars(self).clear()
-            vars(self).update(before | kept)
-            raise
-
-    @contextmanager
     def _fit_tasks(self, data, max_subtasks):
         """Open the root callback task of a fit; yields its context.
 
@@ -164,6 +144,29 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         return task.call_on_fit_task_end(
             estimator=self, reconstruction_attributes=attributes, **data
         )
+
+
+@contextmanager
+def all_or_nothing(estimator):
+    """Run a fit in its own torch state; if it raises, undo what it has set.
+
+    Constructor parameters stay as they are then, and so does what scikit-learn's
+    callbacks still have to tear down.
+    """
+    before = dict(vars(estimator))
+    try:
+        with training_mode():
+            yield
+    except BaseException:
+        names = estimator.get_params(deep=False)
+        kept = {
+            name: value
+            for name, value in vars(estimator).items()
+            if name in names or "callback" in name
+        }
+        # In one go: a second Ctrl-C must not find half of it.
+        estimator.__dict__ = before | kept
+        raise
 
 
 def callback_data(X, y=None, sample_weight=None):

@@ -10,7 +10,7 @@ from sklearn.callback import with_callbacks
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.dcgmm_plan import STREAM_STEPS
-from skdeepgmm.estimators._base import TorchEstimator, callback_data
+from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing, callback_data
 from skdeepgmm.estimators._deep_conv_gmm_fit import DeepFit
 from skdeepgmm.estimators._deep_conv_gmm_generation import DeepGenerationMixin
 from skdeepgmm.estimators._deep_conv_gmm_inference import DeepInferenceMixin
@@ -318,7 +318,7 @@ class DeepConvGMM(
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
-        with self._all_or_nothing():
+        with all_or_nothing(self):
             fresh = not (self.warm_start and hasattr(self, "mixtures_"))
             X, shape = self._check_images(X, fresh, min_samples=2)
             y = self._check_labels(y, X)
@@ -386,21 +386,24 @@ class DeepConvGMM(
         self : DeepConvGMM
             The model after the chunk.
         """
-        fresh = not hasattr(self, "_stream")
-        stream = self._first_stream() if fresh else dict(self._stream)
-        X, shape = self._check_images(X, fresh)
-        sample_weight = self._check_weight(sample_weight, X)
-        moments = moments_of(X, sample_weight, stream["moments"])
-        setup = self._setup(shape, moments, X)
-        if not fresh:
-            self._check_start(X, setup, fresh)
-        if reopen_annealing and not fresh:
-            stream.update(opened=stream["steps"], reopened=True)
-        run = DeepFit(self, X, setup, callback_data(X), sample_weight)
-        learner, state = self._learn_chunk(run, stream, fresh)
-        history = _joined({} if fresh else self.history_, run.history(learner, state))
-        self._set_result(run, learner, history, moments, stream)
-        self.converged_ = False
+        with all_or_nothing(self):
+            fresh = not hasattr(self, "_stream")
+            stream = self._first_stream() if fresh else dict(self._stream)
+            X, shape = self._check_images(X, fresh)
+            sample_weight = self._check_weight(sample_weight, X)
+            moments = moments_of(X, sample_weight, stream["moments"])
+            setup = self._setup(shape, moments, X)
+            if not fresh:
+                self._check_start(X, setup, fresh)
+            if reopen_annealing and not fresh:
+                stream.update(opened=stream["steps"], reopened=True)
+            run = DeepFit(self, X, setup, callback_data(X), sample_weight)
+            learner, state = self._learn_chunk(run, stream, fresh)
+            history = _joined(
+                {} if fresh else self.history_, run.history(learner, state)
+            )
+            self._set_result(run, learner, history, moments, stream)
+            self.converged_ = False
         return self
 
     def _first_stream(self):

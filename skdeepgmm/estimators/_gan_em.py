@@ -13,7 +13,7 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.gan_em_networks import TABLES, Architecture
 from skdeepgmm._torch_backend.gan_em_recipes import RECIPES
 from skdeepgmm._torch_backend.network_tools import in_batches
-from skdeepgmm.estimators._base import callback_data
+from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._gan_em_fit import (
     EMPTY_SHARE,
     GANEMFit,
@@ -340,7 +340,7 @@ class GANEMClusterer(DeepClusterer):
         TrainingDivergedError
             If a loss stays non-finite although steps were made smaller.
         """
-        with self._all_or_nothing():
+        with all_or_nothing(self):
             X = self._check_rows(X, reset=True)
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)

@@ -31,7 +31,8 @@ RECIPE_CONSTRAINTS = {
     "gan_steps": [_COUNT, None],
     "gan_epochs": [_COUNT],
     "classifier_steps": [_COUNT, None],
-    "classifier_batch": [_COUNT],
+    # Batch normalisation needs two rows.
+    "classifier_batch": [Interval(Integral, 2, None, closed="left")],
     "batch_size": [_COUNT],
     "clip": [_POSITIVE, None],
     "learned_prior": ["boolean"],

@@ -7,7 +7,7 @@ from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm.estimators._base import callback_data
+from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._em_fit import EMFit
 from skdeepgmm.estimators._mixture_base import BaseGaussianMixture
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
@@ -262,7 +262,7 @@ default='kmeans'
             If X is not finite, has fewer rows than ``n_components`` or a start value
             does not fit.
         """
-        with self._all_or_nothing():
+        with all_or_nothing(self):
             self._check_warm_start(X)
             X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
@@ -313,28 +313,29 @@ default='kmeans'
         .. [1] Cappé & Moulines (2009). "On-line expectation-maximization algorithm
            for latent data models". Journal of the Royal Statistical Society B, 71.
         """
-        first = not hasattr(self, "means_")
-        least = 2 if first else 1
-        X = self._check_X(X, reset=first, min_samples=least, allow_nan=True)
-        sample_weight = self._check_weight(sample_weight, X)
-        if first:
-            self._check_enough_samples(*X.shape, stream=True)
-        data = callback_data(X, y, sample_weight)
-        run = EMFit(self, X, data, sample_weight, stream=first)
-        if first:
-            n_init = max(self.n_init, STREAM_STARTS)
-            results = [run(index, 1, True, None) for index in range(n_init)]
-            best = max(results, key=lambda result: result.last_bound)
-            self._set_result(best, run, warn=False)
-            self._count(X, sample_weight, fresh=True)
-        else:
-            mass = self._count(X, sample_weight, fresh=False)
-            mixture, bound = run.online_step(self._step_size(mass))
-            self._set_mixture(mixture, convert.torch_dtype(self.means_))
-            self.lower_bound_ = bound
-            self.lower_bounds_ = [*self.lower_bounds_, bound]
-            self.n_iter_ += 1
-            self.converged_ = False
+        with all_or_nothing(self):
+            first = not hasattr(self, "means_")
+            least = 2 if first else 1
+            X = self._check_X(X, reset=first, min_samples=least, allow_nan=True)
+            sample_weight = self._check_weight(sample_weight, X)
+            if first:
+                self._check_enough_samples(*X.shape, stream=True)
+            data = callback_data(X, y, sample_weight)
+            run = EMFit(self, X, data, sample_weight, stream=first)
+            if first:
+                n_init = max(self.n_init, STREAM_STARTS)
+                results = [run(index, 1, True, None) for index in range(n_init)]
+                best = max(results, key=lambda result: result.last_bound)
+                self._set_result(best, run, warn=False)
+                self._count(X, sample_weight, fresh=True)
+            else:
+                mass = self._count(X, sample_weight, fresh=False)
+                mixture, bound = run.online_step(self._step_size(mass))
+                self._set_mixture(mixture, convert.torch_dtype(self.means_))
+                self.lower_bound_ = bound
+                self.lower_bounds_ = [*self.lower_bounds_, bound]
+                self.n_iter_ += 1
+                self.converged_ = False
         return self
 
     def _count(self, X, sample_weight, fresh):

@@ -14,7 +14,7 @@ from skdeepgmm._torch_backend import minmax_em_latent as latent
 from skdeepgmm._torch_backend.minmax_em_losses import ADVERSARIES
 from skdeepgmm._torch_backend.minmax_em_networks import TABLES, Architecture
 from skdeepgmm._torch_backend.network_tools import in_batches
-from skdeepgmm.estimators._base import callback_data
+from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
 from skdeepgmm.estimators._minmax_em_settings import least_share
 from skdeepgmm.estimators._neural_base import (
@@ -316,7 +316,7 @@ class MinMaxEMClusterer(DeepClusterer):
         TrainingDivergedError
             If a loss stays non-finite although steps were made smaller.
         """
-        with self._all_or_nothing():
+        with all_or_nothing(self):
             X = self._check_rows(X, reset=True)
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)

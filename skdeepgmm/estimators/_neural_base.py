@@ -240,7 +240,7 @@ class DeepClusterer(
 
     def _check_embedding(self, Z):
         """Return validated rows of an embedding as a float64 tensor on the device."""
-        values = convert.to_numpy(Z) if convert.is_tensor(Z) else Z
+        values = convert.to_numpy(Z, torch.float64) if convert.is_tensor(Z) else Z
         values = check_array(values, dtype=[np.float64, np.float32], input_name="Z")
         if values.shape[1] != self._n_features_out:
             raise ValueError(

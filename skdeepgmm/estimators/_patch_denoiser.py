@@ -8,7 +8,7 @@ from sklearn.callback import with_callbacks
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.patches import dct_basis
-from skdeepgmm.estimators._base import callback_data
+from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
 from skdeepgmm.estimators._patch_denoiser_base import BasePatchDenoiser
 from skdeepgmm.estimators._patch_denoiser_images import (
@@ -308,23 +308,24 @@ class PatchGMMDenoiser(BasePatchDenoiser):
             If an image is smaller than a patch or not finite, or the images hold
             fewer patches than ``n_components``.
         """
-        batch = ImageBatch(X, self, reset=True)
-        shape = self._patch_shape(batch)
-        check_sizes(batch, shape)
-        if self.prior is not None:
-            return self._take_prior(shape)
-        rows = self._coefficients(batch, shape, self._random_state())
-        context = self._init_callback_context(max_subtasks=1)
-        data = callback_data(rows, y)
-        context.call_on_fit_task_begin(estimator=self, **data)
-        mixture = self._new_mixture()
-        task = context.subcontext(task_name="mixture")
-        with task.propagate_callback_context(mixture):
-            task.call_on_fit_task_begin(estimator=self, **data)
-            mixture.fit(rows)
-            task.call_on_fit_task_end(estimator=self, **data)
-        self._set_mixture(mixture, shape)
-        context.call_on_fit_task_end(estimator=self, **data)
+        with all_or_nothing(self):
+            batch = ImageBatch(X, self, reset=True)
+            shape = self._patch_shape(batch)
+            check_sizes(batch, shape)
+            if self.prior is not None:
+                return self._take_prior(shape)
+            rows = self._coefficients(batch, shape, self._random_state())
+            context = self._init_callback_context(max_subtasks=1)
+            data = callback_data(rows, y)
+            context.call_on_fit_task_begin(estimator=self, **data)
+            mixture = self._new_mixture()
+            task = context.subcontext(task_name="mixture")
+            with task.propagate_callback_context(mixture):
+                task.call_on_fit_task_begin(estimator=self, **data)
+                mixture.fit(rows)
+                task.call_on_fit_task_end(estimator=self, **data)
+            self._set_mixture(mixture, shape)
+            context.call_on_fit_task_end(estimator=self, **data)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -355,15 +356,16 @@ class PatchGMMDenoiser(BasePatchDenoiser):
                 f"partial_fit learns the prior, but prior={self.prior!r} is given. Set "
                 "prior=None."
             )
-        first = not hasattr(self, "mixture_")
-        batch = ImageBatch(X, self, reset=first)
-        shape = self._patch_shape(batch)
-        if not first:
-            self._check_same(shape)
-        check_sizes(batch, shape)
-        rows = self._coefficients(batch, shape, self._random_state())
-        mixture = self._new_mixture() if first else self.mixture_
-        self._set_mixture(mixture.partial_fit(rows), shape)
+        with all_or_nothing(self):
+            first = not hasattr(self, "mixture_")
+            batch = ImageBatch(X, self, reset=first)
+            shape = self._patch_shape(batch)
+            if not first:
+                self._check_same(shape)
+            check_sizes(batch, shape)
+            rows = self._coefficients(batch, shape, self._random_state())
+            mixture = self._new_mixture() if first else self.mixture_
+            self._set_mixture(mixture.partial_fit(rows), shape)
         return self
 
     def _patch_shape(self, batch=None):

@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skdeepgmm._torch_backend import convert, sgd
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.sgd_factors import FACTORS
-from skdeepgmm.estimators._base import callback_data
+from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._mixture_base import BaseGaussianMixture
 from skdeepgmm.estimators._sgd_fit import SGDFit, merge_moments, stream_units
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
@@ -297,7 +297,7 @@ default='full'
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
-        with self._all_or_nothing():
+        with all_or_nothing(self):
             self._check_warm_start(X)
             X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
@@ -362,16 +362,17 @@ default='full'
         self : SGDGaussianMixture
             The mixture after the chunk.
         """
-        fresh = not hasattr(self, "_stream")
-        X = self._check_X(X, reset=fresh, allow_nan=True)
-        sample_weight = self._check_weight(sample_weight, X)
-        stream = {} if fresh else self._stream
-        moments = merge_moments(stream.get("moments"), X, sample_weight)
-        units = stream_units(moments, self._covariance_class, self._device(X))
-        run = SGDFit(self, X, callback_data(X, y), units, sample_weight)
-        model = self._resume(run, stream, fresh)
-        state = run.one_pass(model)
-        self._set_stream_result(run, model, state, moments)
+        with all_or_nothing(self):
+            fresh = not hasattr(self, "_stream")
+            X = self._check_X(X, reset=fresh, allow_nan=True)
+            sample_weight = self._check_weight(sample_weight, X)
+            stream = {} if fresh else self._stream
+            moments = merge_moments(stream.get("moments"), X, sample_weight)
+            units = stream_units(moments, self._covariance_class, self._device(X))
+            run = SGDFit(self, X, callback_data(X, y), units, sample_weight)
+            model = self._resume(run, stream, fresh)
+            state = run.one_pass(model)
+            self._set_stream_result(run, model, state, moments)
         return self
 
     def _resume(self, run, stream, fresh):

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import warnings
 
 import numpy as np
@@ -168,18 +167,26 @@ def test_ctrl_c_before_training_restores_the_estimator(construct, vectors, monke
 # The state of torch --------------------------------------------------------------
 
 
+@pytest.fixture(params=[torch.float64, torch.bfloat16])
+def default_dtype(request):
+    return request.param
+
+
 @both
 @pytest.mark.parametrize("kind", ["vectors", "images"])
-def test_the_default_dtype_of_torch_does_not_matter(construct, kind, request):
+def test_the_default_dtype_of_torch_does_not_matter(
+    construct, kind, default_dtype, request
+):
     X = request.getfixturevalue(kind)
     X = X[0] if kind == "vectors" else X
     expected = construct().fit(X)
-    torch.set_default_dtype(torch.float64)
+    proba, samples = expected.predict_proba(X), expected.sample(3)[0]
+    torch.set_default_dtype(default_dtype)
     try:
         found = construct().fit(X)
-        np.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
-        np.testing.assert_array_equal(found.sample(3)[0], expected.sample(3)[0])
-        assert torch.get_default_dtype() == torch.float64
+        np.testing.assert_array_equal(found.predict_proba(X), proba)
+        np.testing.assert_array_equal(found.sample(3)[0], samples)
+        assert torch.get_default_dtype() == default_dtype
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -198,9 +205,13 @@ def test_fits_record_gradients_by_themselves(construct, mode, images):
 def test_another_default_device_does_not_matter(construct, vectors):
     X, _ = vectors
     expected = construct().fit(X)
+    proba, samples = expected.predict_proba(X), expected.sample(3)[0]
     with torch.device("meta"):
         found = construct().fit(X)
-    np.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
+        np.testing.assert_array_equal(found.predict_proba(X), proba)
+        np.testing.assert_array_equal(found.sample(3)[0], samples)
+        assert np.isfinite(found.score_samples(X)).all()
+        assert np.isfinite(found.inverse_transform(found.transform(X))).all()
 
 
 # Odd data ------------------------------------------------------------------------
@@ -257,6 +268,7 @@ def test_channels_first_is_noticed(construct, images):
         {"gan_steps": 0},
         {"gan_steps": 2.5},
         {"classifier_steps": 0},
+        {"classifier_batch": 1},
         {"batch_size": 0},
         {"discriminator_rate": "x"},
         {"average": 2.0},
@@ -379,22 +391,28 @@ def test_embeddings_go_back_in_their_container():
 # Signals -------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(
-    threading.current_thread() is not threading.main_thread(), reason="needs signals"
-)
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
 @both
 def test_ctrl_c_at_any_time_leaves_a_whole_estimator(construct, images):
     """Either fitted with a warning, or as it was."""
-    for delay in (0.005, 0.02, 0.05, 0.1, 0.2):
-        model = construct(max_iter=500, image_shape=(8, 8))
-        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
-        signal.setitimer(signal.ITIMER_REAL, delay)
-        try:
-            model.fit(images.reshape(40, -1))
-        except KeyboardInterrupt:
-            assert not hasattr(model, "n_features_in_")
-        else:
-            assert model.predict(images).shape == (40,)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    construct().fit(images)  # imports of torch's own are not to be interrupted
+    before = signal.signal(
+        signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT)
+    )
+    try:
+        for delay in (0.002, 0.005, 0.02, 0.05, 0.1, 0.2):
+            _fit_for(delay, construct(max_iter=500, image_shape=(8, 8)), images)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def _fit_for(delay, model, images):
+    signal.setitimer(signal.ITIMER_REAL, delay)
+    try:
+        model.fit(images.reshape(40, -1))
+    except KeyboardInterrupt:
+        assert not hasattr(model, "n_features_in_")
+    else:
+        assert model.predict(images).shape == (40,)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
