@@ -172,6 +172,15 @@ def test_bad_images_are_named(natural, method, image, message):
         getattr(natural, method)([NOISY, image])
 
 
+def test_a_failed_refit_keeps_the_old_prior(rng):
+    denoiser = PatchGMMDenoiser(n_components=2, patch_size=4, random_state=0)
+    images = [rng.uniform(size=(20, 20))]
+    before = dict(vars(denoiser.fit(images)))
+    with pytest.raises(ValueError, match="fewer than a patch"):
+        denoiser.fit([np.zeros((2, 2))])
+    assert vars(denoiser) == before
+
+
 @pytest.mark.parametrize("shape", [(40, 40, 3), (40, 40)])
 def test_a_single_image_goes_in_a_list(natural, shape):
     with pytest.raises(ValueError, match=r"fewer than a patch.*goes in a list"):
