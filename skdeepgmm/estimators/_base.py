@@ -18,6 +18,7 @@ from skdeepgmm.estimators._sklearn_private import (
     _check_n_features,
     _check_sample_weight,
 )
+from skdeepgmm.estimators._undo import undone_on_failure
 
 MAX_SEED = np.iinfo(np.int32).max
 
@@ -148,25 +149,9 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
 
 @contextmanager
 def all_or_nothing(estimator):
-    """Run a fit in its own torch state; if it raises, undo what it has set.
-
-    Constructor parameters stay as they are then, and so does what scikit-learn's
-    callbacks still have to tear down.
-    """
-    before = dict(vars(estimator))
-    try:
-        with training_mode():
-            yield
-    except BaseException:
-        names = estimator.get_params(deep=False)
-        kept = {
-            name: value
-            for name, value in vars(estimator).items()
-            if name in names or "callback" in name
-        }
-        # In one go: a second Ctrl-C must not find half of it.
-        estimator.__dict__ = before | kept
-        raise
+    """Run a fit in its own torch state; if it raises, undo what it has set."""
+    with undone_on_failure(estimator), training_mode():
+        yield
 
 
 def callback_data(X, y=None, sample_weight=None):

@@ -15,6 +15,8 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+from skdeepgmm.estimators._undo import undone_on_failure
+
 
 def _as_numpy(scores):
     # With array API dispatch a sub-estimator returns tensors, perhaps on a GPU.
@@ -140,15 +142,16 @@ class DensityOutlierDetector(
         ValueError
             If ``contamination`` is not in (0, 0.5], or the model refuses ``X``.
         """
-        self._check_parameters()
-        context = self._init_callback_context(max_subtasks=1)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        self.estimator_ = clone(self._model())
-        self._fit_model(X, y, self._route(fit_params), context)
-        self._copy_feature_attributes()
-        scores = _as_numpy(self.estimator_.score_samples(X))
-        self.offset_ = float(np.quantile(scores, self.contamination))
-        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        with undone_on_failure(self):
+            self._check_parameters()
+            context = self._init_callback_context(max_subtasks=1)
+            context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            self.estimator_ = clone(self._model())
+            self._fit_model(X, y, self._route(fit_params), context)
+            self._copy_feature_attributes()
+            scores = _as_numpy(self.estimator_.score_samples(X))
+            self.offset_ = float(np.quantile(scores, self.contamination))
+            context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
     def _route(self, fit_params):

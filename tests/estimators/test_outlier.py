@@ -224,3 +224,12 @@ def test_a_model_without_density_is_refused(X):
 def test_methods_need_a_fit(X):
     with pytest.raises(NotFittedError, match="DensityOutlierDetector"):
         DensityOutlierDetector(GaussianMixture()).predict(X)
+
+
+def test_a_failed_refit_keeps_the_old_detector(rng):
+    X = rng.normal(size=(60, 2))
+    detector = DensityOutlierDetector().fit(X)
+    before = detector.score_samples(X)
+    with pytest.raises(ValueError, match="minimum of 2"):
+        detector.fit(X[:1])
+    np.testing.assert_array_equal(detector.score_samples(X), before)
