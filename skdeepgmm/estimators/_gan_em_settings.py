@@ -130,7 +130,8 @@ def architecture_of(estimator, image_shape, n_features, recipe):
     Raises
     ------
     ValueError
-        If ``networks`` names convolutions for data that are no images.
+        If ``networks`` names convolutions for data that are no images, or for
+        images too small to be halved as often as they do.
     """
     shape = (n_features,)
     if image_shape is not None and is_image((1, *image_shape[:2])):

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from skdeepgmm import GANEMClusterer, MinMaxEMClusterer
 from skdeepgmm._torch_backend.gan_em import GANEM
 from skdeepgmm.chunked import ChunkedArray
+from skdeepgmm.exceptions import DegenerateComponentWarning
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -68,21 +69,12 @@ def test_data_frames_fit_without_a_warning(construct, vectors):
     model = construct()
     with warnings.catch_warnings():
         warnings.simplefilter("error", category=UserWarning)
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        for name in ("ConvergenceWarning", "DegenerateComponentWarning"):
-            warnings.filterwarnings("ignore", message="", category=_warning(name))
+        for category in (ConvergenceWarning, DegenerateComponentWarning):
+            warnings.simplefilter("ignore", category=category)
         model.fit(frame)
         np.testing.assert_array_equal(model.predict(frame), model.labels_)
         if isinstance(model, MinMaxEMClusterer):
             model.interpolate(frame.iloc[0], frame.iloc[1])
-
-
-def _warning(name):
-    from sklearn import exceptions as theirs
-
-    from skdeepgmm import exceptions as ours
-
-    return getattr(theirs, name, None) or getattr(ours, name)
 
 
 def test_interpolation_does_not_depend_on_the_output_container(vectors):
