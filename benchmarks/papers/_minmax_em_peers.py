@@ -23,6 +23,7 @@ from skdeepgmm._torch_backend.minmax_em import BETAS, Labelled
 from skdeepgmm._torch_backend.minmax_em_networks import Architecture
 from skdeepgmm._torch_backend.network_tools import WeightAverage, in_batches
 from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm.estimators._first_responsibilities import by_tsne
 
 BATCH, LABEL_BATCH, STEPS = 50, 25, 1500
 
@@ -216,6 +217,26 @@ class DynAE(Deep):
         return torch.cdist(self._encoded(X), self.centers).argmin(1).numpy()
 
 
+class MapMixture:
+    """The start of our clusterer alone: a mixture on a t-SNE map.
+
+    It has no rule for new rows: it predicts those that it was fitted to.
+    """
+
+    def __init__(self, n_clusters, seed):
+        self.n_clusters, self.seed = n_clusters, seed
+
+    def fit(self, X):
+        random_state = np.random.RandomState(self.seed)
+        self.labels_ = by_tsne(X, self.n_clusters, random_state).argmax(axis=1)
+        return self
+
+    def predict(self, X):
+        """Return the clusters of the rows of ``fit``, in their order."""
+        assert len(X) == len(self.labels_)
+        return self.labels_
+
+
 def peers(shape, n_clusters, seed, labelled, n_steps=STEPS):
     """Return {name: model} for data with or without labels."""
     deep = {"ClusterGAN": ClusterGAN, "DynAE": DynAE}
@@ -232,4 +253,5 @@ def peers(shape, n_clusters, seed, labelled, n_steps=STEPS):
     return found | {
         "KMeans": KMeans(n_clusters, n_init=10, random_state=seed),
         "GaussianMixture on PCA": make_pipeline(PCA(50, random_state=seed), flat),
+        "GaussianMixture on t-SNE": MapMixture(n_clusters, seed),
     }

@@ -36,6 +36,7 @@ KEYS = ("data", "alpha", "model", "seed")
 DATA = [name for name in LOADERS if name != "celeba64"]
 ALPHAS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5)
 OURS = "MinMaxEMClusterer"
+STARTS = ("auto", "kmeans", "labels", "tsne")
 PRESETS = {"cpu": {}, "gpu": {"networks": "large"}}
 QUALITY = ("accuracy", "ari", "nmi")
 DETAILS = ("smallest", "js", "latent_error", "seconds", "cpu_seconds")
@@ -51,6 +52,7 @@ def parse():
     parser.add_argument("--max-iter", type=int, help="EM iterations of our fits")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of deep peers")
     parser.add_argument("--per-class", type=int, default=1000)
+    parser.add_argument("--init", default="auto", choices=STARTS)
     parser.add_argument("--affine", action="store_true", help="the opt-in augmentation")
     parser.add_argument("--models", nargs="*", help="names of models, all by default")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -66,6 +68,7 @@ def ours(args, shape, n_clusters, seed, labelled):
         image_shape=shape,
         semi_supervised=labelled,
         affine="auto" if args.affine else None,
+        init=args.init,
         max_iter=args.max_iter,
         random_state=seed,
         **PRESETS[args.preset],
@@ -75,6 +78,7 @@ def ours(args, shape, n_clusters, seed, labelled):
 def ours_name(args):
     """Return the name of our clusterer in the tables."""
     parts = [OURS, *(["affine"] if args.affine else [])]
+    parts += [args.init] if args.init != "auto" else []
     return " ".join(parts + ([args.preset] if args.preset != "cpu" else []))
 
 

@@ -18,6 +18,8 @@ class Recipe:
     last_rate : float or None
         Share of the rates that is left at the end, reached linearly; None multiplies
         them by 0.98 in every EM iteration.
+    held : float
+        Share of the run in which rates stay before they fall to ``last_rate``.
     gan_steps : int or None
         Steps of discriminator and generator in an EM iteration; None means
         ``gan_epochs`` passes over the data.
@@ -55,6 +57,7 @@ class Recipe:
     classifier_rate: float = 1e-3
     keeps_optimizers: bool = True
     last_rate: float | None = 0.1
+    held: float = 0.5
     gan_steps: int | None = 50
     gan_epochs: int = 5
     classifier_steps: int | None = None
@@ -73,7 +76,8 @@ class Recipe:
         """Return what the rates are multiplied by in this EM iteration, from 0 on."""
         if self.last_rate is None:
             return 0.98**iteration
-        return 1.0 - (1.0 - self.last_rate) * iteration / max(1, n_iter)
+        fallen = max(0.0, iteration / max(1, n_iter) - self.held) / (1.0 - self.held)
+        return 1.0 - (1.0 - self.last_rate) * fallen
 
     def steps(self, n_samples: int) -> int:
         """Return the number of adversarial steps of an EM iteration."""

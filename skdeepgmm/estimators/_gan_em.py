@@ -67,11 +67,12 @@ class GANEMClusterer(DeepClusterer):
         Units of a linear layer before the E-net's output, which :meth:`transform`
         returns. None adds no layer; the embedding is then the last hidden layer.
 
-    init : {'auto', 'uniform', 'kmeans'} or array-like of shape \
+    init : {'auto', 'uniform', 'kmeans', 'tsne'} or array-like of shape \
 (n_samples, n_clusters), default='auto'
         First responsibilities: 'uniform', all equal in the first M-step, as in the
-        paper; 'kmeans', those of k-means, or given ones, for the first 30 % of the
-        run. 'auto' means 'uniform' for images and 'kmeans' for vectors.
+        paper; 'kmeans', those of k-means, 'tsne', of a mixture on a t-SNE map of at
+        most 10,000 rows, or given ones, for the first 30 % of the run. 'auto' means
+        'uniform' for images and 'kmeans' for vectors.
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with
@@ -201,8 +202,9 @@ class GANEMClusterer(DeepClusterer):
 
     - ``losses="binary"`` or "paper"; ``optimizer="adam"`` or "rmsprop";
     - ``discriminator_rate=4e-4``, ``generator_rate=1e-3``, ``classifier_rate=1e-3``:
-      learning rates; ``last_rate=0.1``: share of them left at the end, reached
-      linearly, None multiplies them by 0.98 in every EM iteration;
+      learning rates; they stay for the share ``held=0.5`` of the run and then fall
+      linearly to their share ``last_rate=0.1``, None multiplies them by 0.98 in every
+      EM iteration;
     - ``keeps_optimizers=True``: False starts them anew in every EM iteration;
     - ``gan_steps=50``: steps of discriminator and generator in an EM iteration, None
       means ``gan_epochs=5`` passes over the data;
@@ -247,7 +249,7 @@ class GANEMClusterer(DeepClusterer):
         "width": [Interval(Real, 0, None, closed="neither")],
         "noise_dim": [Interval(Integral, 1, None, closed="left"), None],
         "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
-        "init": [StrOptions({"auto", "uniform", "kmeans"}), "array-like"],
+        "init": [StrOptions({"auto", "uniform", "kmeans", "tsne"}), "array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither"), None],

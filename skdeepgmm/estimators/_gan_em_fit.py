@@ -19,6 +19,7 @@ from skdeepgmm._torch_backend.parzen import Kernels
 from skdeepgmm._torch_backend.rng import generator as new_generator
 from skdeepgmm._torch_backend.training import TrainingConfig, endless_batches
 from skdeepgmm.estimators._base import MAX_SEED
+from skdeepgmm.estimators._first_responsibilities import first_responsibilities
 from skdeepgmm.estimators._gan_em_settings import (
     architecture_of,
     config_of,
@@ -28,7 +29,6 @@ from skdeepgmm.estimators._gan_em_settings import (
     starts_of,
 )
 from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits, restored
-from skdeepgmm.estimators._neural_settings import first_responsibilities
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 #: A run has collapsed that uses only one cluster and less than this share of the

@@ -28,6 +28,7 @@ RECIPE_CONSTRAINTS = {
     "classifier_rate": [_POSITIVE],
     "keeps_optimizers": ["boolean"],
     "last_rate": [_SHARE, None],
+    "held": [Interval(Real, 0, 1, closed="left")],
     "gan_steps": [_COUNT, None],
     "gan_epochs": [_COUNT],
     "classifier_steps": [_COUNT, None],

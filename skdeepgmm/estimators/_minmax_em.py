@@ -67,16 +67,19 @@ class MinMaxEMClusterer(DeepClusterer):
         normalisation; 'wgan-gp', Wasserstein; or 'printed', the paper's term; the last
         two with a gradient penalty.
 
-    init : {'auto', 'labels', 'kmeans'} or array-like of shape \
+    init : {'auto', 'labels', 'kmeans', 'tsne'} or array-like of shape \
 (n_samples, n_clusters), default='auto'
         First memberships, which the encoder is fitted to before all else: 'labels',
-        those of the labelled rows alone; 'kmeans', or given ones. 'auto' means
-        'labels' if every cluster has at least five labelled rows, else 'kmeans'.
+        those of the labelled rows alone; 'kmeans'; 'tsne', a mixture on a map of
+        neighbourhoods (see Notes); or given ones. 'auto' means 'labels' if every
+        cluster has at least five labelled rows (for images, see also Notes), else
+        'tsne' for images and 'kmeans' for vectors.
 
     init_steps : int, default=None
         Steps of that start. None means 150, and 500 if at least 8 % of the rows are
-        labelled; for images that start from k-means or given memberships 50, because
-        the encoder would learn their mistakes by heart, and 300 below 16 x 16 pixels.
+        labelled; for images that do not start from labels 300, but 50 from k-means or
+        given memberships of images of at least 16 x 16 pixels, because the encoder
+        would learn their mistakes by heart.
 
     weight_prior : float, default=None
         Rows that a Dirichlet prior of the weights adds to every cluster, so that none
@@ -191,9 +194,15 @@ class MinMaxEMClusterer(DeepClusterer):
     same spacing, ``sqrt(2) * separation``.
 
     *Start.* The likelihood alone is largest when all rows are sent onto one mean; what
-    keeps clusters apart is where the memberships start. Clusters that get small are
-    held at a lower bound (``balance``), and a warning says so if one has less than 2 %
-    of the rows (a fifth of the even share, of many clusters) in the end.
+    keeps clusters apart is where the memberships start. With ``init='tsne'`` these are
+    of a mixture of Gaussians with full covariances on a two-dimensional t-SNE map [2]_
+    of the first 50 principal components of at most 10,000 rows, as in [3]_; the other
+    rows follow their ten nearest rows there. With fewer labels than 8 % of the images,
+    'auto' makes the map, and starts from it if that predicts labelled rows held out in
+    five folds better than an encoder does that starts on the labels of the other folds.
+    Clusters that get small are held at a lower bound (``balance``), and a warning says
+    so if one has less than 2 % of the rows (a fifth of the even share, of many
+    clusters) in the end.
 
     *Density.* :meth:`score_samples` is the likelihood of the latent mixture at E(x), as
     in the paper: a score to compare rows by, no density of x.
@@ -204,6 +213,13 @@ class MinMaxEMClusterer(DeepClusterer):
     ----------
     .. [1] S. Pande and S. P. Awate (2020). "Generative deep-neural-network mixture
        modeling with semi-supervised MinMax+EM learning". ICPR.
+
+    .. [2] L. van der Maaten and G. Hinton (2008). "Visualizing data using t-SNE".
+       Journal of Machine Learning Research 9.
+
+    .. [3] R. McConville, R. Santos-Rodriguez, R. J. Piechocki and I. Craddock (2021).
+       "N2D: (not too) deep clustering via clustering the local manifold of an
+       autoencoded embedding". ICPR.
 
     Examples
     --------
@@ -226,7 +242,7 @@ class MinMaxEMClusterer(DeepClusterer):
         "consistency_weight": [Interval(Real, 0, None, closed="left"), None],
         "adversarial_weight": [Interval(Real, 0, None, closed="left")],
         "adversary": [StrOptions(set(ADVERSARIES))],
-        "init": [StrOptions({"auto", "labels", "kmeans"}), "array-like"],
+        "init": [StrOptions({"auto", "labels", "kmeans", "tsne"}), "array-like"],
         "init_steps": [Interval(Integral, 0, None, closed="left"), None],
         "weight_prior": [Interval(Real, 0, None, closed="neither"), None],
         "balance": [Interval(Real, 0, 1, closed="both")],

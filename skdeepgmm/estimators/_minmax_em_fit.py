@@ -10,7 +10,7 @@ import torch
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend import minmax_em_latent as latent
 from skdeepgmm._torch_backend.minmax_em import NETWORKS, Data, MinMaxEM, Start
-from skdeepgmm._torch_backend.network_tools import to_arrays
+from skdeepgmm._torch_backend.network_tools import in_batches, to_arrays
 from skdeepgmm._torch_backend.training import TrainingConfig, endless_batches
 from skdeepgmm.estimators._base import MAX_SEED
 from skdeepgmm.estimators._minmax_em_settings import (
@@ -18,11 +18,14 @@ from skdeepgmm.estimators._minmax_em_settings import (
     batch_size_of,
     config_of,
     least_means,
-    start_of,
     start_steps_of,
     steps_of,
 )
+from skdeepgmm.estimators._minmax_em_start import start_of
 from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits
+
+#: Seed of the encoders that are compared with other starts.
+FOLD_SEED = 0
 
 
 class MinMaxEMFit:
@@ -42,6 +45,8 @@ class MinMaxEMFit:
     Attributes
     ----------
     model : MinMaxEM
+    start_kind : {"labels", "kmeans", "tsne", "array"}
+        Where the first memberships come from.
     run : InterruptibleRun
     occupancies : list of ndarray of shape (n_clusters,)
         Share of each cluster after every EM iteration.
@@ -68,28 +73,44 @@ class MinMaxEMFit:
         """Return rows, means, first memberships and labels on the device."""
         device = self.estimator._device(self.X)
         rows = self.units.to_network(self.X, device)
-        start = start_of(
-            self.estimator, self.X, self.units, self.labels, self.random_state
-        )
         means = latent.component_means(
             self.estimator.n_clusters,
             self.architecture.latent_dim,
             self.estimator.separation,
         )
-        least = least_means(self.estimator, self.labels)
-        return Data(
+        data = Data(
             rows,
             means.to(device),
-            _float32(start, device),
-            None if self.labels is None else _index(self.labels).to(device),
-            _float32(least, device),
+            labels=None if self.labels is None else _index(self.labels).to(device),
+            least=_float32(least_means(self.estimator, self.labels), device),
         )
+        self.start_kind, start = start_of(
+            self.estimator,
+            self.X,
+            self.units,
+            self.labels,
+            self.random_state,
+            lambda *held_out: self._learned(data, *held_out),
+        )
+        return dataclasses.replace(data, start=_float32(start, device))
+
+    def _learned(self, data, labels, index):
+        """Return the clusters of some rows by an encoder started on these labels."""
+        seen = dataclasses.replace(data, labels=_index(labels).to(data.rows.device))
+        model = MinMaxEM(self.architecture, self.config, seen, FOLD_SEED)
+        for _ in range(self._start_steps("labels")):
+            model.start_step()
+        found = in_batches(model.encoder.eval(), data.rows[_index(index)])
+        nearest = latent.log_joint(found, data.means, model.weights).argmax(1)
+        return convert.to_numpy(nearest)
+
+    def _start_steps(self, kind):
+        shape = self.architecture.shape
+        return start_steps_of(self.estimator, shape, kind, self.labels)
 
     def __call__(self, tasks):
         """Start the encoder, then train; an interrupted start is the end."""
-        n_start = start_steps_of(
-            self.estimator, self.architecture.shape, self.model.data.start, self.labels
-        )
+        n_start = self._start_steps(self.start_kind)
         if n_start:
             self.run(
                 Start(self.model, n_start),

@@ -3,17 +3,12 @@
 import math
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from skdeepgmm._torch_backend.minmax_em import Config
 from skdeepgmm._torch_backend.minmax_em_losses import ADVERSARIES
 from skdeepgmm._torch_backend.minmax_em_networks import Architecture
 from skdeepgmm._torch_backend.networks import is_image
-from skdeepgmm.estimators._neural_settings import (
-    checked_affine,
-    first_responsibilities,
-    is_large_image,
-)
+from skdeepgmm.estimators._neural_settings import checked_affine, is_large_image
 
 #: From this share of labelled rows on, labels lead: a longer start, more labelled rows
 #: a step, and less weight of consistency.
@@ -21,9 +16,11 @@ MANY_LABELS = 0.08
 CONSISTENCY = {False: 0.5, True: 0.2}
 LABEL_BATCH = {False: 25, True: 50}
 START_STEPS = {False: 150, True: 500}
-#: Steps of a start on images from k-means: more would learn its mistakes by heart, but
-#: images with sides below 16 pixels have too few details for that.
-KMEANS_STEPS = {"large": 50, "small": 300}
+#: Steps of a start on images whose memberships come from no label. k-means is often
+#: wrong, and more steps would learn its mistakes by heart.
+BLIND_STEPS = {"tsne": 300, "kmeans": 50, "array": 50}
+#: ... with sides below 16 pixels, which have too few details for that.
+SMALL_BLIND_STEPS = 300
 #: Default length of a run, in steps, and its fewest EM iterations.
 STEPS, FEWEST_ITERATIONS = {"image": 1000, "vector": 400}, 10
 #: Decay of the averaged encoder: memberships of images follow it closely.
@@ -31,8 +28,6 @@ AVERAGE = {"image": 0.95, "vector": 0.99}
 #: Fewest steps of an EM iteration.
 FEWEST_STEPS = 10
 BATCH_SIZE = 50
-#: Labelled rows of every cluster that ``init='auto'`` starts from.
-ENOUGH_LABELS = 5
 #: Share of a run in which consistency moves the generator alone.
 WARM_UP = 0.1
 #: A cluster below these shares of the rows, and of its even share, is dying.
@@ -79,21 +74,21 @@ def has_many_labels(labels):
     return labels is not None and (labels >= 0).mean() >= MANY_LABELS
 
 
-def start_steps_of(estimator, shape, start, labels):
+def start_steps_of(estimator, shape, kind, labels):
     """Return the steps of the encoder's start.
 
     Parameters
     ----------
     shape : tuple of int
         Of a row in the networks.
-    start : object
-        First memberships, None for those of the labelled rows alone.
+    kind : {"labels", "kmeans", "tsne", "array"}
+        Where the first memberships come from.
     labels : ndarray of shape (n_samples,) or None
     """
     if estimator.init_steps is not None:
         return estimator.init_steps
-    if is_image(shape) and start is not None:
-        return KMEANS_STEPS["large" if is_large_image(shape) else "small"]
+    if is_image(shape) and kind != "labels":
+        return BLIND_STEPS[kind] if is_large_image(shape) else SMALL_BLIND_STEPS
     return START_STEPS[has_many_labels(labels)]
 
 
@@ -147,45 +142,3 @@ def least_means(estimator, labels):
     # One label more of each: even sizes without labels, none of zero with few.
     sizes = np.bincount(known, minlength=estimator.n_clusters) + 1.0
     return estimator.balance * sizes / sizes.sum()
-
-
-def start_of(estimator, X, units, labels, random_state):
-    """Return the first memberships; None for those of the labelled rows alone.
-
-    Raises
-    ------
-    ValueError
-        If an array does not fit, or ``init='labels'`` lacks rows of a cluster.
-    """
-    init = estimator.init
-    if isinstance(init, str) and init in ("auto", "labels"):
-        counts = labelled_rows(labels, estimator.n_clusters)
-        if counts.min() >= (1 if init == "labels" else ENOUGH_LABELS):
-            return None
-        if init == "labels":
-            missing = np.flatnonzero(counts == 0)
-            raise ValueError(
-                "init='labels' needs semi_supervised=True and a labelled row of every "
-                f"cluster, but clusters {', '.join(map(str, missing))} have none. Use "
-                "init='auto', which then starts from k-means."
-            )
-    kind = "kmeans" if isinstance(init, str) else "array"
-    resp = first_responsibilities(estimator, kind, X, units, random_state)
-    if kind == "kmeans" and labels is not None:
-        return matched(resp, labels)
-    return resp
-
-
-def labelled_rows(labels, n_clusters):
-    """Return the number of labelled rows of each cluster."""
-    if labels is None:
-        return np.zeros(n_clusters, dtype=int)
-    return np.bincount(labels[labels >= 0], minlength=n_clusters)
-
-
-def matched(resp, labels):
-    """Return ``resp`` with columns in the order that agrees best with the labels."""
-    known = labels >= 0
-    agreement = np.eye(resp.shape[1])[labels[known]].T @ resp[known]
-    _, columns = linear_sum_assignment(agreement, maximize=True)
-    return resp[:, columns]

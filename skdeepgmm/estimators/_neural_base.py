@@ -76,6 +76,11 @@ class NetworkUnits:
         height, width, channels = self.shape
         return (channels, height, width)
 
+    @property
+    def is_image(self):
+        """Whether the networks see rows as images."""
+        return self.shape is not None and is_image(self.network_shape)
+
     def to_network(self, X, device, dtype=torch.float32):
         """Return rows of X as (n, channels, height, width) or (n, features)."""
         parts = [
@@ -83,7 +88,7 @@ class NetworkUnits:
             for start in range(0, X.shape[0], CHUNK_ROWS)
         ]
         rows = torch.cat(parts)
-        if self.shape is None or not is_image(self.network_shape):
+        if not self.is_image:
             return rows
         # Channels stay last in memory, the order that convolutions are fast in.
         return rows.reshape(len(rows), *self.shape).permute(0, 3, 1, 2)

@@ -201,18 +201,25 @@ def test_labels_follow_the_prior():
 # Rates, states, batches ----------------------------------------------------------
 
 
-def test_rates_fall_linearly_and_follow_the_scale():
-    model = make(n_iter=10)
+@pytest.mark.parametrize(
+    "held, factors",
+    [
+        (0.5, [1.0, 1.0, 1.0, 1.0, 1.0, 0.775, 0.55]),
+        (0.0, [1.0, 0.8875, 0.775, 0.6625, 0.55, 0.4375, 0.325]),
+    ],
+)
+def test_rates_stay_then_fall_linearly_and_follow_the_scale(held, factors):
+    model = make(dataclasses.replace(FAST, held=held), n_iter=8)
     rates = []
-    for _ in range(5):
+    for _ in factors:
         model.step(batches(model, 1))
         rates.append(model.optimizers["generator"].param_groups[0]["lr"])
-    expected = [FAST.generator_rate * (1.0 - 0.9 * t / 10) for t in range(5)]
-    assert rates == pytest.approx(expected)
+    assert rates == pytest.approx([FAST.generator_rate * f for f in factors])
     model.step_scale = 0.5
     model.step(batches(model, 1))
     now = model.optimizers["generator"].param_groups[0]["lr"]
-    assert now == pytest.approx(0.5 * FAST.generator_rate * 0.55)
+    last = 1.0 - 0.9 * (7 / 8 - held) / (1.0 - held)
+    assert now == pytest.approx(0.5 * FAST.generator_rate * last)
 
 
 def test_exponential_rates():

@@ -149,7 +149,7 @@ def _interrupt(*args):
 def test_ctrl_c_before_training_restores_the_estimator(construct, vectors, monkeypatch):
     X, _ = vectors
     model = construct(init="kmeans")
-    target = "skdeepgmm.estimators._neural_settings.KMeans.fit"
+    target = "skdeepgmm.estimators._first_responsibilities.KMeans.fit"
     monkeypatch.setattr(target, _interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X)

@@ -18,11 +18,7 @@ from sklearn.utils.estimator_checks import check_clustering
 from skdeepgmm._torch_backend.minmax_em import MinMaxEM
 from skdeepgmm.estimators import MinMaxEMClusterer
 from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
-from skdeepgmm.estimators._minmax_em_settings import (
-    least_means,
-    matched,
-    start_steps_of,
-)
+from skdeepgmm.estimators._minmax_em_settings import least_means, start_steps_of
 from skdeepgmm.exceptions import DegenerateComponentWarning, TrainingDivergedError
 from skdeepgmm.persistence import load, save
 
@@ -139,26 +135,28 @@ def test_enough_labels_are_the_start(n, from_labels, data):
     model = construct(semi_supervised=True)
     model.image_shape_ = None
     fit = MinMaxEMFit(model, X, few_labels(y, n), {})
-    assert (fit.model.data.start is None) == from_labels
+    assert (fit.start_kind == "labels") == from_labels
 
 
 @pytest.mark.parametrize(
-    "shape, start, share, expected",
+    "shape, kind, share, expected",
     [
-        ((1, 28, 28), "memberships", 0.0, 50),
-        ((1, 8, 8), "memberships", 0.0, 300),
-        ((1, 28, 28), None, 0.01, 150),
-        ((1, 28, 28), None, 0.1, 500),
-        ((64,), "memberships", 0.0, 150),
+        ((1, 28, 28), "kmeans", 0.0, 50),
+        ((1, 28, 28), "array", 0.0, 50),
+        ((1, 28, 28), "tsne", 0.0, 300),
+        ((1, 8, 8), "kmeans", 0.0, 300),
+        ((1, 28, 28), "labels", 0.01, 150),
+        ((1, 28, 28), "labels", 0.1, 500),
+        ((64,), "kmeans", 0.0, 150),
     ],
 )
 def test_a_start_on_guessed_memberships_of_large_images_is_short(
-    shape, start, share, expected
+    shape, kind, share, expected
 ):
     labels = np.full(100, -1)
     labels[: int(100 * share)] = 0
-    assert start_steps_of(construct(init_steps=None), shape, start, labels) == expected
-    assert start_steps_of(construct(init_steps=7), shape, start, labels) == 7
+    assert start_steps_of(construct(init_steps=None), shape, kind, labels) == expected
+    assert start_steps_of(construct(init_steps=7), shape, kind, labels) == 7
 
 
 def test_all_rows_may_be_labelled(data):
@@ -179,13 +177,6 @@ def test_all_rows_may_be_labelled(data):
 def test_bad_labels(y, message, data):
     with pytest.raises(ValueError, match=message):
         construct(semi_supervised=True).fit(data[0], y)
-
-
-def test_memberships_are_matched_with_labels():
-    resp = np.eye(3)[[0, 0, 1, 1, 2, 2, 2]]
-    labels = np.array([2, -1, 0, 0, -1, -1, 1])
-    found = matched(resp, labels).argmax(axis=1)
-    assert found.tolist() == [2, 2, 0, 0, 1, 1, 1]
 
 
 # Starts --------------------------------------------------------------------------

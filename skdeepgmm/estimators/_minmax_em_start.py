@@ -1,0 +1,110 @@
+"""Where a fit of MinMax+EM starts: on labels, on clusters of the rows, or as given."""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.model_selection import StratifiedKFold
+
+from skdeepgmm.estimators._first_responsibilities import (
+    STARTS,
+    first_responsibilities,
+)
+from skdeepgmm.estimators._minmax_em_settings import has_many_labels
+
+#: Labelled rows of every cluster that ``init='auto'`` starts from, and the folds in
+#: which they are held out to compare that start with clusters of the rows.
+ENOUGH_LABELS = N_FOLDS = 5
+
+
+def start_of(estimator, X, units, labels, random_state, learned):
+    """Return where a fit starts, and its first memberships.
+
+    Parameters
+    ----------
+    estimator : MinMaxEMClusterer
+    X : ndarray or tensor of shape (n_samples, n_features)
+    units : NetworkUnits
+    labels : ndarray of shape (n_samples,) or None
+        -1 where unknown.
+    random_state : RandomState instance
+    learned : callable
+        ``learned(labels, rows)`` are the clusters of these rows by an encoder that has
+        started on these labels alone.
+
+    Returns
+    -------
+    kind : {"labels", "kmeans", "tsne", "array"}
+    resp : ndarray of shape (n_samples, n_clusters) or None
+        None with "labels": those of the labelled rows alone.
+
+    Raises
+    ------
+    ValueError
+        If an array does not fit, or ``init='labels'`` lacks rows of a cluster.
+    """
+    init, image = estimator.init, units.is_image
+    counts = labelled_rows(labels, estimator.n_clusters)
+    enough = counts.min() >= ENOUGH_LABELS
+    automatic = isinstance(init, str) and init == "auto"
+    if automatic and enough and (not image or has_many_labels(labels)):
+        return "labels", None
+    if isinstance(init, str) and init == "labels":
+        _check_counts(counts)
+        return "labels", None
+    kind = blind_kind(init, image)
+    resp = first_responsibilities(estimator, kind, X, units, random_state)
+    if kind not in STARTS or labels is None:
+        return kind, resp
+    if automatic and enough and labels_lead(resp, labels, learned, random_state):
+        return "labels", None
+    return kind, matched(resp, labels)
+
+
+def _check_counts(counts):
+    missing = np.flatnonzero(counts == 0)
+    if len(missing):
+        raise ValueError(
+            "init='labels' needs semi_supervised=True and a labelled row of every "
+            f"cluster, but clusters {', '.join(map(str, missing))} have none. Use "
+            "init='auto', which then starts from the rows alone."
+        )
+
+
+def blind_kind(init, image):
+    """Return "kmeans", "tsne" or "array": the start that no label leads."""
+    if not isinstance(init, str):
+        return "array"
+    if init == "auto":
+        return "tsne" if image else "kmeans"
+    return init
+
+
+def labels_lead(resp, labels, learned, random_state):
+    """Tell whether labels are the better start, judged by held-out labelled rows.
+
+    Each fold is predicted by an encoder that starts on the labels of the others, and
+    by the clusters of ``resp`` under the names that these labels give them.
+    """
+    known = np.flatnonzero(labels >= 0)
+    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
+    lead = 0
+    for train, test in folds.split(known, labels[known]):
+        seen, rows = np.full_like(labels, -1), known[test]
+        seen[known[train]] = labels[known[train]]
+        lead += (learned(seen, rows) == labels[rows]).sum()
+        lead -= (matched(resp, seen)[rows].argmax(axis=1) == labels[rows]).sum()
+    return lead >= 0
+
+
+def labelled_rows(labels, n_clusters):
+    """Return the number of labelled rows of each cluster."""
+    if labels is None:
+        return np.zeros(n_clusters, dtype=int)
+    return np.bincount(labels[labels >= 0], minlength=n_clusters)
+
+
+def matched(resp, labels):
+    """Return ``resp`` with columns in the order that agrees best with the labels."""
+    known = labels >= 0
+    agreement = np.eye(resp.shape[1])[labels[known]].T @ resp[known]
+    _, columns = linear_sum_assignment(agreement, maximize=True)
+    return resp[:, columns]
