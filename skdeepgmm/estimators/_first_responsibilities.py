@@ -1,6 +1,9 @@
 """Where both deep clusterers start: given, by k-means, or from a map."""
 
+import warnings
+
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -12,7 +15,7 @@ from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
 
 #: Most rows that k-means is started on.
 KMEANS_ROWS = 20_000
-#: Most rows of a map, and fewest: k-means takes fewer ones.
+#: Most rows of a map, and fewest.
 MAP_ROWS, FEWEST_MAP_ROWS = 10_000, 50
 #: Principal components that a map is made of, and its effective number of neighbours.
 MAP_COMPONENTS, PERPLEXITY = 50, 30.0
@@ -20,8 +23,8 @@ MAP_COMPONENTS, PERPLEXITY = 50, 30.0
 NEIGHBORS = 10
 
 
-def first_responsibilities(estimator, kind, X, units, random_state):
-    """Return the first responsibilities, (n_samples, n_clusters); None for equal ones.
+def first_responsibilities(estimator, kind, X, units, labels, random_state):
+    """Return how a fit starts, and its first responsibilities.
 
     Parameters
     ----------
@@ -29,7 +32,16 @@ def first_responsibilities(estimator, kind, X, units, random_state):
     kind : {"uniform", "array", "kmeans", "tsne"}
     X : ndarray or tensor of shape (n_samples, n_features)
     units : NetworkUnits
+    labels : ndarray of shape (n_samples,) or None
+        Known clusters, -1 elsewhere: clusters that are found take their names.
     random_state : RandomState instance
+
+    Returns
+    -------
+    kind : {"uniform", "array", "kmeans", "tsne"}
+        "kmeans" where there is nothing to make a map of.
+    resp : ndarray of shape (n_samples, n_clusters) or None
+        None for equal ones.
 
     Raises
     ------
@@ -37,11 +49,18 @@ def first_responsibilities(estimator, kind, X, units, random_state):
         If an array has the wrong shape or its rows are no distributions.
     """
     if kind == "uniform":
-        return None
+        return kind, None
     if kind == "array":
-        return _checked(estimator.init, (X.shape[0], estimator.n_clusters))
+        return kind, _checked(estimator.init, (X.shape[0], estimator.n_clusters))
     rows = convert.to_numpy(units.to_network(X, "cpu").flatten(1))
-    return STARTS[kind](rows, estimator.n_clusters, random_state)
+    resp = None
+    if kind == "tsne":
+        if estimator.verbose:
+            print(f"Map of {min(len(rows), MAP_ROWS)} rows by t-SNE")
+        resp = by_tsne(rows, estimator.n_clusters, random_state)
+    if resp is None:
+        kind, resp = "kmeans", by_kmeans(rows, estimator.n_clusters, random_state)
+    return kind, resp if labels is None else matched(resp, labels)
 
 
 def by_kmeans(rows, n_clusters, random_state):
@@ -58,35 +77,61 @@ def by_tsne(rows, n_clusters, random_state):
     components of the rows, ``MAP_ROWS`` at most; a row beside it gets the mean
     responsibilities of its nearest rows there.
 
+    Returns
+    -------
+    ndarray of shape (n_samples, n_clusters) or None
+        None for fewer than ``FEWEST_MAP_ROWS`` rows, and for rows that are all equal.
+
     References: van der Maaten and Hinton (2008), "Visualizing data using t-SNE", JMLR
     9; McConville et al. (2021), "N2D: (not too) deep clustering via clustering the
     local manifold of an autoencoded embedding", ICPR.
     """
     order = random_state.permutation(len(rows))
     mapped, beside = order[:MAP_ROWS], order[MAP_ROWS:]
-    # No map can show rows that are all equal.
-    if len(mapped) < FEWEST_MAP_ROWS or (rows[mapped] == rows[mapped[0]]).all():
-        return by_kmeans(rows, n_clusters, random_state)
-    size = min(MAP_COMPONENTS, rows.shape[1], len(mapped))
-    components = PCA(size, random_state=random_state).fit(rows[mapped])
-    places = components.transform(rows[mapped])
+    centered = rows[mapped].astype(np.float64)
+    center = centered.mean(axis=0)
+    centered -= center
+    size = np.abs(centered).max()
+    if len(mapped) < FEWEST_MAP_ROWS or size == 0.0:
+        return None
+    n_components = min(MAP_COMPONENTS, rows.shape[1])
+    components = PCA(n_components, random_state=random_state).fit(centered / size)
+    places = components.transform(centered / size)
     tsne = TSNE(
         perplexity=min(PERPLEXITY, (len(mapped) - 1) / 3),
-        init="pca" if size > 1 else "random",
+        init="pca" if n_components > 1 else "random",
         random_state=random_state,
     )
-    points = tsne.fit_transform(places).astype(np.float64)
-    mixture = GaussianMixture(n_clusters, n_init=10, random_state=random_state)
     resp = np.empty((len(rows), n_clusters))
-    resp[mapped] = mixture.fit(points).predict_proba(points)
-    if len(beside):
-        nearest = KNeighborsRegressor(NEIGHBORS).fit(places, resp[mapped])
-        resp[beside] = nearest.predict(components.transform(rows[beside]))
+    resp[mapped] = _mixture(tsne.fit_transform(places), n_clusters, random_state)
+    nearest = KNeighborsRegressor(NEIGHBORS).fit(places, resp[mapped])
+    # In parts: the rows beside the map may be nearly all of them.
+    for start in range(0, len(beside), MAP_ROWS):
+        part = beside[start : start + MAP_ROWS]
+        found = components.transform((rows[part] - center) / size)
+        resp[part] = nearest.predict(found)
     return resp
 
 
-#: Ways to start from the rows alone.
-STARTS = {"kmeans": by_kmeans, "tsne": by_tsne}
+def _mixture(points, n_clusters, random_state):
+    """Return the responsibilities of the best of ten mixtures on a map."""
+    mixture = GaussianMixture(
+        n_clusters, n_init=10, random_state=random_state, device="cpu"
+    )
+    points = points.astype(np.float64)
+    # It would warn of parameters that are not the user's; what becomes of such
+    # clusters is told after the fit.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return mixture.fit(points).predict_proba(points)
+
+
+def matched(resp, labels):
+    """Return ``resp`` with columns in the order that agrees best with the labels."""
+    known = labels >= 0
+    agreement = np.eye(resp.shape[1])[labels[known]].T @ resp[known]
+    _, columns = linear_sum_assignment(agreement, maximize=True)
+    return resp[:, columns]
 
 
 def _checked(init, shape):

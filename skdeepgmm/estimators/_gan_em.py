@@ -75,11 +75,11 @@ class GANEMClusterer(DeepClusterer):
         'uniform' for images and 'kmeans' for vectors.
 
     max_iter : int, default=None
-        EM iterations. Learning rates fall over the whole run. None means, with
-        'fast', 50 passes over images (36 over images of at least 16 x 16 pixels that
-        start from equal responsibilities without labels, see ``n_init``), in 3,000
-        (2,500 below 16 x 16 pixels) to 30,000 steps, 50 an iteration, or 1,000 steps
-        on vectors; else 30.
+        EM iterations. Learning rates depend on it: they stay for its first half and
+        then fall to the end. None means, with 'fast', 50 passes over images (36 over
+        images of at least 16 x 16 pixels that start from equal responsibilities
+        without labels, see ``n_init``), in 3,000 (2,500 below 16 x 16 pixels) to
+        30,000 steps, 50 an iteration, or 1,000 steps on vectors; else 30.
 
     batch_size : int, default=None
         Real rows, and generated rows, of a step; None means the recipe's 70.
@@ -121,7 +121,7 @@ class GANEMClusterer(DeepClusterer):
 
     n_iter_no_change : int, default=5
         EM iterations in a row that must stay within ``tol``. A run ends early after
-        80 % of its iterations at the earliest, with vectors after half of them.
+        80 % of its iterations at the earliest, with vectors after 75 %.
 
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches, noise and :meth:`sample`.
@@ -220,7 +220,8 @@ class GANEMClusterer(DeepClusterer):
     - ``average=0.99``: decay a step of the averaged E-net, which predicts, 0 for none;
       ``averaged_from=1.0``: from which share of the run on it also leads the M-step.
 
-    Interrupting a fit (Ctrl-C) keeps what was learned, with a warning.
+    Interrupting a fit (Ctrl-C) keeps what was learned, with a warning; before anything
+    was, with ``init='tsne'`` during the map, it leaves the estimator as it was.
 
     References
     ----------

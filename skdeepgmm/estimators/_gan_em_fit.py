@@ -36,8 +36,9 @@ from skdeepgmm.exceptions import DegenerateComponentWarning
 COLLAPSE_SHARE, JUDGED_AT, MOST_RESTARTS = 0.2, 0.4, 2
 #: A cluster with less than this share of its even share is called empty.
 EMPTY_SHARE = 0.1
-#: Runs may converge early after this share of the iterations. With images the falling
-#: rates still bring something when hardly a row changes its cluster any more.
+#: Runs may converge early after this share of the iterations, and when held rates have
+#: fallen for half of their fall. With images the falling rates still bring something
+#: when hardly a row changes its cluster any more.
 EARLIEST_END = {"images": 0.8, "vectors": 0.5}
 #: Generated rows a cluster behind means and densities, and rows that set sigma.
 KERNELS, SIGMA_ROWS = 300, 500
@@ -77,17 +78,17 @@ class GANEMFit:
         self.rows = self.units.to_network(X, self.device)
         known = None if labels is None else convert.index_tensor(labels)
         self.labels = None if known is None else known.to(self.device)
-        self.start = self._start()
+        self.start = self._start(labels)
         # Of the noise behind means and densities, and of what runs are judged by: the
         # same for all runs.
         self.noise_seed = int(self.random_state.randint(MAX_SEED))
         self.n_init = starts_of(estimator, self.architecture.shape, self.config.n_iter)
         self.last = None
 
-    def _start(self):
+    def _start(self, labels):
         kind = start_kind(self.estimator, self.architecture.image)
-        start = first_responsibilities(
-            self.estimator, kind, self.X, self.units, self.random_state
+        _, start = first_responsibilities(
+            self.estimator, kind, self.X, self.units, labels, self.random_state
         )
         if start is None:
             return None
@@ -302,7 +303,9 @@ class Run:
         if self.estimator.verbose:
             print(line(state))
         kind = "images" if self.model.architecture.image else "vectors"
-        late = state.epoch >= EARLIEST_END[kind] * self.config.n_iter
+        half_fallen = 0.5 * (1.0 + self.config.recipe.held)
+        earliest = max(EARLIEST_END[kind], half_fallen)
+        late = state.epoch >= earliest * self.config.n_iter
         return self.collapsed or (self.converged and late)
 
     def _is_converged(self, state):

@@ -251,7 +251,7 @@ def is_led(estimator, image):
 
 
 def start_kind(estimator, image):
-    """Return "uniform", "kmeans" or "array"."""
+    """Return "uniform", "kmeans", "tsne" or "array"."""
     if not isinstance(estimator.init, str):
         return "array"
     if estimator.init == "auto":

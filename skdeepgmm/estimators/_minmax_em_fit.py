@@ -24,7 +24,8 @@ from skdeepgmm.estimators._minmax_em_settings import (
 from skdeepgmm.estimators._minmax_em_start import start_of
 from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits
 
-#: Seed of the encoders that are compared with other starts.
+#: Seed of the encoders that are compared with other starts: what they find must not
+#: move the random numbers of the fit.
 FOLD_SEED = 0
 
 
@@ -90,7 +91,7 @@ class MinMaxEMFit:
             self.units,
             self.labels,
             self.random_state,
-            lambda *held_out: self._learned(data, *held_out),
+            lambda labels, index: self._learned(data, labels, index),
         )
         return dataclasses.replace(data, start=_float32(start, device))
 

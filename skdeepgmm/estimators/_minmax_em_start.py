@@ -1,12 +1,11 @@
 """Where a fit of MinMax+EM starts: on labels, on clusters of the rows, or as given."""
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from sklearn.model_selection import StratifiedKFold
 
 from skdeepgmm.estimators._first_responsibilities import (
-    STARTS,
     first_responsibilities,
+    matched,
 )
 from skdeepgmm.estimators._minmax_em_settings import has_many_labels
 
@@ -27,7 +26,7 @@ def start_of(estimator, X, units, labels, random_state, learned):
         -1 where unknown.
     random_state : RandomState instance
     learned : callable
-        ``learned(labels, rows)`` are the clusters of these rows by an encoder that has
+        ``learned(labels, index)`` are the clusters of these rows by an encoder that has
         started on these labels alone.
 
     Returns
@@ -50,13 +49,12 @@ def start_of(estimator, X, units, labels, random_state, learned):
     if isinstance(init, str) and init == "labels":
         _check_counts(counts)
         return "labels", None
-    kind = blind_kind(init, image)
-    resp = first_responsibilities(estimator, kind, X, units, random_state)
-    if kind not in STARTS or labels is None:
-        return kind, resp
+    kind, resp = first_responsibilities(
+        estimator, blind_kind(init, image), X, units, labels, random_state
+    )
     if automatic and enough and labels_lead(resp, labels, learned, random_state):
         return "labels", None
-    return kind, matched(resp, labels)
+    return kind, resp
 
 
 def _check_counts(counts):
@@ -82,7 +80,8 @@ def labels_lead(resp, labels, learned, random_state):
     """Tell whether labels are the better start, judged by held-out labelled rows.
 
     Each fold is predicted by an encoder that starts on the labels of the others, and
-    by the clusters of ``resp`` under the names that these labels give them.
+    by the clusters of ``resp`` under the names that these labels give them. A tie goes
+    to the labels.
     """
     known = np.flatnonzero(labels >= 0)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
@@ -100,11 +99,3 @@ def labelled_rows(labels, n_clusters):
     if labels is None:
         return np.zeros(n_clusters, dtype=int)
     return np.bincount(labels[labels >= 0], minlength=n_clusters)
-
-
-def matched(resp, labels):
-    """Return ``resp`` with columns in the order that agrees best with the labels."""
-    known = labels >= 0
-    agreement = np.eye(resp.shape[1])[labels[known]].T @ resp[known]
-    _, columns = linear_sum_assignment(agreement, maximize=True)
-    return resp[:, columns]

@@ -1,5 +1,7 @@
 """Starts of the deep clusterers."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.datasets import make_moons
@@ -10,6 +12,7 @@ from skdeepgmm import GANEMClusterer, MinMaxEMClusterer
 from skdeepgmm.estimators import _first_responsibilities as starts
 from skdeepgmm.estimators._gan_em_fit import GANEMFit
 from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
+from skdeepgmm.estimators._neural_base import NetworkUnits
 
 
 def clusters(resp):
@@ -47,17 +50,67 @@ def test_a_map_is_repeated_by_its_seed(moons):
     np.testing.assert_array_equal(first, second)
 
 
+def first(X, n_clusters=2, labels=None, **parameters):
+    """Return kind and responsibilities that a fit asks for."""
+    model = MinMaxEMClusterer(n_clusters, **parameters)
+    units = NetworkUnits(None, np.zeros(1), np.ones(1))
+    random_state = np.random.RandomState(0)
+    return starts.first_responsibilities(model, "tsne", X, units, labels, random_state)
+
+
 def test_few_rows_go_to_kmeans(moons):
     X, _ = moons
-    found = starts.by_tsne(X[:49], 2, np.random.RandomState(0))
+    kind, resp = first(X[:49])
+    assert kind == "kmeans"
     expected = starts.by_kmeans(X[:49], 2, np.random.RandomState(0))
-    assert adjusted_rand_score(clusters(expected), clusters(found)) == 1.0
+    assert adjusted_rand_score(clusters(expected), clusters(resp)) == 1.0
+    assert first(X[:50])[0] == "tsne"
 
 
 def test_equal_rows_have_no_map():
     with pytest.warns(ConvergenceWarning, match="distinct clusters"):
-        resp = starts.by_tsne(np.ones((60, 4)), 2, np.random.RandomState(0))
+        kind, resp = first(np.ones((60, 4)))
+    assert kind == "kmeans"
     assert len(np.unique(clusters(resp))) == 1
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-25, 1e-36, 1e8])
+def test_a_map_does_not_depend_on_the_scale(scale):
+    draw = np.random.default_rng(0)
+    X = draw.random((60, 5)) + 3.0 * (np.arange(60) % 2)[:, None]
+    kind, resp = first(X * scale)
+    assert kind == "tsne"
+    assert adjusted_rand_score(np.arange(60) % 2, clusters(resp)) == 1.0
+
+
+def test_the_mixture_on_a_map_does_not_warn():
+    draw = np.random.default_rng(0)
+    # Fewer rows than its covariances ask for, many of them twice.
+    X = np.repeat(draw.random((30, 5)), 2, axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clusters(first(X, 12)[1])
+
+
+def test_clusters_of_a_map_take_the_names_of_labels(moons):
+    X, y = moons
+    for order in ([0, 1], [1, 0]):
+        named = np.array(order)[y]
+        labels = np.where(np.arange(len(y)) < 10, named, -1)
+        resp = first(X, labels=labels)[1]
+        assert (clusters(resp) == named).mean() > 0.95
+
+
+def test_responsibilities_are_matched_with_labels():
+    resp = np.eye(3)[[0, 0, 1, 1, 2, 2, 2]]
+    labels = np.array([2, -1, 0, 0, -1, -1, 1])
+    found = starts.matched(resp, labels).argmax(axis=1)
+    assert found.tolist() == [2, 2, 0, 0, 1, 1, 1]
+
+
+def test_a_verbose_fit_tells_of_the_map(moons, capsys):
+    first(moons[0], verbose=1)
+    assert "Map of 300 rows" in capsys.readouterr().out
 
 
 def test_a_map_of_one_feature():

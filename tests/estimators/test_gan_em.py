@@ -280,14 +280,17 @@ def test_labels_change_nothing_unless_asked(blobs):
     same(short().fit(X), short().fit(X, y), X)
 
 
-def test_labels_name_the_clusters(blobs):
+@pytest.mark.parametrize("init", ["uniform", "kmeans", "tsne"])
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 2, 0]])
+def test_labels_name_the_clusters(init, order, blobs):
     X, y = blobs
+    named = np.array(order)[y]
     known = np.full(len(y), -1)
-    known[::50] = y[::50]
+    known[::50] = named[::50]
     clusterer = GANEMClusterer(
-        3, semi_supervised=True, init="uniform", max_iter=6, random_state=0
+        3, semi_supervised=True, init=init, max_iter=6, random_state=0
     ).fit(X, known)
-    assert np.mean(clusterer.labels_ == y) > 0.95
+    assert np.mean(clusterer.labels_ == named) > 0.95
 
 
 @pytest.mark.parametrize(
@@ -376,7 +379,8 @@ def test_history(fitted):
 
 def test_convergence_ends_a_run_and_is_reported(default_fit, groups):
     assert default_fit.converged_
-    assert default_fit.n_iter_ < 20
+    # Not before held rates have fallen for half of their fall.
+    assert 15 <= default_fit.n_iter_ < 20
     assert (default_fit.history_["changed"][-5:] <= default_fit.tol).all()
     with pytest.warns(ConvergenceWarning, match="Increase max_iter"):
         short(tol=0.0).fit(groups[0])
