@@ -75,11 +75,11 @@ class GANEMClusterer(DeepClusterer):
         'uniform' for images and 'kmeans' for vectors.
 
     max_iter : int, default=None
-        EM iterations. Learning rates depend on it: they stay for its first half and
-        then fall to the end. None means, with 'fast', 50 passes over images (36 over
-        images of at least 16 x 16 pixels that start from equal responsibilities
-        without labels, see ``n_init``), in 3,000 (2,500 below 16 x 16 pixels) to
-        30,000 steps, 50 an iteration, or 1,000 steps on vectors; else 30.
+        EM iterations. Learning rates fall over the whole run. None means, with
+        'fast', 50 passes over images (36 over images of at least 16 x 16 pixels that
+        start from equal responsibilities without labels, see ``n_init``), in 3,000
+        (2,500 below 16 x 16 pixels) to 30,000 steps, 50 an iteration, or 1,000 steps
+        on vectors; else 30.
 
     batch_size : int, default=None
         Real rows, and generated rows, of a step; None means the recipe's 70.
@@ -121,7 +121,7 @@ class GANEMClusterer(DeepClusterer):
 
     n_iter_no_change : int, default=5
         EM iterations in a row that must stay within ``tol``. A run ends early after
-        80 % of its iterations at the earliest, with vectors after 75 %.
+        80 % of its iterations at the earliest, with vectors after half of them.
 
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches, noise and :meth:`sample`.
@@ -202,9 +202,9 @@ class GANEMClusterer(DeepClusterer):
 
     - ``losses="binary"`` or "paper"; ``optimizer="adam"`` or "rmsprop";
     - ``discriminator_rate=4e-4``, ``generator_rate=1e-3``, ``classifier_rate=1e-3``:
-      learning rates; they stay for the share ``held=0.5`` of the run and then fall
-      linearly to their share ``last_rate=0.1``, None multiplies them by 0.98 in every
-      EM iteration;
+      learning rates; ``last_rate=0.1``: share of them left at the end, reached
+      linearly from the share ``held=0.0`` of the run on, None multiplies them by 0.98
+      in every EM iteration;
     - ``keeps_optimizers=True``: False starts them anew in every EM iteration;
     - ``gan_steps=50``: steps of discriminator and generator in an EM iteration, None
       means ``gan_epochs=5`` passes over the data;
