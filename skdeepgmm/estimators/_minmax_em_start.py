@@ -80,18 +80,19 @@ def labels_lead(resp, labels, learned, random_state):
     """Tell whether labels are the better start, judged by held-out labelled rows.
 
     Each fold is predicted by an encoder that starts on the labels of the others, and
-    by the clusters of ``resp`` under the names that these labels give them. A tie goes
-    to the labels.
+    by the clusters of ``resp`` under the names that these labels give them. EM corrects
+    many of the encoder's mistakes, which are scattered, but keeps a cluster that joins
+    two classes: the clusters lead where they make less than half as many mistakes.
     """
     known = np.flatnonzero(labels >= 0)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
-    lead = 0
+    by_labels = by_clusters = 0
     for train, test in folds.split(known, labels[known]):
         seen, rows = np.full_like(labels, -1), known[test]
         seen[known[train]] = labels[known[train]]
-        lead += (learned(seen, rows) == labels[rows]).sum()
-        lead -= (matched(resp, seen)[rows].argmax(axis=1) == labels[rows]).sum()
-    return lead >= 0
+        by_labels += (learned(seen, rows) != labels[rows]).sum()
+        by_clusters += (matched(resp, seen)[rows].argmax(axis=1) != labels[rows]).sum()
+    return 2 * by_clusters >= by_labels
 
 
 def labelled_rows(labels, n_clusters):

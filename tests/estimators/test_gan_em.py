@@ -75,8 +75,8 @@ def test_default_settings_find_groups(default_fit, groups):
     assert adjusted_rand_score(y, default_fit.labels_) > 0.95
     np.testing.assert_allclose(default_fit.weights_, 1 / 3, atol=0.03)
     centers = np.array([X[default_fit.labels_ == k].mean(axis=0) for k in range(3)])
-    # Groups are 8 apart along an axis. After eleven iterations a generator is off by 0.6
-    # to 1.8, by seed and by how a processor rounds.
+    # Groups are 8 apart along an axis. After eleven iterations a generator is off by
+    # 0.6 to 1.8, by seed and by how a processor rounds.
     np.testing.assert_allclose(default_fit.means_, centers, atol=8 / 3)
 
 
