@@ -32,6 +32,7 @@ from skdeepgmm._torch_backend.network_tools import (
     in_batches,
     random_affine,
 )
+from skdeepgmm._torch_backend.recording import Recorder, Step, recordable, set_rate
 from skdeepgmm._torch_backend.rng import generator as new_generator
 from skdeepgmm._torch_backend.training import Means
 
@@ -109,6 +110,7 @@ class GANEM:
         self.draw = new_generator(seed, self.device)
         # Of first weights and batches: these are drawn on the CPU.
         self.host_draw = new_generator(seed)
+        self.recorder = Recorder(self.draw)
         self._build(self.host_draw)
         self.step_scale = 1.0
         self.iteration = 0
@@ -118,7 +120,7 @@ class GANEM:
         )
         self.monitored = self._choose_monitored()
         self.assigned = torch.full((len(self.monitored),), -1, device=self.device)
-        self.occupancy = self.prior
+        self.occupancy = self.prior.clone()
         self.labelled = self._labelled_rows()
 
     def _build(self, draw: torch.Generator) -> None:
@@ -141,19 +143,24 @@ class GANEM:
 
     def _new_optimizers(self) -> None:
         recipe = self.recipe
-        self.optimizers = {
-            "discriminator": self._optimizer(
-                self.discriminator, recipe.discriminator_rate
-            ),
-            "generator": self._optimizer(self.generator, recipe.generator_rate),
-            "classifier": self._optimizer(self.classifier, recipe.classifier_rate),
+        self.rates = {
+            "discriminator": recipe.discriminator_rate,
+            "generator": recipe.generator_rate,
+            "classifier": recipe.classifier_rate,
         }
-        self.rates = {k: o.param_groups[0]["lr"] for k, o in self.optimizers.items()}
+        self.optimizers = {
+            name: self._optimizer(getattr(self, name), rate)
+            for name, rate in self.rates.items()
+        }
+        self.recorder.forget()
 
     def _optimizer(self, module: nn.Module, rate: float) -> torch.optim.Optimizer:
+        settings: Any = recordable(rate, self.device)
         if self.recipe.optimizer == "rmsprop":
-            return torch.optim.RMSprop(module.parameters(), rate)
-        return torch.optim.Adam(module.parameters(), rate, (0.5, 0.999), fused=True)
+            return torch.optim.RMSprop(module.parameters(), **settings)
+        return torch.optim.Adam(
+            module.parameters(), betas=(0.5, 0.999), fused=True, **settings
+        )
 
     @property
     def n_clusters(self) -> int:
@@ -203,19 +210,31 @@ class GANEM:
             self._new_optimizers()
         factor = self.recipe.rate_factor(self.iteration, self.config.n_iter)
         for name, optimizer in self.optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = self.rates[name] * factor * self.step_scale
+            set_rate(optimizer, self.rates[name] * factor * self.step_scale)
 
     def _m_step(self, index: Tensor, totals: Means) -> tuple[Tensor, Tensor]:
         """Train discriminator, then generator; returns the generated batch."""
         index = at_least_two(index.to(self.device))
+        held = self.iteration < self.config.hold
+        believed = self.predictor if held else self._teacher
+        made = self.recorder(
+            self._adversarial_step, index, variant=(held, believed is self.classifier)
+        )
+        for name in ("discriminator", "generator"):
+            totals.add(name, made[name])
+        return made["images"], made["labels"]
+
+    def _adversarial_step(self, index: Tensor) -> dict[str, Tensor]:
         rows = self.data.rows[index]
         weights = self.responsibilities(index, rows)
         labels = self.draw_labels(len(rows))
         images = self.generate(labels)
-        totals.add("discriminator", self._train_discriminator(rows, weights, images))
-        totals.add("generator", self._train_generator(images, labels))
-        return images.detach(), labels
+        return {
+            "discriminator": self._train_discriminator(rows, weights, images),
+            "generator": self._train_generator(images, labels),
+            "images": images.detach(),
+            "labels": labels,
+        }
 
     def _train_discriminator(
         self, rows: Tensor, weights: Tensor, images: Tensor
@@ -304,17 +323,27 @@ class GANEM:
             yield images, labels
 
     def _e_step(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self._learn(self._classifier_step, images, labels)
+
+    def _learn(self, step: Step, *arguments: Tensor) -> Tensor:
+        """Do a step of the E-net; returns its loss."""
+        loss = self.recorder(step, *arguments)["loss"]
+        if self.recipe.average:
+            self.average.update(self.classifier)
+        return loss
+
+    def _classifier_step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         loss = F.cross_entropy(self.classifier(self._changed(images)), labels)
         total = loss
         if len(self.labelled) and self.recipe.joint_labels:
             total = loss + self._label_loss(LABELLED_ROWS)
-        self._train_classifier(total)
-        return loss.detach()
+        self._descend("classifier", total)
+        return {"loss": loss.detach()}
 
-    def _train_classifier(self, loss: Tensor) -> None:
+    def _label_step(self) -> dict[str, Tensor]:
+        loss = self._label_loss(2 * LABELLED_ROWS)
         self._descend("classifier", loss)
-        if self.recipe.average:
-            self.average.update(self.classifier)
+        return {"loss": loss.detach()}
 
     def _changed(self, images: Tensor) -> Tensor:
         affine = self.config.affine
@@ -344,14 +373,14 @@ class GANEM:
     def _start_on_labels(self) -> None:
         with self._training():
             for _ in range(LABEL_START_STEPS):
-                self._train_classifier(self._label_loss(2 * LABELLED_ROWS))
+                self._learn(self._label_step)
 
     def _learn_labels(self) -> None:
         """Train the E-net on the labelled rows until it knows them."""
         for step in range(MOST_LABEL_STEPS):
             if step % 10 == 0 and self._label_error() <= self.config.label_tol:
                 return
-            self._train_classifier(self._label_loss(2 * LABELLED_ROWS))
+            self._learn(self._label_step)
 
     def _label_error(self) -> float:
         assert self.data.labels is not None
@@ -377,7 +406,7 @@ class GANEM:
         self.assigned = assigned
         if self.recipe.learned_prior:
             # No cluster may vanish for want of generated rows.
-            self.prior = 0.9 * self.occupancy + 0.1 / self.n_clusters
+            self.prior.copy_(0.9 * self.occupancy + 0.1 / self.n_clusters)
         entropy = -torch.special.xlogy(self.occupancy, self.occupancy).sum()
         return {
             "confidence": probabilities.amax(1).mean(),
@@ -415,3 +444,4 @@ class GANEM:
         self.average.load_state_dict(state["average"])
         self.iteration = state["iteration"]
         self.prior, self.assigned = state["prior"], state["assigned"]
+        self.recorder.forget()

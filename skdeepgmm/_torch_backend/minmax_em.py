@@ -35,6 +35,7 @@ from skdeepgmm._torch_backend.network_tools import (
     in_batches,
     random_affine,
 )
+from skdeepgmm._torch_backend.recording import Recorder, recordable, set_rate
 from skdeepgmm._torch_backend.rng import generator as new_generator
 from skdeepgmm._torch_backend.training import Means
 
@@ -147,6 +148,7 @@ class MinMaxEM:
         self.draw = new_generator(seed, self.device)
         # Of first weights and batches: these are drawn on the CPU.
         self.host_draw = new_generator(seed)
+        self.recorder = Recorder(self.draw)
         self.labelled = Labelled(data.labels)
         self._build()
         self.step_scale = 1.0
@@ -159,7 +161,7 @@ class MinMaxEM:
         start = data.start
         if start is None:
             start = self.weights.expand(len(data.rows), -1)
-        self.resp = self._with_labels(start)
+        self.resp = self._with_labels(start).clone()
 
     def _build(self) -> None:
         made, draw = self.architecture, self.host_draw
@@ -179,12 +181,13 @@ class MinMaxEM:
         for layer in self.encoder.modules():
             if isinstance(layer, networks.Dropout):
                 layer.generator = self.draw
+        settings: Any = recordable(self.config.rate, self.device)
         self.optimizers = {
             name: torch.optim.Adam(
                 getattr(self, name).parameters(),
-                self.config.rate,
-                BETAS[name],
+                betas=BETAS[name],
                 fused=True,
+                **settings,
             )
             for name in NETWORKS
         }
@@ -194,13 +197,16 @@ class MinMaxEM:
     def start_step(self) -> Tensor:
         """Fit the encoder to the first memberships of a random batch."""
         self._set_rates(1.0)
+        return self.recorder(self._encoder_step)["energy"]
+
+    def _encoder_step(self) -> dict[str, Tensor]:
         index = self._start_index()
         found = self.encoder(self._changed(self.data.rows[index]))
         loss = self._energy(found, index)
         self.optimizers["encoder"].zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizers["encoder"].step()
-        return loss.detach()
+        return {"energy": loss.detach()}
 
     def _start_index(self) -> Tensor:
         size = self.config.start_batch
@@ -217,13 +223,13 @@ class MinMaxEM:
         """Do one EM iteration over batches of row indices; returns its mean losses."""
         share = self.iteration / self.config.n_iter
         self._set_rates(0.5 * (1.0 + math.cos(math.pi * share)))
-        totals, before = Means(), self.resp
+        totals, before = Means(), self.resp.argmax(1)
         for index in self._refreshed(index.to(self.device) for index in batch):
             for name, value in self._m_step(index).items():
                 totals.add(name, value)
         self.iteration += 1
         found = self.e_step()
-        changed = (self.resp.argmax(1) != before.argmax(1)).float().mean()
+        changed = (self.resp.argmax(1) != before).float().mean()
         error = self._latent_error()
         return totals.values() | found | {"changed": changed, "latent_error": error}
 
@@ -241,12 +247,19 @@ class MinMaxEM:
     def _set_rates(self, encoder_factor: float) -> None:
         for name, optimizer in self.optimizers.items():
             factor = encoder_factor if name == "encoder" else 1.0
-            for group in optimizer.param_groups:
-                group["lr"] = self.config.rate * factor * self.step_scale
+            set_rate(optimizer, self.config.rate * factor * self.step_scale)
 
     def _m_step(self, index: Tensor) -> dict[str, Tensor]:
         """Train discriminator, then encoder and generator; returns the losses."""
-        index = at_least_two(index)
+        made = self.recorder(
+            self._adversarial_step,
+            at_least_two(index),
+            variant=self.iteration >= self.config.warm_up,
+        )
+        self.average.update(self.encoder)
+        return made
+
+    def _adversarial_step(self, index: Tensor) -> dict[str, Tensor]:
         known = self.labelled.sample(self.config.label_batch, self.draw)
         latents, _ = self.draw_latents(len(index))
         images = self.generator(latents)
@@ -323,7 +336,6 @@ class MinMaxEM:
         total.backward()  # type: ignore[no-untyped-call]
         for name in ("encoder", "generator"):
             self.optimizers[name].step()
-        self.average.update(self.encoder)
 
     def _changed(self, rows: Tensor) -> Tensor:
         affine = self.config.affine
@@ -361,8 +373,9 @@ class MinMaxEM:
         placed = torch.softmax(joint + self.factors, 1)
         resp = self.resp.clone()
         resp[rows] = placed
-        self.resp = self._with_labels(resp)
-        self.weights = latent.expected_weights(self.resp, self.config.weight_prior)
+        # In place: recorded steps read them.
+        self.resp.copy_(self._with_labels(resp))
+        self.weights.copy_(latent.expected_weights(self.resp, self.config.weight_prior))
         moved = free & (placed.argmax(1) != joint.argmax(1))
         return {
             "log_likelihood": torch.logsumexp(joint, 1).mean(),
@@ -430,6 +443,7 @@ class MinMaxEM:
         self.iteration = state["iteration"]
         self.resp, self.weights = state["resp"], state["weights"]
         self.factors = state["factors"]
+        self.recorder.forget()
 
 
 class Start:

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 import torch
@@ -26,7 +26,9 @@ def rows(*shape):
     return torch.rand(N_ROWS, *shape, generator=generator(1))
 
 
-def make(recipe=FAST, shape=(2,), labels=None, start=None, seed=0, **config):
+def make(
+    recipe=FAST, shape=(2,), labels=None, start=None, seed=0, device="cpu", **config
+):
     architecture = Architecture(
         shape,
         N_CLUSTERS,
@@ -36,7 +38,9 @@ def make(recipe=FAST, shape=(2,), labels=None, start=None, seed=0, **config):
         classifier_norm=recipe.classifier_norm,
     )
     settings = Config(recipe, **({"n_iter": 10} | config))
-    return GANEM(architecture, settings, Data(rows(*shape), start, labels), seed)
+    tensors = (rows(*shape), start, labels)
+    data = Data(*[None if t is None else t.to(device) for t in tensors])
+    return GANEM(architecture, settings, data, seed)
 
 
 def batches(model, n=3):
@@ -318,3 +322,86 @@ def test_affine_changes_reach_the_classifier_alone():
     images = plain.generate(plain.draw_labels(4)).detach()
     assert torch.equal(plain._changed(images), images)
     assert not torch.allclose(changed._changed(images), images)
+
+
+# Recorded steps ------------------------------------------------------------------
+
+
+def recorded_and_launched(n_iter, n=8, **options):
+    """Return models after the same iterations, and their losses."""
+    models, losses = [], []
+    for recorded in (True, False):
+        model = make(device="cuda", **options)
+        model.recorder.enabled = recorded
+        found = [model.step(batches(model, n)) for _ in range(n_iter)]
+        models.append(model)
+        losses.append([{k: float(v) for k, v in each.items()} for each in found])
+    return models, losses
+
+
+def some_labels():
+    labels = torch.full((N_ROWS,), -1)
+    labels[:9] = torch.arange(9) % N_CLUSTERS
+    return labels
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("labels", [None, some_labels()], ids=["free", "labelled"])
+@pytest.mark.parametrize("shape", [(2,), (1, 8, 8), (3, 16, 12)])
+@pytest.mark.parametrize(
+    "recipe",
+    [FAST, dataclasses.replace(FAST, learned_prior=True, averaged_from=0.1)],
+    ids=["fast", "learned prior"],
+)
+def test_recorded_steps_do_what_launched_ones_do(recipe, shape, labels):
+    affine = Affine(1.0, 9.0, 0.1) if len(shape) == 3 else None
+    (recorded, launched), losses = recorded_and_launched(
+        3, recipe=recipe, shape=shape, labels=labels, affine=affine
+    )
+    assert recorded.recorder.recorded > 0
+    assert launched.recorder.recorded == 0
+    # As many random numbers, and the same ones.
+    assert torch.equal(recorded.draw.get_state(), launched.draw.get_state())
+    for first, second in zip(*losses, strict=True):
+        assert first == pytest.approx(second, rel=0.02, abs=0.02)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["released", "paper"])
+def test_other_recipes_are_recorded_too(name):
+    changes = {"batch_size": 20, "classifier_batch": 8, "classifier_steps": 6}
+    recipe = dataclasses.replace(RECIPES[name], **changes)
+    (recorded, launched), losses = recorded_and_launched(2, recipe=recipe)
+    assert recorded.recorder.recorded > 0
+    assert torch.equal(recorded.draw.get_state(), launched.draw.get_state())
+    for first, second in zip(*losses, strict=True):
+        assert first == pytest.approx(second, rel=0.02, abs=0.02)
+
+
+@pytest.mark.cuda
+def test_each_replay_draws_anew_and_a_restored_state_is_recorded_anew():
+    model = make(device="cuda", shape=(1, 8, 8))
+    totals = Means()
+    index = torch.arange(20)
+    images = [model._m_step(index, totals)[0] for _ in range(8)]
+    for first, second in pairwise(images):
+        assert (first - second).abs().max() > 0.01
+    state = copy.deepcopy(model.state_dict())
+    draws = model.draw.get_state()
+    first = model.step(batches(model, 8))
+    model.load_state_dict(state)
+    assert model.recorder.recorded == 0
+    model.draw.set_state(draws)
+    second = model.step(batches(model, 8))
+    for key, value in first.items():
+        assert float(value) == pytest.approx(float(second[key]), rel=0.02, abs=0.02)
+
+
+@pytest.mark.cuda
+def test_recorded_steps_follow_the_rate():
+    model = make(device="cuda")
+    model.step(batches(model, 8))
+    model.step_scale = 0.0
+    before = {name: weights(model, name) for name in NETWORKS}
+    model.step(batches(model, 8))
+    assert moved(model, before) == set()

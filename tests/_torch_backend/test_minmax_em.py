@@ -35,18 +35,27 @@ def start_resp():
     return torch.eye(N_CLUSTERS).repeat(N_ROWS // N_CLUSTERS, 1)
 
 
-def make(shape=(2,), labels=None, start=True, seed=0, width=0.125, **config):
+def make(
+    shape=(2,),
+    labels=None,
+    start=True,
+    seed=0,
+    width=0.125,
+    device="cpu",
+    **config,
+):
     settings = Config(**({"n_iter": 10, "label_batch": 6, "start_batch": 8} | config))
     spectral = ADVERSARIES[settings.adversary].spectral
     architecture = Architecture(
         shape, N_CLUSTERS, N_CLUSTERS, width=width, spectral=spectral
     )
-    data = Data(
+    tensors = (
         rand(N_ROWS, *shape),
         latent.component_means(N_CLUSTERS, N_CLUSTERS, 6.0),
         start_resp() if start else None,
         labels,
     )
+    data = Data(*[None if t is None else t.to(device) for t in tensors])
     return MinMaxEM(architecture, settings, data, seed)
 
 
@@ -245,7 +254,7 @@ def test_the_e_step_moves_memberships_and_weights_alone():
     model.start_step()
     model.average.update(model.encoder)
     before = {name: weights(model, name) for name in NETWORKS}
-    omega = model.weights
+    omega = model.weights.clone()
     model.e_step()
     assert all(equal(before[n], weights(model, n)) for n in NETWORKS)
     found = model.average.module(model.data.rows)
@@ -452,3 +461,31 @@ def test_labelled_rows_are_drawn_evenly():
 @pytest.mark.parametrize("labels", [None, torch.full((4,), -1)])
 def test_without_labels_nothing_is_drawn(labels):
     assert len(Labelled(labels).sample(10, generator(0))) == 0
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("adversary", list(ADVERSARIES))
+@pytest.mark.parametrize("shape", [(2,), (1, 8, 8), (3, 16, 12)])
+def test_recorded_steps_do_what_launched_ones_do(shape, adversary, labelled):
+    models, losses = [], []
+    for recorded in (True, False):
+        model = make(
+            shape,
+            some_labels() if labelled else None,
+            device="cuda",
+            adversary=adversary,
+            warm_up=1,
+            affine=Affine(1.0, 9.0, 0.1) if len(shape) == 3 else None,
+        )
+        model.recorder.enabled = recorded
+        start = Start(model, 6).step(None)
+        found = [start, *(model.step(batches(8)) for _ in range(3))]
+        models.append(model)
+        losses.append([{k: float(v) for k, v in each.items()} for each in found])
+    assert models[0].recorder.recorded > 0
+    assert models[1].recorder.recorded == 0
+    # As many random numbers, and the same ones.
+    assert torch.equal(models[0].draw.get_state(), models[1].draw.get_state())
+    for first, second in zip(*losses, strict=True):
+        assert first == pytest.approx(second, rel=0.05, abs=0.05)
