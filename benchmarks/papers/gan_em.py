@@ -44,7 +44,7 @@ PRESETS = {
     "cpu": {"rows": 10_000, "params": {}, "seeds": 5, "faces": "celeba"},
     "gpu": {
         "rows": None,
-        "params": {"width": 1.0, "max_iter": 800},
+        "params": {"width": 1.0, "max_iter": 360},
         "seeds": 3,
         "faces": "celeba64",
     },
