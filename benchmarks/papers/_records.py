@@ -84,7 +84,7 @@ def table(header, rows):
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def machine_line():
+def machine_line(device="cpu"):
     """Return one line on the machine and the threads used."""
     threads = os.environ.get("OMP_NUM_THREADS", "all")
-    return f"{harness.machine_line(harness.machine())} Threads: {threads}."
+    return f"{harness.machine_line(harness.machine(device))} Threads: {threads}."

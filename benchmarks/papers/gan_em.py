@@ -333,10 +333,15 @@ PARTS = {
 # Report --------------------------------------------------------------------------
 
 
+def machine_file(args):
+    """Return the file with a line on the machine of the last measurements."""
+    return args.out / f"gan_em_{args.preset}_machine.txt"
+
+
 def report(args):
     """Write a table for each part."""
     records = Records(args.out / f"gan_em_{args.preset}.csv", KEYS)
-    parts = ["# GAN-EM", __doc__.split("\n\n")[3], machine_line()]
+    parts = ["# GAN-EM", __doc__.split("\n\n")[3], machine_file(args).read_text()]
     for part in records.distinct("part"):
         parts += [f"## {part}", part_table(records, part)]
         if part == "restarts":
@@ -382,6 +387,9 @@ def main():
     args = parse()
     if not args.report:
         run = Run(args)
+        args.out.mkdir(parents=True, exist_ok=True)
+        device = "cuda" if args.preset == "gpu" else "cpu"
+        machine_file(args).write_text(machine_line(device) + "\n")
         for part in args.parts:
             PARTS[part](run)
     report(args)
