@@ -21,6 +21,9 @@ MAP_ROWS, FEWEST_MAP_ROWS = 10_000, 50
 MAP_COMPONENTS, PERPLEXITY = 50, 30.0
 #: Rows of the map whose mean responsibilities a row beside it gets.
 NEIGHBORS = 10
+#: Labelled rows of every cluster that tell which parts of a map belong to it, the parts
+#: of a cluster, and labelled rows of each cluster that every part has besides its own.
+ENOUGH_LABELS, PARTS, PART_PRIOR = 5, 3, 0.05
 
 
 def first_responsibilities(estimator, kind, X, units, labels, random_state):
@@ -33,7 +36,7 @@ def first_responsibilities(estimator, kind, X, units, labels, random_state):
     X : ndarray or tensor of shape (n_samples, n_features)
     units : NetworkUnits
     labels : ndarray of shape (n_samples,) or None
-        Known clusters, -1 elsewhere: clusters that are found take their names.
+        Known clusters, -1 elsewhere.
     random_state : RandomState instance
 
     Returns
@@ -48,6 +51,19 @@ def first_responsibilities(estimator, kind, X, units, labels, random_state):
     ValueError
         If an array has the wrong shape or its rows are no distributions.
     """
+    kind, parts = first_parts(estimator, kind, X, units, labels, random_state)
+    if parts is None or labels is None or kind == "array":
+        return kind, parts
+    return kind, named(parts, labels, estimator.n_clusters)
+
+
+def first_parts(estimator, kind, X, units, labels, random_state):
+    """Return how a fit starts, and responsibilities of parts of the rows.
+
+    Parts are clusters, or with enough labels ``PARTS`` times as many: labels put parts
+    together that a map has torn apart. Otherwise as :func:`first_responsibilities`.
+    """
+    n_parts = estimator.n_clusters
     if kind == "uniform":
         return kind, None
     if kind == "array":
@@ -57,10 +73,19 @@ def first_responsibilities(estimator, kind, X, units, labels, random_state):
     if kind == "tsne":
         if estimator.verbose:
             print(f"Map of {min(len(rows), MAP_ROWS)} rows by t-SNE")
-        resp = by_tsne(rows, estimator.n_clusters, random_state)
+        if labelled_rows(labels, n_parts).min() >= ENOUGH_LABELS:
+            n_parts *= PARTS
+        resp = by_tsne(rows, n_parts, random_state)
     if resp is None:
         kind, resp = "kmeans", by_kmeans(rows, estimator.n_clusters, random_state)
-    return kind, resp if labels is None else matched(resp, labels)
+    return kind, resp
+
+
+def labelled_rows(labels, n_clusters):
+    """Return the number of labelled rows of each cluster."""
+    if labels is None:
+        return np.zeros(n_clusters, dtype=int)
+    return np.bincount(labels[labels >= 0], minlength=n_clusters)
 
 
 def by_kmeans(rows, n_clusters, random_state):
@@ -124,6 +149,29 @@ def _mixture(points, n_clusters, random_state):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return mixture.fit(points).predict_proba(points)
+
+
+def named(parts, labels, n_clusters):
+    """Return responsibilities of clusters from those of parts.
+
+    As many parts as clusters are clusters that lack a name. Of more, each belongs to
+    the clusters in the shares of the labelled rows in it.
+
+    Parameters
+    ----------
+    parts : ndarray of shape (n_samples, n_parts)
+    labels : ndarray of shape (n_samples,)
+        -1 where unknown.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_clusters)
+    """
+    if parts.shape[1] == n_clusters:
+        return matched(parts, labels)
+    known = labels >= 0
+    counts = parts[known].T @ np.eye(n_clusters)[labels[known]] + PART_PRIOR
+    return parts @ (counts / counts.sum(axis=1, keepdims=True))
 
 
 def matched(resp, labels):

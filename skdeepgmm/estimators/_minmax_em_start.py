@@ -4,14 +4,16 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from skdeepgmm.estimators._first_responsibilities import (
-    first_responsibilities,
-    matched,
+    ENOUGH_LABELS,
+    first_parts,
+    labelled_rows,
+    named,
 )
 from skdeepgmm.estimators._minmax_em_settings import has_many_labels
 
-#: Labelled rows of every cluster that ``init='auto'`` starts from, and the folds in
-#: which they are held out to compare that start with clusters of the rows.
-ENOUGH_LABELS = N_FOLDS = 5
+#: Folds in which labelled rows are held out to compare a start on labels with one on
+#: clusters of the rows: no more than there are of each cluster.
+N_FOLDS = ENOUGH_LABELS
 
 
 def start_of(estimator, X, units, labels, random_state, learned):
@@ -49,12 +51,19 @@ def start_of(estimator, X, units, labels, random_state, learned):
     if isinstance(init, str) and init == "labels":
         _check_counts(counts)
         return "labels", None
-    kind, resp = first_responsibilities(
+    kind, parts = first_parts(
         estimator, blind_kind(init, image), X, units, labels, random_state
     )
-    if automatic and enough and labels_lead(resp, labels, learned, random_state):
+    if labels is None or kind == "array":
+        return kind, parts
+    n_clusters = estimator.n_clusters
+    if (
+        automatic
+        and enough
+        and labels_lead(parts, labels, n_clusters, learned, random_state)
+    ):
         return "labels", None
-    return kind, resp
+    return kind, named(parts, labels, n_clusters)
 
 
 def _check_counts(counts):
@@ -76,27 +85,21 @@ def blind_kind(init, image):
     return init
 
 
-def labels_lead(resp, labels, learned, random_state):
+def labels_lead(parts, labels, n_clusters, learned, random_state):
     """Tell whether labels are the better start, judged by held-out labelled rows.
 
     Each fold is predicted by an encoder that starts on the labels of the others, and
-    by the clusters of ``resp`` under the names that these labels give them. EM corrects
-    many of the encoder's mistakes, which are scattered, but keeps a cluster that joins
-    two classes: the clusters lead where they make less than half as many mistakes.
+    by the parts under the names that these labels give them. EM corrects many of the
+    encoder's mistakes, which are scattered, but keeps a cluster that joins two classes:
+    the parts lead where they make less than half as many mistakes.
     """
     known = np.flatnonzero(labels >= 0)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
-    by_labels = by_clusters = 0
+    by_labels = by_parts = 0
     for train, test in folds.split(known, labels[known]):
         seen, rows = np.full_like(labels, -1), known[test]
         seen[known[train]] = labels[known[train]]
         by_labels += (learned(seen, rows) != labels[rows]).sum()
-        by_clusters += (matched(resp, seen)[rows].argmax(axis=1) != labels[rows]).sum()
-    return 2 * by_clusters >= by_labels
-
-
-def labelled_rows(labels, n_clusters):
-    """Return the number of labelled rows of each cluster."""
-    if labels is None:
-        return np.zeros(n_clusters, dtype=int)
-    return np.bincount(labels[labels >= 0], minlength=n_clusters)
+        found = named(parts, seen, n_clusters)[rows].argmax(axis=1)
+        by_parts += (found != labels[rows]).sum()
+    return 2 * by_parts >= by_labels

@@ -101,6 +101,54 @@ def test_clusters_of_a_map_take_the_names_of_labels(moons):
         assert (clusters(resp) == named).mean() > 0.95
 
 
+def test_parts_belong_to_the_clusters_of_their_labelled_rows():
+    parts = np.eye(4)[[0, 0, 0, 1, 1, 2, 3]]
+    labels = np.array([1, 1, 0, 0, -1, 1, -1])
+    prior = starts.PART_PRIOR
+    shares = {
+        0: (1 + prior) / (3 + 2 * prior),
+        1: (1 + prior) / (1 + 2 * prior),
+        2: prior / (1 + 2 * prior),
+        3: 0.5,
+    }
+    found = starts.named(parts, labels, 2)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    expected = [shares[part] for part in parts.argmax(axis=1)]
+    np.testing.assert_allclose(found[:, 0], expected)
+
+
+@pytest.fixture
+def torn():
+    """Two classes, each of two blobs, that no mixture of two Gaussians tells apart."""
+    rng = np.random.default_rng(0)
+    blob = np.arange(400) % 4
+    centers = 8.0 * np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    X = centers[blob] + rng.normal(size=(400, 3))
+    return X.astype(np.float32), blob % 2
+
+
+def test_labels_put_together_what_a_map_tears_apart(torn):
+    X, y = torn
+    labels = np.where(np.arange(len(y)) < 40, y, -1)
+    assert (clusters(first(X, labels=labels)[1]) == y).mean() > 0.98
+    # Four a class are too few to tell where parts belong.
+    few = np.where(np.arange(len(y)) < 8, y, -1)
+    assert (clusters(first(X, labels=few)[1]) == y).mean() < 0.8
+
+
+@pytest.mark.parametrize("clusterer", [GANEMClusterer, MinMaxEMClusterer])
+def test_given_responsibilities_keep_their_names(clusterer, torn):
+    X, y = torn
+    given = np.eye(2)[1 - y]
+    model = clusterer(2, init=given)
+    units = NetworkUnits(None, np.zeros(1), np.ones(1))
+    kind, found = starts.first_responsibilities(
+        model, "array", X, units, y, np.random.RandomState(0)
+    )
+    assert kind == "array"
+    np.testing.assert_array_equal(found, given)
+
+
 def test_responsibilities_are_matched_with_labels():
     resp = np.eye(3)[[0, 0, 1, 1, 2, 2, 2]]
     labels = np.array([2, -1, 0, 0, -1, -1, 1])

@@ -31,7 +31,7 @@ def test_clusters_lead_with_less_than_half_of_the_mistakes(
         return answers[rows]
 
     random_state = np.random.RandomState(0)
-    assert starts.labels_lead(resp, labels, learned, random_state) == lead
+    assert starts.labels_lead(resp, labels, 3, learned, random_state) == lead
 
 
 def test_held_out_labels_are_not_seen(half_labelled):
@@ -46,7 +46,7 @@ def test_held_out_labels_are_not_seen(half_labelled):
         held_out.append(rows)
         return y[rows]
 
-    starts.labels_lead(np.eye(3)[y], labels, learned, np.random.RandomState(0))
+    starts.labels_lead(np.eye(3)[y], labels, 3, learned, np.random.RandomState(0))
     found = np.sort(np.concatenate(held_out))
     np.testing.assert_array_equal(found, np.flatnonzero(labels >= 0))
 
@@ -87,15 +87,13 @@ def test_clear_clusters_lead_a_fit_with_few_labels(digits):
 def test_labels_lead_where_clusters_do_not_tell(digits, monkeypatch):
     X, y = digits
     chance = np.eye(3)[np.random.default_rng(0).integers(3, size=len(y))]
-    monkeypatch.setattr(
-        starts, "first_responsibilities", lambda *args: ("tsne", chance)
-    )
+    monkeypatch.setattr(starts, "first_parts", lambda *args: ("tsne", chance))
     assert first_memberships(X, some(y, 7), init_steps=100) == ("labels", None)
 
 
 def test_many_labels_lead_without_a_comparison(digits, monkeypatch):
     X, y = digits
-    monkeypatch.setattr(starts, "first_responsibilities", None)
+    monkeypatch.setattr(starts, "first_parts", None)
     assert first_memberships(X, some(y, 20)) == ("labels", None)
 
 
