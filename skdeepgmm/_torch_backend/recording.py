@@ -4,6 +4,7 @@ The kernels of small networks take a GPU less time than Python needs to launch t
 recorded step is launched as a whole.
 """
 
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from torch import Tensor
 Step = Callable[..., dict[str, Tensor]]
 #: Calls before a step is recorded: optimisers and libraries set themselves up in them.
 WARM_UP = 3
+#: One recording at a time: another thread's would spoil it.
+RECORDING = threading.Lock()
 
 
 class Recorder:
@@ -60,9 +63,12 @@ class Recorder:
         here = torch.cuda.current_stream(self.draw.device)
         aside = torch.cuda.Stream(self.draw.device)  # type: ignore[no-untyped-call]
         aside.wait_stream(here)
-        with torch.cuda.stream(aside):
-            made = step(*arguments)
-        here.wait_stream(aside)
+        try:
+            with torch.cuda.stream(aside):
+                made = step(*arguments)
+        finally:
+            # Also after Ctrl-C: what was launched still writes.
+            here.wait_stream(aside)
         for value in made.values():
             value.record_stream(here)
         return made
@@ -98,11 +104,14 @@ def _record(
     step: Step, arguments: tuple[Tensor, ...], draw: torch.Generator
 ) -> _Recorded:
     mine = tuple(argument.clone() for argument in arguments)
-    graph = torch.cuda.CUDAGraph()
-    graph.register_generator_state(draw)
-    # Other threads may use the device meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        made = step(*mine)
+    # On the device of the draws, whichever is the current one.
+    with RECORDING, torch.cuda.device(draw.device):
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(draw)
+        stream = torch.cuda.Stream(draw.device)  # type: ignore[no-untyped-call]
+        # Other threads may launch kernels meanwhile.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            made = step(*mine)
     return _Recorded(graph, mine, made)
 
 
@@ -122,4 +131,5 @@ def recordable(rate: float, device: torch.device) -> dict[str, object]:
     """
     if device.type != "cuda":
         return {"lr": rate}
-    return {"lr": torch.tensor(rate, device=device), "capturable": True}
+    value = torch.tensor(rate, device=device, dtype=torch.float32)
+    return {"lr": value, "capturable": True}

@@ -22,8 +22,9 @@ MAP_COMPONENTS, PERPLEXITY = 50, 30.0
 #: Rows of the map whose mean responsibilities a row beside it gets.
 NEIGHBORS = 10
 #: Labelled rows of every cluster that tell which parts of a map belong to it, the parts
-#: of a cluster, and labelled rows of each cluster that every part has besides its own.
-ENOUGH_LABELS, PARTS, PART_PRIOR = 5, 3, 0.05
+#: of a cluster, and labelled rows that every part has besides, spread evenly over the
+#: clusters: a part without any belongs to all of them alike.
+ENOUGH_LABELS, PARTS, PART_PRIOR = 5, 3, 0.25
 
 
 def first_responsibilities(estimator, kind, X, units, labels, random_state):
@@ -36,7 +37,7 @@ def first_responsibilities(estimator, kind, X, units, labels, random_state):
     X : ndarray or tensor of shape (n_samples, n_features)
     units : NetworkUnits
     labels : ndarray of shape (n_samples,) or None
-        Known clusters, -1 elsewhere.
+        Known clusters, -1 elsewhere: what is found takes their names.
     random_state : RandomState instance
 
     Returns
@@ -73,7 +74,8 @@ def first_parts(estimator, kind, X, units, labels, random_state):
     if kind == "tsne":
         if estimator.verbose:
             print(f"Map of {min(len(rows), MAP_ROWS)} rows by t-SNE")
-        if labelled_rows(labels, n_parts).min() >= ENOUGH_LABELS:
+        enough = labelled_rows(labels, n_parts).min() >= ENOUGH_LABELS
+        if enough and PARTS * n_parts <= min(len(rows), MAP_ROWS):
             n_parts *= PARTS
         resp = by_tsne(rows, n_parts, random_state)
     if resp is None:
@@ -155,7 +157,8 @@ def named(parts, labels, n_clusters):
     """Return responsibilities of clusters from those of parts.
 
     As many parts as clusters are clusters that lack a name. Of more, each belongs to
-    the clusters in the shares of the labelled rows in it.
+    the clusters in the shares of the labelled rows in it, and one without any to all of
+    them alike.
 
     Parameters
     ----------
@@ -170,7 +173,8 @@ def named(parts, labels, n_clusters):
     if parts.shape[1] == n_clusters:
         return matched(parts, labels)
     known = labels >= 0
-    counts = parts[known].T @ np.eye(n_clusters)[labels[known]] + PART_PRIOR
+    counts = parts[known].T @ np.eye(n_clusters)[labels[known]]
+    counts += PART_PRIOR / n_clusters
     return parts @ (counts / counts.sum(axis=1, keepdims=True))
 
 

@@ -151,6 +151,13 @@ class GANEMFit:
         if self._is_ended or run.is_over:
             return
         self.last = run
+        try:
+            self._train(run, n_iter, tasks, own_task)
+        finally:
+            # Recorded steps hold memory of the device for as long as the run lives.
+            run.model.recorder.forget()
+
+    def _train(self, run, n_iter, tasks, own_task):
         if not own_task:
             run.advance(n_iter, tasks)
             return

@@ -128,6 +128,8 @@ class MinMaxEMFit:
             TrainingConfig(self.config.n_iter),
             lambda state: self._on_epoch(state, tasks),
         )
+        # Recorded steps hold memory of the device for as long as the model lives.
+        self.model.recorder.forget()
 
     def _batches(self):
         """Return what yields the batches of an EM iteration, as one step's."""

@@ -104,7 +104,7 @@ def test_clusters_of_a_map_take_the_names_of_labels(moons):
 def test_parts_belong_to_the_clusters_of_their_labelled_rows():
     parts = np.eye(4)[[0, 0, 0, 1, 1, 2, 3]]
     labels = np.array([1, 1, 0, 0, -1, 1, -1])
-    prior = starts.PART_PRIOR
+    prior = starts.PART_PRIOR / 2
     shares = {
         0: (1 + prior) / (3 + 2 * prior),
         1: (1 + prior) / (1 + 2 * prior),

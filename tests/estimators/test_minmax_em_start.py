@@ -18,9 +18,9 @@ def half_labelled():
 
 @pytest.mark.parametrize(
     "wrong_labels, wrong_clusters, lead",
-    [(0, 0, True), (0, 6, True), (6, 6, True), (6, 3, True), (6, 2, False)],
+    [(0, 0, False), (0, 6, True), (6, 6, True), (6, 5, True), (6, 4, False)],
 )
-def test_clusters_lead_with_less_than_half_of_the_mistakes(
+def test_clusters_lead_with_two_thirds_of_the_mistakes(
     wrong_labels, wrong_clusters, lead, half_labelled
 ):
     y, labels = half_labelled
