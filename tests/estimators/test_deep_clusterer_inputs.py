@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -408,3 +409,44 @@ def _fit_for(delay, model, images):
         assert model.predict(images).shape == (40,)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+# CUDA ----------------------------------------------------------------------------
+
+
+@pytest.mark.cuda
+@both
+def test_a_model_fitted_on_cuda_predicts_on_the_cpu(construct, images):
+    model = construct(device="cuda").fit(images)
+    proba = model.predict_proba(images)
+    model.set_params(device="cpu")
+    np.testing.assert_allclose(model.predict_proba(images), proba, atol=1e-3)
+
+
+@pytest.mark.cuda
+@both
+def test_a_fit_on_cuda_does_not_see_the_default_dtype(
+    construct, default_dtype, vectors
+):
+    torch.set_default_dtype(default_dtype)
+    try:
+        construct(device="cuda", max_iter=2).fit(vectors[0])
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.cuda
+@both
+def test_fits_on_cuda_may_run_in_threads(construct, images):
+    models = [construct(device="cuda", max_iter=3, random_state=s) for s in range(4)]
+    with ThreadPoolExecutor(2) as pool:
+        fitted = [*pool.map(lambda model: model.fit(images), models)]
+    assert all(np.isfinite(m.predict_proba(images)).all() for m in fitted)
+
+
+@pytest.mark.cuda
+@both
+def test_the_last_device_fits_too(construct, vectors):
+    device = f"cuda:{torch.cuda.device_count() - 1}"
+    model = construct(device=device, max_iter=2).fit(vectors[0])
+    assert np.isfinite(model.predict_proba(vectors[0])).all()
