@@ -7,6 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.utils import check_array
 
@@ -25,6 +26,10 @@ NEIGHBORS = 10
 #: of a cluster, and labelled rows that every part has besides, spread evenly over the
 #: clusters: a part without any belongs to all of them alike.
 ENOUGH_LABELS, PARTS, PART_PRIOR = 5, 3, 0.25
+#: Folds in which labelled rows are held out: no more than there are of each cluster.
+N_FOLDS = ENOUGH_LABELS
+#: Seed of the folds that choose parts: they must not move a fit's random numbers.
+FOLD_SEED = 0
 
 
 def first_responsibilities(estimator, kind, X, units, labels, random_state):
@@ -61,26 +66,50 @@ def first_responsibilities(estimator, kind, X, units, labels, random_state):
 def first_parts(estimator, kind, X, units, labels, random_state):
     """Return how a fit starts, and responsibilities of parts of the rows.
 
-    Parts are clusters, or with enough labels ``PARTS`` times as many: labels put parts
-    together that a map has torn apart. Otherwise as :func:`first_responsibilities`.
+    Parts are clusters, or with enough labels ``PARTS`` times as many if these make
+    fewer mistakes on held-out labels: labels put parts together that a map has torn
+    apart. Otherwise as :func:`first_responsibilities`.
     """
-    n_parts = estimator.n_clusters
+    sizes = [estimator.n_clusters]
     if kind == "uniform":
         return kind, None
     if kind == "array":
         return kind, _checked(estimator.init, (X.shape[0], estimator.n_clusters))
     rows = convert.to_numpy(units.to_network(X, "cpu").flatten(1))
-    resp = None
+    found = None
     if kind == "tsne":
         if estimator.verbose:
             print(f"Map of {min(len(rows), MAP_ROWS)} rows by t-SNE")
-        enough = labelled_rows(labels, n_parts).min() >= ENOUGH_LABELS
-        if enough and PARTS * n_parts <= min(len(rows), MAP_ROWS):
-            n_parts *= PARTS
-        resp = by_tsne(rows, n_parts, random_state)
-    if resp is None:
-        kind, resp = "kmeans", by_kmeans(rows, estimator.n_clusters, random_state)
-    return kind, resp
+        enough = labelled_rows(labels, sizes[0]).min() >= ENOUGH_LABELS
+        if enough and PARTS * sizes[0] <= min(len(rows), MAP_ROWS):
+            sizes.append(PARTS * sizes[0])
+        found = parts_of_map(rows, sizes, random_state)
+    if found is None:
+        return "kmeans", by_kmeans(rows, sizes[0], random_state)
+    if len(found) == 1:
+        return kind, found[0]
+    folds = held_out(labels, np.random.RandomState(FOLD_SEED))
+    return kind, min(found, key=lambda parts: mistakes(parts, labels, sizes[0], folds))
+
+
+def held_out(labels, random_state):
+    """Return (labels but for a fold's, rows of that fold) of folds of labelled rows."""
+    known = np.flatnonzero(labels >= 0)
+    splits = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
+    folds = []
+    for train, test in splits.split(known, labels[known]):
+        seen = np.full_like(labels, -1)
+        seen[known[train]] = labels[known[train]]
+        folds.append((seen, known[test]))
+    return folds
+
+
+def mistakes(parts, labels, n_clusters, folds):
+    """Return how many labels parts miss that the labels of the other folds name."""
+    return sum(
+        int((named(parts, seen, n_clusters)[rows].argmax(1) != labels[rows]).sum())
+        for seen, rows in folds
+    )
 
 
 def labelled_rows(labels, n_clusters):
@@ -100,13 +129,27 @@ def by_kmeans(rows, n_clusters, random_state):
 def by_tsne(rows, n_clusters, random_state):
     """Return the responsibilities of a mixture of Gaussians on a t-SNE map.
 
+    None as :func:`parts_of_map`.
+    """
+    found = parts_of_map(rows, [n_clusters], random_state)
+    return None if found is None else found[0]
+
+
+def parts_of_map(rows, sizes, random_state):
+    """Return the responsibilities of mixtures of Gaussians on one t-SNE map.
+
     The map has two dimensions and keeps neighbourhoods of the first principal
     components of the rows, ``MAP_ROWS`` at most; a row beside it gets the mean
     responsibilities of its nearest rows there.
 
+    Parameters
+    ----------
+    sizes : list of int
+        Number of Gaussians of each mixture.
+
     Returns
     -------
-    ndarray of shape (n_samples, n_clusters) or None
+    list of ndarray of shape (n_samples, size) or None
         None for fewer than ``FEWEST_MAP_ROWS`` rows, and for rows that are all equal.
 
     References: van der Maaten and Hinton (2008), "Visualizing data using t-SNE", JMLR
@@ -118,26 +161,32 @@ def by_tsne(rows, n_clusters, random_state):
     centered = rows[mapped].astype(np.float64)
     center = centered.mean(axis=0)
     centered -= center
-    size = np.abs(centered).max()
-    if len(mapped) < FEWEST_MAP_ROWS or size == 0.0:
+    largest = np.abs(centered).max()
+    if len(mapped) < FEWEST_MAP_ROWS or largest == 0.0:
         return None
     n_components = min(MAP_COMPONENTS, rows.shape[1])
-    components = PCA(n_components, random_state=random_state).fit(centered / size)
-    places = components.transform(centered / size)
+    components = PCA(n_components, random_state=random_state).fit(centered / largest)
+    places = components.transform(centered / largest)
     tsne = TSNE(
         perplexity=min(PERPLEXITY, (len(mapped) - 1) / 3),
         init="pca" if n_components > 1 else "random",
         random_state=random_state,
     )
-    resp = np.empty((len(rows), n_clusters))
-    resp[mapped] = _mixture(tsne.fit_transform(places), n_clusters, random_state)
-    nearest = KNeighborsRegressor(NEIGHBORS).fit(places, resp[mapped])
-    # In parts: the rows beside the map may be nearly all of them.
-    for start in range(0, len(beside), MAP_ROWS):
-        part = beside[start : start + MAP_ROWS]
-        found = components.transform((rows[part] - center) / size)
-        resp[part] = nearest.predict(found)
-    return resp
+    points = tsne.fit_transform(places)
+    found, state = [], random_state.get_state()
+    for size in sizes:
+        # Each mixture as if it were the only one.
+        random_state.set_state(state)
+        resp = np.empty((len(rows), size))
+        resp[mapped] = _mixture(points, size, random_state)
+        nearest = KNeighborsRegressor(NEIGHBORS).fit(places, resp[mapped])
+        # In parts: the rows beside the map may be nearly all of them.
+        for start in range(0, len(beside), MAP_ROWS):
+            part = beside[start : start + MAP_ROWS]
+            placed = components.transform((rows[part] - center) / largest)
+            resp[part] = nearest.predict(placed)
+        found.append(resp)
+    return found
 
 
 def _mixture(points, n_clusters, random_state):

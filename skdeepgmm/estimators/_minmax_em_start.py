@@ -1,19 +1,16 @@
 """Where a fit of MinMax+EM starts: on labels, on clusters of the rows, or as given."""
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
 
 from skdeepgmm.estimators._first_responsibilities import (
     ENOUGH_LABELS,
     first_parts,
+    held_out,
     labelled_rows,
+    mistakes,
     named,
 )
 from skdeepgmm.estimators._minmax_em_settings import has_many_labels
-
-#: Folds in which labelled rows are held out to compare a start on labels with one on
-#: clusters of the rows: no more than there are of each cluster.
-N_FOLDS = ENOUGH_LABELS
 
 
 def start_of(estimator, X, units, labels, random_state, learned):
@@ -93,13 +90,6 @@ def labels_lead(parts, labels, n_clusters, learned, random_state):
     encoder's mistakes, which are scattered, and fewer of the map's, which lie together:
     the parts lead where they make at most two thirds as many mistakes.
     """
-    known = np.flatnonzero(labels >= 0)
-    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
-    by_labels = by_parts = 0
-    for train, test in folds.split(known, labels[known]):
-        seen, rows = np.full_like(labels, -1), known[test]
-        seen[known[train]] = labels[known[train]]
-        by_labels += (learned(seen, rows) != labels[rows]).sum()
-        found = named(parts, seen, n_clusters)[rows].argmax(axis=1)
-        by_parts += (found != labels[rows]).sum()
-    return 3 * by_parts > 2 * by_labels
+    folds = held_out(labels, random_state)
+    by_labels = sum((learned(*fold) != labels[fold[1]]).sum() for fold in folds)
+    return 3 * mistakes(parts, labels, n_clusters, folds) > 2 * by_labels

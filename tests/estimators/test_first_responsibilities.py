@@ -136,6 +136,39 @@ def test_labels_put_together_what_a_map_tears_apart(torn):
     assert (clusters(first(X, labels=few)[1]) == y).mean() < 0.8
 
 
+def test_more_parts_are_taken_only_where_they_miss_fewer_labels(moons, torn):
+    model = MinMaxEMClusterer(2)
+    units = NetworkUnits(None, np.zeros(1), np.ones(1))
+    for (X, y), n_parts in ((moons, 2), (torn, 2 * starts.PARTS)):
+        labels = np.where(np.arange(len(y)) < 40, y, -1)
+        _, parts = starts.first_parts(
+            model, "tsne", X, units, labels, np.random.RandomState(0)
+        )
+        assert parts.shape == (len(y), n_parts)
+
+
+def test_each_mixture_on_a_map_is_as_if_it_were_the_only_one(moons):
+    X = moons[0][:100]
+    both = starts.parts_of_map(X, [2, 5], np.random.RandomState(0))
+    for size, found in zip([2, 5], both, strict=True):
+        (alone,) = starts.parts_of_map(X, [size], np.random.RandomState(0))
+        np.testing.assert_array_equal(found, alone)
+
+
+def test_held_out_labels_are_counted():
+    labels = np.array([0, 1] * 10 + [-1] * 5)
+    folds = starts.held_out(labels, np.random.RandomState(0))
+    rows = np.sort(np.concatenate([rows for _, rows in folds]))
+    np.testing.assert_array_equal(rows, np.arange(20))
+    for seen, rows in folds:
+        assert (seen[rows] == -1).all()
+        assert (seen >= 0).sum() == 16
+    truth = np.append(labels[:20], [0] * 5)
+    assert starts.mistakes(np.eye(2)[truth], labels, 2, folds) == 0
+    truth[:3] = 1 - truth[:3]
+    assert starts.mistakes(np.eye(2)[truth], labels, 2, folds) == 3
+
+
 @pytest.mark.parametrize("clusterer", [GANEMClusterer, MinMaxEMClusterer])
 def test_given_responsibilities_keep_their_names(clusterer, torn):
     X, y = torn
