@@ -71,9 +71,9 @@ class GANEMClusterer(DeepClusterer):
 (n_samples, n_clusters), default='auto'
         First responsibilities: 'uniform', all equal in the first M-step, as in the
         paper; 'kmeans', those of k-means, 'tsne', of a mixture on a t-SNE map of at
-        most 10,000 rows (with at least five labels a cluster, of three Gaussians a
-        cluster, named by these), or given ones, for the first 30 % of the run. 'auto'
-        means 'uniform' for images and 'kmeans' for vectors.
+        most 10,000 rows (of three Gaussians a cluster, where at least five labels a
+        cluster say that this is better), or given ones, for the first 30 % of the run.
+        'auto' means 'uniform' for images and 'kmeans' for vectors.
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with

@@ -197,10 +197,10 @@ class MinMaxEMClusterer(DeepClusterer):
     keeps clusters apart is where the memberships start. With ``init='tsne'`` these are
     of a mixture of Gaussians with full covariances on a two-dimensional t-SNE map [2]_
     of the first 50 principal components of at most 10,000 rows, as in [3]_; the other
-    rows follow their ten nearest rows there. With at least five labels a cluster it has
-    three Gaussians a cluster, and each belongs to the clusters in the shares of the
-    labelled rows in it (one without any to all alike). Fewer than 50 rows go to
-    k-means. With fewer labels than 8 % of the images, 'auto' makes the map, and starts
+    rows follow their ten nearest rows there. With at least five labels a cluster it may
+    have three Gaussians a cluster, each of which belongs to the clusters in the shares
+    of the labelled rows in it (one without any to all alike), if that makes fewer
+    mistakes on held-out labels. Fewer than 50 rows go to k-means. With fewer labels than 8 % of the images, 'auto' makes the map, and starts
     from it if it makes at most two thirds as many mistakes on labelled rows held out in
     five folds as an encoder does that starts on the labels of the other folds. Clusters
     that get small are held at a lower bound (``balance``), and a warning says so if one
