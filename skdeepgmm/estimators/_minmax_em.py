@@ -200,9 +200,10 @@ class MinMaxEMClusterer(DeepClusterer):
     rows follow their ten nearest rows there. With at least five labels a cluster it may
     have three Gaussians a cluster, each of which belongs to the clusters in the shares
     of the labelled rows in it (one without any to all alike), if that makes fewer
-    mistakes on held-out labels. Fewer than 50 rows go to k-means. With fewer labels than 8 % of the images, 'auto' makes the map, and starts
-    from it if it makes at most two thirds as many mistakes on labelled rows held out in
-    five folds as an encoder does that starts on the labels of the other folds. Clusters
+    mistakes on held-out labels. Fewer than 50 rows go to k-means. With fewer labels
+    than 8 % of the images, 'auto' makes the map, and starts from it if it makes at most
+    two thirds as many mistakes on labelled rows held out in five folds as an encoder
+    does that starts on the labels of the other folds. Clusters
     that get small are held at a lower bound (``balance``), and a warning says so if one
     has less than 2 % of the rows (a fifth of the even share, of many clusters) in the
     end.
