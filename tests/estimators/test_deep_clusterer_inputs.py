@@ -118,15 +118,15 @@ def test_a_failed_refit_keeps_the_old_model(construct, vectors, images):
 def test_ctrl_c_while_the_e_net_starts_on_labels_keeps_the_fit(vectors, monkeypatch):
     X, y = vectors
     calls = []
-    original = GANEM._train_classifier
+    original = GANEM._learn
 
-    def interrupted(self, loss):
-        calls.append(loss)
+    def interrupted(self, step, *arguments):
+        calls.append(step)
         if len(calls) == 20:
             raise KeyboardInterrupt
-        original(self, loss)
+        return original(self, step, *arguments)
 
-    monkeypatch.setattr(GANEM, "_train_classifier", interrupted)
+    monkeypatch.setattr(GANEM, "_learn", interrupted)
     with pytest.warns(UserWarning, match="interrupted after 0 of"):
         model = gan_em(semi_supervised=True).fit(X, y)
     assert model.n_iter_ == 0
