@@ -23,7 +23,7 @@ from skdeepgmm._torch_backend.minmax_em import BETAS, Labelled
 from skdeepgmm._torch_backend.minmax_em_networks import Architecture
 from skdeepgmm._torch_backend.network_tools import WeightAverage, in_batches
 from skdeepgmm._torch_backend.rng import generator
-from skdeepgmm.estimators._first_responsibilities import by_tsne
+from skdeepgmm.estimators._first_responsibilities import parts_of_map
 
 BATCH, LABEL_BATCH, STEPS = 50, 25, 1500
 
@@ -228,7 +228,8 @@ class MapMixture:
 
     def fit(self, X):
         random_state = np.random.RandomState(self.seed)
-        self.labels_ = by_tsne(X, self.n_clusters, random_state).argmax(axis=1)
+        (resp,) = parts_of_map(X, [self.n_clusters], random_state)
+        self.labels_ = resp.argmax(axis=1)
         return self
 
     def predict(self, X):

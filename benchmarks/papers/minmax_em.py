@@ -10,9 +10,8 @@ from a map, which was also looked at on the first seed of MNIST 5-9, 0-6, Fashio
 and CIFAR-10 without labels; how labels name its parts, and when it leads, on MNIST 5-9,
 0-6 and FashionMNIST with 1 %. Fits without seconds ran on a GPU. "GaussianMixture on
 t-SNE" is that start alone; "MinMaxEMClusterer kmeans" and "... labels" start from
-k-means and from the labels.
-CelebA are faces in four groups, male or not and smiling or not, at 32 x 32 pixels
-(``celeba64``, only on request: 64 x 64).
+k-means and from the labels. CelebA are faces in four groups, male or not and smiling
+or not, at 32 x 32 pixels (``celeba64``, only on request: 64 x 64).
 
 Also measured for our clusterer: the smallest cluster's share, the Jensen-Shannon
 divergence of samples and held-out images over 50 k-means bins, ||y - E(G(y))||^2 per

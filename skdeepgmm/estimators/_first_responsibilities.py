@@ -126,15 +126,6 @@ def by_kmeans(rows, n_clusters, random_state):
     return np.eye(n_clusters)[kmeans.predict(rows)]
 
 
-def by_tsne(rows, n_clusters, random_state):
-    """Return the responsibilities of a mixture of Gaussians on a t-SNE map.
-
-    None as :func:`parts_of_map`.
-    """
-    found = parts_of_map(rows, [n_clusters], random_state)
-    return None if found is None else found[0]
-
-
 def parts_of_map(rows, sizes, random_state):
     """Return the responsibilities of mixtures of Gaussians on one t-SNE map.
 

@@ -21,6 +21,12 @@ def clusters(resp):
     return resp.argmax(axis=1)
 
 
+def on_map(X, size, seed=0):
+    """Return the responsibilities of one mixture on a map."""
+    (resp,) = starts.parts_of_map(X, [size], np.random.RandomState(seed))
+    return resp
+
+
 @pytest.fixture(scope="module")
 def moons():
     X, y = make_moons(300, noise=0.04, random_state=0)
@@ -29,7 +35,7 @@ def moons():
 
 def test_a_map_finds_clusters_that_are_not_round(moons):
     X, y = moons
-    found = clusters(starts.by_tsne(X, 2, np.random.RandomState(0)))
+    found = clusters(on_map(X, 2))
     assert adjusted_rand_score(y, found) > 0.95
     round_ones = clusters(starts.by_kmeans(X, 2, np.random.RandomState(0)))
     assert adjusted_rand_score(y, round_ones) < 0.7
@@ -38,15 +44,13 @@ def test_a_map_finds_clusters_that_are_not_round(moons):
 def test_rows_beside_the_map_follow_their_neighbors(moons, monkeypatch):
     X, y = moons
     monkeypatch.setattr(starts, "MAP_ROWS", 200)
-    found = clusters(starts.by_tsne(X, 2, np.random.RandomState(0)))
+    found = clusters(on_map(X, 2))
     assert adjusted_rand_score(y, found) > 0.95
 
 
 def test_a_map_is_repeated_by_its_seed(moons):
     X, _ = moons
-    first, second = (
-        starts.by_tsne(X[:100], 3, np.random.RandomState(1)) for _ in range(2)
-    )
+    first, second = (on_map(X[:100], 3, seed=1) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -197,7 +201,7 @@ def test_a_verbose_fit_tells_of_the_map(moons, capsys):
 def test_a_map_of_one_feature():
     X = np.concatenate([np.zeros(40), np.full(40, 9.0)])[:, None]
     X = X + np.linspace(0.0, 1.0, 80)[:, None]
-    found = clusters(starts.by_tsne(X, 2, np.random.RandomState(0)))
+    found = clusters(on_map(X, 2))
     assert len(np.unique(found[:40])) == len(np.unique(found[40:])) == 1
     assert found[0] != found[-1]
 
