@@ -31,6 +31,7 @@ from skdeepgmm._torch_backend.network_tools import (
     at_least_two,
     in_batches,
     random_affine,
+    random_patches,
 )
 from skdeepgmm._torch_backend.recording import Recorder, Step, recordable, set_rate
 from skdeepgmm._torch_backend.rng import generator as new_generator
@@ -56,6 +57,8 @@ class Config:
         Iterations in which the start's responsibilities are used.
     affine : Affine or None
         Change of generated images in the E-step.
+    cutmix : float or None
+        Largest sides of what half of them take from another one, as shares.
     temperature : float
         Exponent 1 / temperature of the responsibilities.
     label_tol : float
@@ -66,6 +69,7 @@ class Config:
     n_iter: int
     hold: int = 1
     affine: Affine | None = None
+    cutmix: float | None = None
     temperature: float = 1.0
     label_tol: float = 0.05
 
@@ -346,12 +350,12 @@ class GANEM:
         return {"loss": loss.detach()}
 
     def _changed(self, images: Tensor) -> Tensor:
-        affine = self.config.affine
-        if affine is None:
-            return images
-        return random_affine(
-            images, self.draw, affine.shift, affine.rotation, affine.scale
-        )
+        affine, cutmix = self.config.affine, self.config.cutmix
+        if affine is not None:
+            images = random_affine(
+                images, self.draw, affine.shift, affine.rotation, affine.scale
+            )
+        return images if cutmix is None else random_patches(images, self.draw, cutmix)
 
     # Labels ----------------------------------------------------------------------
 

@@ -176,3 +176,43 @@ def random_affine(
     ]
     grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def random_patches(images: Tensor, generator: torch.Generator, side: float) -> Tensor:
+    """Put a rectangle of another image into each of half of the images.
+
+    It covers the same place in both; its sides are drawn from one pixel to ``side``.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, channels, height, width)
+    generator : torch.Generator
+        On the device of the images.
+    side : float
+        Largest side as a share of the image's, above 0 and at most 1.
+
+    Returns
+    -------
+    Tensor of shape (n, channels, height, width)
+
+    References: Yun et al. (2019), "CutMix: regularization strategy to train strong
+    classifiers with localizable features", ICCV. There labels are mixed as well.
+    """
+    size, device = len(images), images.device
+    drawn = torch.rand(
+        5, size, 1, generator=generator, device=device, dtype=torch.float32
+    )
+    down = _span(images.shape[2], side, drawn[0], drawn[1])
+    across = _span(images.shape[3], side, drawn[2], drawn[3])
+    covered = down[:, :, None] & across[:, None, :] & (drawn[4] < 0.5)[:, :, None]
+    other = torch.randint(size, (size,), generator=generator, device=device)
+    return torch.where(covered[:, None], images[other], images)
+
+
+def _span(length: int, side: float, extent: Tensor, place: Tensor) -> Tensor:
+    """Return which of ``length`` pixels a span covers; draws are uniform in [0, 1)."""
+    longest = max(1, round(side * length))
+    extent = (extent * longest).floor() + 1.0
+    start = (place * (length + 1.0 - extent)).floor()
+    pixels = torch.arange(length, device=extent.device)
+    return (pixels >= start) & (pixels < start + extent)

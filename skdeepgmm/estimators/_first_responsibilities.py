@@ -1,31 +1,20 @@
 """Where both deep clusterers start: given, by k-means, or from a map."""
 
-import warnings
-
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from sklearn.model_selection import StratifiedKFold
-from sklearn.neighbors import KNeighborsRegressor
 from sklearn.utils import check_array
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
+from skdeepgmm.estimators._row_map import MAP_ROWS, PARTS, RowMap
 
 #: Most rows that k-means is started on.
 KMEANS_ROWS = 20_000
-#: Most rows of a map, and fewest.
-MAP_ROWS, FEWEST_MAP_ROWS = 10_000, 50
-#: Principal components that a map is made of, and its effective number of neighbours.
-MAP_COMPONENTS, PERPLEXITY = 50, 30.0
-#: Rows of the map whose mean responsibilities a row beside it gets.
-NEIGHBORS = 10
-#: Labelled rows of every cluster that tell which parts of a map belong to it, the parts
-#: of a cluster, and labelled rows that every part has besides, spread evenly over the
-#: clusters: a part without any belongs to all of them alike.
-ENOUGH_LABELS, PARTS, PART_PRIOR = 5, 3, 0.25
+#: Labelled rows of every cluster that tell which parts of a map belong to it, and
+#: labelled rows that every part has besides, spread evenly over the clusters: a part
+#: without any belongs to all of them alike.
+ENOUGH_LABELS, PART_PRIOR = 5, 0.25
 #: Folds in which labelled rows are held out: no more than there are of each cluster.
 N_FOLDS = ENOUGH_LABELS
 #: Seed of the folds that choose parts: they must not move a fit's random numbers.
@@ -68,28 +57,33 @@ def first_parts(estimator, kind, X, units, labels, random_state):
 
     Parts are clusters, or with enough labels ``PARTS`` times as many if these make
     fewer mistakes on held-out labels: labels put parts together that a map has torn
-    apart. Otherwise as :func:`first_responsibilities`.
+    apart. Without them neighbours among the rows do. Otherwise as
+    :func:`first_responsibilities`.
     """
-    sizes = [estimator.n_clusters]
+    n_clusters = estimator.n_clusters
     if kind == "uniform":
         return kind, None
     if kind == "array":
-        return kind, _checked(estimator.init, (X.shape[0], estimator.n_clusters))
+        return kind, _checked(estimator.init, (X.shape[0], n_clusters))
     rows = convert.to_numpy(units.to_network(X, "cpu").flatten(1))
-    found = None
     if kind == "tsne":
         if estimator.verbose:
             print(f"Map of {min(len(rows), MAP_ROWS)} rows by t-SNE")
-        enough = labelled_rows(labels, sizes[0]).min() >= ENOUGH_LABELS
-        if enough and PARTS * sizes[0] <= min(len(rows), MAP_ROWS):
-            sizes.append(PARTS * sizes[0])
-        found = parts_of_map(rows, sizes, random_state)
-    if found is None:
-        return "kmeans", by_kmeans(rows, sizes[0], random_state)
-    if len(found) == 1:
-        return kind, found[0]
+        row_map = RowMap(rows, random_state)
+        if row_map.is_possible:
+            return kind, _parts_of_map(row_map, labels, n_clusters)
+    return "kmeans", by_kmeans(rows, n_clusters, random_state)
+
+
+def _parts_of_map(row_map, labels, n_clusters):
+    size = PARTS * n_clusters
+    if labelled_rows(labels, n_clusters).min() < ENOUGH_LABELS:
+        return row_map.clusters(n_clusters)
+    found = [row_map.mixture(n_clusters)]
+    if size <= len(row_map.mapped):
+        found.append(row_map.mixture(size))
     folds = held_out(labels, np.random.RandomState(FOLD_SEED))
-    return kind, min(found, key=lambda parts: mistakes(parts, labels, sizes[0], folds))
+    return min(found, key=lambda parts: mistakes(parts, labels, n_clusters, folds))
 
 
 def held_out(labels, random_state):
@@ -124,73 +118,6 @@ def by_kmeans(rows, n_clusters, random_state):
     chosen = random_state.permutation(len(rows))[:KMEANS_ROWS]
     kmeans = KMeans(n_clusters, n_init=10, random_state=random_state).fit(rows[chosen])
     return np.eye(n_clusters)[kmeans.predict(rows)]
-
-
-def parts_of_map(rows, sizes, random_state):
-    """Return the responsibilities of mixtures of Gaussians on one t-SNE map.
-
-    The map has two dimensions and keeps neighbourhoods of the first principal
-    components of the rows, ``MAP_ROWS`` at most; a row beside it gets the mean
-    responsibilities of its nearest rows there.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Number of Gaussians of each mixture.
-
-    Returns
-    -------
-    list of ndarray of shape (n_samples, size) or None
-        None for fewer than ``FEWEST_MAP_ROWS`` rows, and for rows that are all equal.
-
-    References: van der Maaten and Hinton (2008), "Visualizing data using t-SNE", JMLR
-    9; McConville et al. (2021), "N2D: (not too) deep clustering via clustering the
-    local manifold of an autoencoded embedding", ICPR.
-    """
-    order = random_state.permutation(len(rows))
-    mapped, beside = order[:MAP_ROWS], order[MAP_ROWS:]
-    centered = rows[mapped].astype(np.float64)
-    center = centered.mean(axis=0)
-    centered -= center
-    largest = np.abs(centered).max()
-    if len(mapped) < FEWEST_MAP_ROWS or largest == 0.0:
-        return None
-    n_components = min(MAP_COMPONENTS, rows.shape[1])
-    components = PCA(n_components, random_state=random_state).fit(centered / largest)
-    places = components.transform(centered / largest)
-    tsne = TSNE(
-        perplexity=min(PERPLEXITY, (len(mapped) - 1) / 3),
-        init="pca" if n_components > 1 else "random",
-        random_state=random_state,
-    )
-    points = tsne.fit_transform(places)
-    found, state = [], random_state.get_state()
-    for size in sizes:
-        # Each mixture as if it were the only one.
-        random_state.set_state(state)
-        resp = np.empty((len(rows), size))
-        resp[mapped] = _mixture(points, size, random_state)
-        nearest = KNeighborsRegressor(NEIGHBORS).fit(places, resp[mapped])
-        # In parts: the rows beside the map may be nearly all of them.
-        for start in range(0, len(beside), MAP_ROWS):
-            part = beside[start : start + MAP_ROWS]
-            placed = components.transform((rows[part] - center) / largest)
-            resp[part] = nearest.predict(placed)
-        found.append(resp)
-    return found
-
-
-def _mixture(points, n_clusters, random_state):
-    """Return the responsibilities of the best of ten mixtures on a map."""
-    mixture = GaussianMixture(
-        n_clusters, n_init=10, random_state=random_state, device="cpu"
-    )
-    points = points.astype(np.float64)
-    # It would warn of parameters that are not the user's; what becomes of such
-    # clusters is told after the fit.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return mixture.fit(points).predict_proba(points)
 
 
 def named(parts, labels, n_clusters):

@@ -71,9 +71,8 @@ class GANEMClusterer(DeepClusterer):
 (n_samples, n_clusters), default='auto'
         First responsibilities: 'uniform', all equal in the first M-step, as in the
         paper; 'kmeans', those of k-means, 'tsne', of a mixture on a t-SNE map of at
-        most 10,000 rows (of three Gaussians a cluster, where at least five labels a
-        cluster say that this is better), or given ones, for the first 30 % of the run.
-        'auto' means 'uniform' for images and 'kmeans' for vectors.
+        most 10,000 rows (see Notes of :class:`MinMaxEMClusterer`), or given ones, for
+        the first 30 % of the run. 'auto' means 'uniform' for images and 'kmeans' for vectors.
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with
@@ -94,6 +93,12 @@ class GANEMClusterer(DeepClusterer):
         angle in degrees, relative change of the size. 'auto' is an eleventh of the
         smaller side, 18 degrees and 0.15 for images with the recipe 'fast', and None
         otherwise.
+
+    cutmix : 'auto', None or float, default='auto'
+        Largest sides, as shares of the image's, of a rectangle that half of the
+        *generated* images take from another one in the E-step, under their own label
+        [2]_. 'auto' is 3/7 for images of at least 16 x 16 pixels with the recipe
+        'fast', and None otherwise.
 
     temperature : float, default=1.0
         The M-step uses responsibilities to the power of 1 / temperature.
@@ -228,6 +233,9 @@ class GANEMClusterer(DeepClusterer):
     ----------
     .. [1] W. Zhao, S. Wang, Z. Xie, J. Shi and C. Xu (2018). "GAN-EM: GAN based EM
        learning framework". arXiv:1812.00335.
+    .. [2] S. Yun, D. Han, S. J. Oh, S. Chun, J. Choe and Y. Yoo (2019). "CutMix:
+       regularization strategy to train strong classifiers with localizable features".
+       ICCV. There labels are mixed as well.
 
     Examples
     --------
@@ -256,6 +264,11 @@ class GANEMClusterer(DeepClusterer):
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
         "affine": [StrOptions({"auto"}), tuple, list, None],
+        "cutmix": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, 1, closed="right"),
+            None,
+        ],
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "semi_supervised": ["boolean"],
         "label_tol": [Interval(Real, 0, 1, closed="both")],
@@ -283,6 +296,7 @@ class GANEMClusterer(DeepClusterer):
         batch_size=None,
         learning_rate=None,
         affine="auto",
+        cutmix="auto",
         temperature=1.0,
         semi_supervised=False,
         label_tol=0.05,
@@ -306,6 +320,7 @@ class GANEMClusterer(DeepClusterer):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.affine = affine
+        self.cutmix = cutmix
         self.temperature = temperature
         self.semi_supervised = semi_supervised
         self.label_tol = label_tol

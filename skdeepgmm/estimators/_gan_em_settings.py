@@ -89,6 +89,9 @@ MOST_START_ITERATIONS = 50
 #: Changes of generated images that ``affine='auto'`` means: share of the side, degrees,
 #: share of the size. Kinds of handwriting differ by more than half of this.
 GENERATED_AFFINE = (1 / 11, 18.0, 0.15)
+#: Largest sides, as shares of the image's, that ``cutmix='auto'`` means: an E-net that
+#: misses part of an image goes by the whole and not by one stroke.
+GENERATED_CUTMIX = 3 / 7
 #: Default number of EM iterations of the recipes with long ones.
 LONG_ITERATIONS = 30
 #: Share of a run in which given responsibilities stand in for the E-net's.
@@ -184,6 +187,7 @@ def config_of(estimator, architecture, recipe, n_samples):
         n_iter,
         hold,
         affine_of(estimator, architecture),
+        cutmix_of(estimator, architecture),
         estimator.temperature,
         estimator.label_tol,
     )
@@ -243,6 +247,26 @@ def affine_of(estimator, architecture):
     ):
         return None
     return checked_affine(estimator.affine, architecture, GENERATED_AFFINE)
+
+
+def cutmix_of(estimator, architecture):
+    """Return the largest sides of a pasted rectangle as shares, None for none.
+
+    Raises
+    ------
+    ValueError
+        If ``cutmix`` is a number, but the rows are no images.
+    """
+    cutmix = estimator.cutmix
+    if isinstance(cutmix, str):
+        large = is_large_image(architecture.shape)
+        return GENERATED_CUTMIX if large and is_fast(estimator) else None
+    if cutmix is not None and not architecture.image:
+        raise ValueError(
+            f"cutmix must be None or 'auto' for vectors, got {cutmix!r}. Set "
+            "image_shape if the rows are images of at least 8 x 8 pixels."
+        )
+    return cutmix
 
 
 def is_led(estimator, image):

@@ -197,10 +197,13 @@ class MinMaxEMClusterer(DeepClusterer):
     keeps clusters apart is where the memberships start. With ``init='tsne'`` these are
     of a mixture of Gaussians with full covariances on a two-dimensional t-SNE map [2]_
     of the first 50 principal components of at most 10,000 rows, as in [3]_; the other
-    rows follow their ten nearest rows there. With at least five labels a cluster it may
-    have three Gaussians a cluster, each of which belongs to the clusters in the shares
-    of the labelled rows in it (one without any to all alike), if that makes fewer
-    mistakes on held-out labels. Fewer than 50 rows go to k-means. With fewer labels
+    rows follow their ten nearest rows there. It has three Gaussians a cluster, put
+    together so that few of the rows' ten nearest neighbours are in another cluster and
+    clusters are of like sizes: at the least normalised cut [4]_ plus twice the
+    Kullback-Leibler divergence of the sizes from equal ones. With at least five labels
+    a cluster, each belongs to the clusters in the shares of the labelled rows in it
+    instead (one without any to all alike), or there is one Gaussian a cluster if that
+    makes no more mistakes on held-out labels. Fewer than 50 rows go to k-means. With fewer labels
     than 8 % of the images, 'auto' makes the map, and starts from it if it makes at most
     two thirds as many mistakes on labelled rows held out in five folds as an encoder
     does that starts on the labels of the other folds. Clusters that get small are held
@@ -225,6 +228,9 @@ class MinMaxEMClusterer(DeepClusterer):
     .. [3] R. McConville, R. Santos-Rodriguez, R. J. Piechocki and I. Craddock (2021).
        "N2D: (not too) deep clustering via clustering the local manifold of an
        autoencoded embedding". ICPR.
+
+    .. [4] J. Shi and J. Malik (2000). "Normalized cuts and image segmentation". IEEE
+       Transactions on Pattern Analysis and Machine Intelligence 22(8).
 
     Examples
     --------

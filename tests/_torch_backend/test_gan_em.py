@@ -307,10 +307,13 @@ def test_embedding_is_the_layer_before_the_output():
         assert classifier.head.in_features == 2
 
 
-def test_affine_changes_reach_the_classifier_alone():
+@pytest.mark.parametrize(
+    "change", [{"affine": Affine(1.0, 10.0, 0.1)}, {"cutmix": 0.5}]
+)
+def test_changes_of_images_reach_the_classifier_alone(change):
     """Real rows and the adversarial steps see images as they are."""
     plain = make(shape=(1, 8, 8))
-    changed = make(shape=(1, 8, 8), affine=Affine(1.0, 10.0, 0.1))
+    changed = make(shape=(1, 8, 8), **change)
     index = torch.arange(20)
     for each in (plain, changed):
         each._m_step(index, Means())
@@ -356,7 +359,12 @@ def some_labels():
 def test_recorded_steps_do_what_launched_ones_do(recipe, shape, labels):
     affine = Affine(1.0, 9.0, 0.1) if len(shape) == 3 else None
     (recorded, launched), losses = recorded_and_launched(
-        3, recipe=recipe, shape=shape, labels=labels, affine=affine
+        3,
+        recipe=recipe,
+        shape=shape,
+        labels=labels,
+        affine=affine,
+        cutmix=0.5 if affine else None,
     )
     assert recorded.recorder.recorded > 0
     assert launched.recorder.recorded == 0

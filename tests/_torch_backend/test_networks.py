@@ -12,6 +12,7 @@ from skdeepgmm._torch_backend.network_tools import (
     in_batches,
     load_arrays,
     random_affine,
+    random_patches,
     to_arrays,
 )
 from skdeepgmm._torch_backend.rng import generator
@@ -223,3 +224,45 @@ def test_scale_is_relative_to_the_middle(square):
     ratio = (centre(grown) - middle).norm(dim=1) / (centre(square) - middle).norm()
     assert 0.79 < ratio.min() < 0.82
     assert 1.18 < ratio.max() < 1.21
+
+
+@pytest.mark.parametrize("side", [0.01, 0.5, 1.0])
+def test_patches_are_rectangles_of_another_image(side):
+    height, width, size = 10, 7, 3000
+    numbers = torch.arange(size, dtype=torch.float32)[:, None, None, None]
+    place = torch.arange(height * width).reshape(height, width) / 128.0
+    images = numbers + place
+    mixed = random_patches(images, generator(0), side)
+    # Whatever image a pixel is from, it keeps its place.
+    assert torch.equal(mixed - mixed.floor(), images - images.floor())
+    foreign = (mixed.floor() != numbers)[:, 0]
+    found = foreign.flatten(1).any(1)
+    assert float(found.float().mean()) == pytest.approx(0.5, abs=0.04)
+    down, across = foreign[found].any(2), foreign[found].any(1)
+    # Rectangles, each of one other image.
+    filled = down[:, :, None] & across[:, None, :]
+    assert torch.equal(filled, foreign[found])
+    inside = torch.where(foreign, mixed[:, 0].floor(), -1.0).flatten(1)
+    for rectangle in inside[found]:
+        assert len(rectangle[rectangle >= 0].unique()) == 1
+    # Sides are uniform, and so are places.
+    for covered, length in ((down, height), (across, width)):
+        longest = max(1, round(side * length))
+        sides = covered.sum(1)
+        shares = torch.bincount(sides, minlength=longest + 1)[1:] / len(sides)
+        torch.testing.assert_close(
+            shares, torch.full((longest,), 1.0 / longest), rtol=0, atol=0.04
+        )
+        alone = covered[sides == 1].float()
+        torch.testing.assert_close(
+            alone.mean(0), torch.full((length,), 1.0 / length), rtol=0, atol=0.1
+        )
+
+
+def test_patches_leave_the_images_themselves_alone(square):
+    images = square.repeat(20, 1, 1, 1) * torch.arange(1.0, 21.0)[:, None, None, None]
+    before = images.clone()
+    assert not torch.equal(random_patches(images, generator(0), 1.0), images)
+    assert torch.equal(images, before)
+    single = random_patches(square, generator(0), 1.0)
+    assert torch.equal(single, square)

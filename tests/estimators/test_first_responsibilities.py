@@ -13,6 +13,7 @@ from skdeepgmm.estimators import _first_responsibilities as starts
 from skdeepgmm.estimators._gan_em_fit import GANEMFit
 from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
 from skdeepgmm.estimators._neural_base import NetworkUnits
+from skdeepgmm.estimators._row_map import PARTS, RowMap
 
 
 def clusters(resp):
@@ -21,37 +22,10 @@ def clusters(resp):
     return resp.argmax(axis=1)
 
 
-def on_map(X, size, seed=0):
-    """Return the responsibilities of one mixture on a map."""
-    (resp,) = starts.parts_of_map(X, [size], np.random.RandomState(seed))
-    return resp
-
-
 @pytest.fixture(scope="module")
 def moons():
     X, y = make_moons(300, noise=0.04, random_state=0)
     return X.astype(np.float32), y
-
-
-def test_a_map_finds_clusters_that_are_not_round(moons):
-    X, y = moons
-    found = clusters(on_map(X, 2))
-    assert adjusted_rand_score(y, found) > 0.95
-    round_ones = clusters(starts.by_kmeans(X, 2, np.random.RandomState(0)))
-    assert adjusted_rand_score(y, round_ones) < 0.7
-
-
-def test_rows_beside_the_map_follow_their_neighbors(moons, monkeypatch):
-    X, y = moons
-    monkeypatch.setattr(starts, "MAP_ROWS", 200)
-    found = clusters(on_map(X, 2))
-    assert adjusted_rand_score(y, found) > 0.95
-
-
-def test_a_map_is_repeated_by_its_seed(moons):
-    X, _ = moons
-    first, second = (on_map(X[:100], 3, seed=1) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
 
 
 def first(X, n_clusters=2, labels=None, **parameters):
@@ -140,23 +114,24 @@ def test_labels_put_together_what_a_map_tears_apart(torn):
     assert (clusters(first(X, labels=few)[1]) == y).mean() < 0.8
 
 
+def test_neighbors_put_parts_together_without_labels(moons):
+    X, y = moons
+    kind, resp = first(X)
+    assert kind == "tsne"
+    row_map = RowMap(X, np.random.RandomState(0))
+    np.testing.assert_array_equal(resp, row_map.clusters(2))
+    assert adjusted_rand_score(y, clusters(resp)) == 1.0
+
+
 def test_more_parts_are_taken_only_where_they_miss_fewer_labels(moons, torn):
     model = MinMaxEMClusterer(2)
     units = NetworkUnits(None, np.zeros(1), np.ones(1))
-    for (X, y), n_parts in ((moons, 2), (torn, 2 * starts.PARTS)):
+    for (X, y), n_parts in ((moons, 2), (torn, 2 * PARTS)):
         labels = np.where(np.arange(len(y)) < 40, y, -1)
         _, parts = starts.first_parts(
             model, "tsne", X, units, labels, np.random.RandomState(0)
         )
         assert parts.shape == (len(y), n_parts)
-
-
-def test_each_mixture_on_a_map_is_as_if_it_were_the_only_one(moons):
-    X = moons[0][:100]
-    both = starts.parts_of_map(X, [2, 5], np.random.RandomState(0))
-    for size, found in zip([2, 5], both, strict=True):
-        (alone,) = starts.parts_of_map(X, [size], np.random.RandomState(0))
-        np.testing.assert_array_equal(found, alone)
 
 
 def test_held_out_labels_are_counted():
@@ -196,14 +171,6 @@ def test_responsibilities_are_matched_with_labels():
 def test_a_verbose_fit_tells_of_the_map(moons, capsys):
     first(moons[0], verbose=1)
     assert "Map of 300 rows" in capsys.readouterr().out
-
-
-def test_a_map_of_one_feature():
-    X = np.concatenate([np.zeros(40), np.full(40, 9.0)])[:, None]
-    X = X + np.linspace(0.0, 1.0, 80)[:, None]
-    found = clusters(on_map(X, 2))
-    assert len(np.unique(found[:40])) == len(np.unique(found[40:])) == 1
-    assert found[0] != found[-1]
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,27 @@ def test_learning_rate_multiplies_the_recipes(params, shape, expected):
 
 
 @pytest.mark.parametrize(
+    "params, shape, expected",
+    [
+        ({}, (1, 28, 28), 3 / 7),
+        ({"recipe": {"gan_steps": 10}}, (3, 16, 20), 3 / 7),
+        ({"recipe": "released"}, (1, 28, 28), None),
+        ({"recipe": "released", "cutmix": 0.5}, (1, 28, 28), 0.5),
+        ({}, (1, 8, 8), None),
+        ({"cutmix": 0.5}, (1, 8, 8), 0.5),
+        ({"cutmix": None}, (1, 28, 28), None),
+        ({}, (64,), None),
+    ],
+)
+def test_patches_are_for_large_images_unless_asked(params, shape, expected):
+    estimator = GANEMClusterer(**params)
+    recipe = _gan_em_settings.recipe_of(estimator)
+    architecture = Architecture(shape, 8, 16)
+    config = _gan_em_settings.config_of(estimator, architecture, recipe, 500)
+    assert config.cutmix == expected
+
+
+@pytest.mark.parametrize(
     "params, message",
     [
         ({"recipe": {"gan_stepz": 3}}, "unknown settings .*gan_stepz"),
@@ -265,6 +286,9 @@ def test_learning_rate_multiplies_the_recipes(params, shape, expected):
         ({"init": np.ones((300, 3))}, "sum to one"),
         ({"networks": "mnist"}, "needs images of at least 8 x 8"),
         ({"affine": (1.0, 2.0, 0.1)}, "affine must be"),
+        ({"cutmix": 0.5}, "cutmix must be None or 'auto' for vectors, got 0.5"),
+        ({"cutmix": 0.0}, "'cutmix' parameter of GANEMClusterer must be"),
+        ({"cutmix": 1.5}, "'cutmix' parameter of GANEMClusterer must be"),
         ({"image_shape": (3, 3)}, "= 9 values a row"),
         ({"n_clusters": 301}, "n_samples=300 should be >= n_clusters=301"),
     ],
