@@ -11,9 +11,13 @@ from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 from skdeepgmm import GaussianMixture
 from skdeepgmm._torch_backend import networks
 from skdeepgmm._torch_backend.gan_em_networks import Architecture
-from skdeepgmm._torch_backend.network_tools import in_batches, random_affine
+from skdeepgmm._torch_backend.network_tools import (
+    in_batches,
+    random_affine,
+    random_patches,
+)
 from skdeepgmm._torch_backend.rng import generator
-from skdeepgmm.estimators._gan_em_settings import GENERATED_AFFINE
+from skdeepgmm.estimators._gan_em_settings import GENERATED_AFFINE, GENERATED_CUTMIX
 
 
 def kmeans(n_clusters, seed):
@@ -77,6 +81,7 @@ class LabelsOnly:
         for _ in range(self.n_steps):
             index = torch.randint(len(rows), (64,), generator=draw)
             images = random_affine(rows[index], draw, shift, rotation, scale)
+            images = random_patches(images, draw, GENERATED_CUTMIX)
             loss = torch.nn.functional.cross_entropy(
                 self.network(images), labels[index]
             )

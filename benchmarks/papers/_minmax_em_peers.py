@@ -23,7 +23,7 @@ from skdeepgmm._torch_backend.minmax_em import BETAS, Labelled
 from skdeepgmm._torch_backend.minmax_em_networks import Architecture
 from skdeepgmm._torch_backend.network_tools import WeightAverage, in_batches
 from skdeepgmm._torch_backend.rng import generator
-from skdeepgmm.estimators._first_responsibilities import parts_of_map
+from skdeepgmm.estimators._row_map import map_of
 
 BATCH, LABEL_BATCH, STEPS = 50, 25, 1500
 
@@ -218,7 +218,7 @@ class DynAE(Deep):
 
 
 class MapMixture:
-    """The start of our clusterer alone: a mixture on a t-SNE map.
+    """A mixture of one Gaussian a cluster on the t-SNE map of our clusterer's start.
 
     It has no rule for new rows: it predicts those that it was fitted to.
     """
@@ -228,7 +228,7 @@ class MapMixture:
 
     def fit(self, X):
         random_state = np.random.RandomState(self.seed)
-        (resp,) = parts_of_map(X, [self.n_clusters], random_state)
+        resp = map_of(X, random_state).mixture(self.n_clusters)
         self.labels_ = resp.argmax(axis=1)
         return self
 

@@ -55,6 +55,7 @@ ABLATION_ITERATIONS = 30
 ABLATION = {
     "default": {},
     "no affine changes": {"affine": None},
+    "no patches of other images": {"cutmix": None},
     "smaller affine changes": {"affine": (2.0, 9.0, 0.1)},
     "E-net without normalisation": {"recipe": {"classifier_norm": "none"}},
     "optimisers started anew": {"recipe": {"keeps_optimizers": False}},

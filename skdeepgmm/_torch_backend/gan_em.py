@@ -56,9 +56,9 @@ class Config:
     hold : int
         Iterations in which the start's responsibilities are used.
     affine : Affine or None
-        Change of generated images in the E-step.
+        Change of generated and labelled images in the E-step.
     cutmix : float or None
-        Largest sides of what half of them take from another one, as shares.
+        Largest sides of what half of these take from one another, as shares.
     temperature : float
         Exponent 1 / temperature of the responsibilities.
     label_tol : float

@@ -7,7 +7,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import check_array
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm.estimators._row_map import MAP_ROWS, PARTS, RowMap
+from skdeepgmm.estimators._row_map import PARTS, map_of, n_mapped
 
 #: Most rows that k-means is started on.
 KMEANS_ROWS = 20_000
@@ -68,19 +68,20 @@ def first_parts(estimator, kind, X, units, labels, random_state):
     rows = convert.to_numpy(units.to_network(X, "cpu").flatten(1))
     if kind == "tsne":
         if estimator.verbose:
-            print(f"Map of {min(len(rows), MAP_ROWS)} rows by t-SNE")
-        row_map = RowMap(rows, random_state)
-        if row_map.is_possible:
-            return kind, _parts_of_map(row_map, labels, n_clusters)
+            print(f"Map of {n_mapped(len(rows))} rows by t-SNE")
+        row_map = map_of(rows, random_state)
+        if row_map is not None:
+            return kind, _on_map(row_map, labels, n_clusters, n_mapped(len(rows)))
     return "kmeans", by_kmeans(rows, n_clusters, random_state)
 
 
-def _parts_of_map(row_map, labels, n_clusters):
+def _on_map(row_map, labels, n_clusters, most):
+    """Return clusters, or with enough labels ``most`` parts at most."""
     size = PARTS * n_clusters
     if labelled_rows(labels, n_clusters).min() < ENOUGH_LABELS:
         return row_map.clusters(n_clusters)
     found = [row_map.mixture(n_clusters)]
-    if size <= len(row_map.mapped):
+    if size <= most:
         found.append(row_map.mixture(size))
     folds = held_out(labels, np.random.RandomState(FOLD_SEED))
     return min(found, key=lambda parts: mistakes(parts, labels, n_clusters, folds))

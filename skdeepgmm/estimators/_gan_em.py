@@ -72,7 +72,8 @@ class GANEMClusterer(DeepClusterer):
         First responsibilities: 'uniform', all equal in the first M-step, as in the
         paper; 'kmeans', those of k-means, 'tsne', of a mixture on a t-SNE map of at
         most 10,000 rows (see Notes of :class:`MinMaxEMClusterer`), or given ones, for
-        the first 30 % of the run. 'auto' means 'uniform' for images and 'kmeans' for vectors.
+        the first 30 % of the run. 'auto' means 'uniform' for images and 'kmeans' for
+        vectors.
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with
@@ -89,16 +90,16 @@ class GANEMClusterer(DeepClusterer):
         below 16 x 16 pixels with 'fast' or changes of it.
 
     affine : 'auto', None or tuple of (float, float, float), default='auto'
-        Largest random change of *generated* images in the E-step: shift in pixels,
-        angle in degrees, relative change of the size. 'auto' is an eleventh of the
-        smaller side, 18 degrees and 0.15 for images with the recipe 'fast', and None
-        otherwise.
+        Largest random change of *generated* and labelled images in the E-step: shift
+        in pixels, angle in degrees, relative change of the size. 'auto' is an eleventh
+        of the smaller side, 18 degrees and 0.15 for images with the recipe 'fast', and
+        None otherwise.
 
     cutmix : 'auto', None or float, default='auto'
         Largest sides, as shares of the image's, of a rectangle that half of the
-        *generated* images take from another one in the E-step, under their own label
-        [2]_. 'auto' is 3/7 for images of at least 16 x 16 pixels with the recipe
-        'fast', and None otherwise.
+        *generated* and labelled images take from another of these in the E-step, and
+        keep their own label [2]_. 'auto' is 3/7 for images of at least 16 x 16 pixels
+        with the recipe 'fast', and None otherwise.
 
     temperature : float, default=1.0
         The M-step uses responsibilities to the power of 1 / temperature.

@@ -12,6 +12,8 @@ from scipy.special import xlogy
 BALANCE = 2.0
 #: Random starts beside the one by merging.
 STARTS = 10
+#: Less than this lowers no cost.
+LEAST_GAIN = 1e-12
 
 
 def merged_parts(affinity, n_clusters, random_state):
@@ -88,13 +90,17 @@ def _merged(affinity, n_clusters):
 
 def _improved(affinity, clusters, n_clusters):
     """Move the part that lowers the cost most until none does."""
-    clusters = clusters.copy()
-    degree, own, parts = affinity.sum(axis=1), np.diag(affinity), np.arange(len(affinity))
+    degree, own = affinity.sum(axis=1), np.diag(affinity)
+    parts, cost, kept = np.arange(len(affinity)), np.inf, clusters
     while True:
         members = np.eye(n_clusters)[clusters]
         links = affinity @ members
         within, volume = (members * links).sum(axis=0), members.T @ degree
         now = _costs(within, volume, affinity, n_clusters)
+        # Computed anew: differences of tiny clusters are rounding alone.
+        if not now.sum() < cost - LEAST_GAIN:
+            return kept
+        cost, kept = now.sum(), clusters
         left = _costs(
             within[clusters] - 2.0 * links[parts, clusters] + own,
             volume[clusters] - degree,
@@ -112,6 +118,7 @@ def _improved(affinity, clusters, n_clusters):
         # The last part of a cluster stays.
         change[np.bincount(clusters, minlength=n_clusters)[clusters] == 1] = np.inf
         part, cluster = np.unravel_index(change.argmin(), change.shape)
-        if not change[part, cluster] < -1e-12:
-            return clusters
+        if change[part, cluster] == np.inf:
+            return kept
+        clusters = clusters.copy()
         clusters[part] = cluster

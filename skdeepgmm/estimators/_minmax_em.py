@@ -203,12 +203,12 @@ class MinMaxEMClusterer(DeepClusterer):
     Kullback-Leibler divergence of the sizes from equal ones. With at least five labels
     a cluster, each belongs to the clusters in the shares of the labelled rows in it
     instead (one without any to all alike), or there is one Gaussian a cluster if that
-    makes no more mistakes on held-out labels. Fewer than 50 rows go to k-means. With fewer labels
-    than 8 % of the images, 'auto' makes the map, and starts from it if it makes at most
-    two thirds as many mistakes on labelled rows held out in five folds as an encoder
-    does that starts on the labels of the other folds. Clusters that get small are held
-    at a lower bound (``balance``), and a warning says so if one has less than 2 % of
-    the rows (a fifth of the even share, of many clusters) in the end.
+    makes no more mistakes on held-out labels. Fewer than 50 rows go to k-means. With
+    fewer labels than 8 % of the images, 'auto' makes the map, and starts from it if it
+    makes at most two thirds as many mistakes on labelled rows held out in five folds as
+    an encoder does that starts on the labels of the other folds. Clusters that get
+    small are held at a lower bound (``balance``), and a warning says so if one has less
+    than 2 % of the rows (a fifth of the even share, of many clusters) in the end.
 
     *Density.* :meth:`score_samples` is the likelihood of the latent mixture at E(x), as
     in the paper: a score to compare rows by, no density of x.

@@ -14,63 +14,100 @@ from skdeepgmm.estimators._graph_cut import merged_parts
 MAP_ROWS, FEWEST_MAP_ROWS = 10_000, 50
 #: Principal components that a map is made of, and its effective number of neighbours.
 MAP_COMPONENTS, PERPLEXITY = 50, 30.0
-#: Neighbours of a row, in principal components: in the graph that puts parts together,
-#: and of a row beside the map, which gets their mean responsibilities.
+#: Neighbours of a row, in principal components: in the graph that puts Gaussians
+#: together, and of a row beside the map, which gets their mean responsibilities.
 NEIGHBORS = 10
 #: Gaussians of a cluster.
 PARTS = 3
 
 
-class RowMap:
-    """Rows on a map of two dimensions that keeps their neighbourhoods.
+def n_mapped(n_samples):
+    """Return how many of so many rows a map has."""
+    return min(n_samples, MAP_ROWS)
 
-    The map is made of the first principal components of ``MAP_ROWS`` rows at most.
+
+def map_of(rows, random_state):
+    """Return a map of rows that keeps their neighbourhoods.
+
+    It is made of the first principal components of ``MAP_ROWS`` rows at most.
 
     Parameters
     ----------
     rows : ndarray of shape (n_samples, n_features)
     random_state : RandomState instance
 
-    Attributes
-    ----------
-    is_possible : bool
-        False for fewer than ``FEWEST_MAP_ROWS`` rows, and for rows that are all equal:
-        these have no map.
+    Returns
+    -------
+    RowMap or None
+        None for fewer than ``FEWEST_MAP_ROWS`` rows, and for rows that are all equal.
 
     References: van der Maaten and Hinton (2008), "Visualizing data using t-SNE", JMLR
     9; McConville et al. (2021), "N2D: (not too) deep clustering via clustering the
     local manifold of an autoencoded embedding", ICPR.
     """
+    order = random_state.permutation(len(rows))
+    size = n_mapped(len(rows))
+    scale = Scale(rows[order[:size]])
+    if size < FEWEST_MAP_ROWS or scale.largest == 0.0:
+        return None
+    scaled = scale(rows[order[:size]])
+    n_components = min(MAP_COMPONENTS, rows.shape[1])
+    components = PCA(n_components, random_state=random_state).fit(scaled)
+    places = components.transform(scaled)
+    tsne = TSNE(
+        perplexity=min(PERPLEXITY, (size - 1) / 3),
+        init="pca" if n_components > 1 else "random",
+        random_state=random_state,
+    )
+    points = tsne.fit_transform(places).astype(np.float64)
+    # In parts: the rows beside the map may be nearly all of them.
+    beside = [
+        components.transform(scale(rows[order[start : start + MAP_ROWS]]))
+        for start in range(size, len(rows), MAP_ROWS)
+    ]
+    return RowMap(order, points, np.concatenate([places, *beside]), random_state)
 
-    def __init__(self, rows, random_state):
-        order = random_state.permutation(len(rows))
-        self.rows, self._random_state = rows, random_state
-        self.mapped, self.beside = order[:MAP_ROWS], order[MAP_ROWS:]
-        centered = rows[self.mapped].astype(np.float64)
-        self._center = centered.mean(axis=0)
-        centered -= self._center
-        self._largest = np.abs(centered).max()
-        self.is_possible = (
-            len(self.mapped) >= FEWEST_MAP_ROWS and self._largest > 0.0
-        )
-        if self.is_possible:
-            self._build(centered / self._largest)
 
-    def _build(self, scaled):
-        n_components = min(MAP_COMPONENTS, scaled.shape[1])
-        self._components = PCA(n_components, random_state=self._random_state)
-        self._places = self._components.fit_transform(scaled)
-        tsne = TSNE(
-            perplexity=min(PERPLEXITY, (len(self.mapped) - 1) / 3),
-            init="pca" if n_components > 1 else "random",
-            random_state=self._random_state,
-        )
-        self._points = tsne.fit_transform(self._places)
-        # Each mixture as if it were the only one.
-        self._state = self._random_state.get_state()
+class Scale:
+    """Moves rows to the mean of some and makes the largest value of these one."""
+
+    def __init__(self, rows):
+        rows = rows.astype(np.float64)
+        self.center = rows.mean(axis=0)
+        self.largest = np.abs(rows - self.center).max()
+
+    def __call__(self, rows):
+        return (rows.astype(np.float64) - self.center) / self.largest
+
+
+class RowMap:
+    """Some rows on a map, and all rows before it.
+
+    Parameters
+    ----------
+    order : ndarray of shape (n_samples,)
+        The rows, those on the map first.
+    points : ndarray of shape (n_mapped, 2)
+        Their places on the map.
+    places : ndarray of shape (n_samples, n_components)
+        Principal components of all rows, in this order.
+    random_state : RandomState instance
+        Every mixture draws from its state at this moment, as if it were the only one.
+    """
+
+    def __init__(self, order, points, places, random_state):
+        self._order, self._points, self._places = order, points, places
+        self._random_state, self._state = random_state, random_state.get_state()
 
     def mixture(self, size):
-        """Return the responsibilities of a mixture of ``size`` Gaussians.
+        """Return the responsibilities of a mixture of Gaussians on the map.
+
+        Rows beside the map get the mean of their nearest rows on it.
+
+        Parameters
+        ----------
+        size : int
+            Number of Gaussians.
 
         Returns
         -------
@@ -90,13 +127,19 @@ class RowMap:
         ndarray of shape (n_samples, n_clusters)
         """
         size = PARTS * n_clusters
-        if size > len(self.mapped):
+        if size > len(self._points):
             return self.mixture(n_clusters)
         resp = self._mixture(size)
-        graph = kneighbors_graph(self._places, NEIGHBORS)
+        graph = kneighbors_graph(self._mapped_places, NEIGHBORS)
         affinity = resp.T @ (graph @ resp)
-        found = merged_parts(0.5 * (affinity + affinity.T), n_clusters, self._random_state)
+        found = merged_parts(
+            0.5 * (affinity + affinity.T), n_clusters, self._random_state
+        )
         return self._spread(resp @ np.eye(n_clusters)[found])
+
+    @property
+    def _mapped_places(self):
+        return self._places[: len(self._points)]
 
     def _mixture(self, size):
         """Return the responsibilities of the best of ten mixtures, of mapped rows."""
@@ -104,23 +147,18 @@ class RowMap:
         mixture = GaussianMixture(
             size, n_init=10, random_state=self._random_state, device="cpu"
         )
-        points = self._points.astype(np.float64)
         # It would warn of parameters that are not the user's; what becomes of such
         # clusters is told after the fit.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return mixture.fit(points).predict_proba(points)
+            return mixture.fit(self._points).predict_proba(self._points)
 
     def _spread(self, found):
         """Return responsibilities of all rows from those of the mapped ones."""
-        resp = np.empty((len(self.rows), found.shape[1]))
-        resp[self.mapped] = found
-        nearest = KNeighborsRegressor(NEIGHBORS).fit(self._places, found)
-        # In parts: the rows beside the map may be nearly all of them.
-        for start in range(0, len(self.beside), MAP_ROWS):
-            part = self.beside[start : start + MAP_ROWS]
-            placed = self._components.transform(
-                (self.rows[part] - self._center) / self._largest
-            )
-            resp[part] = nearest.predict(placed)
+        size = len(found)
+        resp = np.empty((len(self._order), found.shape[1]))
+        resp[self._order[:size]] = found
+        if size < len(self._order):
+            nearest = KNeighborsRegressor(NEIGHBORS).fit(self._mapped_places, found)
+            resp[self._order[size:]] = nearest.predict(self._places[size:])
         return resp

@@ -311,7 +311,7 @@ def test_embedding_is_the_layer_before_the_output():
     "change", [{"affine": Affine(1.0, 10.0, 0.1)}, {"cutmix": 0.5}]
 )
 def test_changes_of_images_reach_the_classifier_alone(change):
-    """Real rows and the adversarial steps see images as they are."""
+    """Adversarial steps see images as they are, real or generated."""
     plain = make(shape=(1, 8, 8))
     changed = make(shape=(1, 8, 8), **change)
     index = torch.arange(20)

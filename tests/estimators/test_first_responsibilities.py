@@ -13,7 +13,7 @@ from skdeepgmm.estimators import _first_responsibilities as starts
 from skdeepgmm.estimators._gan_em_fit import GANEMFit
 from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
 from skdeepgmm.estimators._neural_base import NetworkUnits
-from skdeepgmm.estimators._row_map import PARTS, RowMap
+from skdeepgmm.estimators._row_map import PARTS, map_of
 
 
 def clusters(resp):
@@ -118,7 +118,7 @@ def test_neighbors_put_parts_together_without_labels(moons):
     X, y = moons
     kind, resp = first(X)
     assert kind == "tsne"
-    row_map = RowMap(X, np.random.RandomState(0))
+    row_map = map_of(X, np.random.RandomState(0))
     np.testing.assert_array_equal(resp, row_map.clusters(2))
     assert adjusted_rand_score(y, clusters(resp)) == 1.0
 

@@ -79,6 +79,30 @@ def test_touching_clusters_are_parted_before_an_island():
     assert found[0] == found[1] != found[2] == found[3]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_merging_takes_the_pair_of_least_cost(seed):
+    """Down to any number of clusters, each step judged by the whole cost."""
+    affinity = affinity_of(seed, 9)
+    clusters = np.arange(9)
+    for size in range(8, 1, -1):
+        pairs = itertools.combinations(range(size + 1), 2)
+        merged = [
+            np.where(clusters == second, first, clusters) for first, second in pairs
+        ]
+        merged = [np.unique(each, return_inverse=True)[1] for each in merged]
+        clusters = min(merged, key=lambda each: formula(affinity, each, size))
+        found = cut._merged(affinity, size)
+        same = found[:, None] == found
+        np.testing.assert_array_equal(same, clusters[:, None] == clusters)
+
+
+def test_rounding_does_not_move_parts_for_ever():
+    affinity = np.diag([3333.3, 5e-7, 5e-7])
+    affinity[0, 1:] = affinity[1:, 0] = 1.3e-6
+    found = cut.merged_parts(affinity, 2, np.random.RandomState(0))
+    assert set(found) == {0, 1}
+
+
 @pytest.mark.parametrize("n_clusters", [1, 2, 4])
 def test_parts_without_rows_do_no_harm(n_clusters):
     affinity = np.zeros((4, 4))
