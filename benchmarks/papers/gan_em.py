@@ -17,6 +17,8 @@ Parts:
 * ``outliers``: the class left out of training is to be found in the test set.
 * ``ablation``: the departures from the paper, one at a time, at a short budget.
 
+"Without patches" are measurements from before there was ``cutmix``, now ``cutmix=None``.
+
 Accuracy is one-to-one on the test set unless it says purity. Labels only measure (but
 in ``labels``): no run, epoch or setting is chosen by them here. Every measurement is
 appended to ``gan_em_<preset>.csv`` when it is made, and a run skips what the file
@@ -163,7 +165,8 @@ VARIANTS = HELD | {
     "three starts, 143 iterations": {"max_iter": 143},
 }
 LONG = {
-    "900 iterations, rates held for half": {"max_iter": 900, "recipe": {"held": 0.5}}
+    "900 iterations, rates held for half": {"max_iter": 900, "recipe": {"held": 0.5}},
+    "width 0.5, 400 iterations": {"max_iter": 400, "width": 0.5},
 }
 
 
