@@ -17,7 +17,7 @@ Parts:
 * ``outliers``: the class left out of training is to be found in the test set.
 * ``ablation``: the departures from the paper, one at a time, at a short budget.
 
-"Without patches" are measurements from before there was ``cutmix``, now ``cutmix=None``.
+"Without patches" are measurements from before there was ``cutmix``: ``cutmix=None``.
 
 Accuracy is one-to-one on the test set unless it says purity. Labels only measure (but
 in ``labels``): no run, epoch or setting is chosen by them here. Every measurement is

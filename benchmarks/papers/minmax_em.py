@@ -11,8 +11,9 @@ and CIFAR-10 without labels; how labels or neighbours name its parts, and when i
 on MNIST 5-9, 0-6 and FashionMNIST. Fits without seconds ran on a GPU. "GaussianMixture
 on t-SNE" has one Gaussian a cluster on that map, and so had "MinMaxEMClusterer one
 Gaussian", from before parts were put together without labels; "MinMaxEMClusterer
-kmeans" and "... labels" start from k-means and from the labels. CelebA are faces in four groups, male or not and smiling
-or not, at 32 x 32 pixels (``celeba64``, only on request: 64 x 64).
+kmeans" and "... labels" start from k-means and from the labels. CelebA are faces in
+four groups, male or not and smiling or not, at 32 x 32 pixels (``celeba64``, only on
+request: 64 x 64).
 
 Also measured for our clusterer: the smallest cluster's share, the Jensen-Shannon
 divergence of samples and held-out images over 50 k-means bins, ||y - E(G(y))||^2 per
