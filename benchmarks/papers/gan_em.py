@@ -344,7 +344,7 @@ def machine_file(args):
 def report(args):
     """Write a table for each part."""
     records = Records(args.out / f"gan_em_{args.preset}.csv", KEYS)
-    parts = ["# GAN-EM", __doc__.split("\n\n")[3], machine_file(args).read_text()]
+    parts = ["# GAN-EM", *__doc__.split("\n\n")[3:5], machine_file(args).read_text()]
     for part in records.distinct("part"):
         parts += [f"## {part}", part_table(records, part)]
         if part == "restarts":
