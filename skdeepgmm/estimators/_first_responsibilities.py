@@ -71,17 +71,17 @@ def first_parts(estimator, kind, X, units, labels, random_state):
             print(f"Map of {n_mapped(len(rows))} rows by t-SNE")
         row_map = map_of(rows, random_state)
         if row_map is not None:
-            return kind, _on_map(row_map, labels, n_clusters, n_mapped(len(rows)))
+            return kind, _on_map(row_map, labels, n_clusters)
     return "kmeans", by_kmeans(rows, n_clusters, random_state)
 
 
-def _on_map(row_map, labels, n_clusters, most):
-    """Return clusters, or with enough labels ``most`` parts at most."""
+def _on_map(row_map, labels, n_clusters):
+    """Return clusters or, where labels say that they are better, smaller parts."""
     size = PARTS * n_clusters
     if labelled_rows(labels, n_clusters).min() < ENOUGH_LABELS:
         return row_map.clusters(n_clusters)
     found = [row_map.mixture(n_clusters)]
-    if size <= most:
+    if size <= row_map.n_mapped:
         found.append(row_map.mixture(size))
     folds = held_out(labels, np.random.RandomState(FOLD_SEED))
     return min(found, key=lambda parts: mistakes(parts, labels, n_clusters, folds))

@@ -69,7 +69,7 @@ def map_of(rows, random_state):
 
 
 class Scale:
-    """Moves rows to the mean of some and makes the largest value of these one."""
+    """Centres rows at the mean of some and divides by the largest value of these."""
 
     def __init__(self, rows):
         rows = rows.astype(np.float64)
@@ -99,6 +99,11 @@ class RowMap:
         self._order, self._points, self._places = order, points, places
         self._random_state, self._state = random_state, random_state.get_state()
 
+    @property
+    def n_mapped(self):
+        """Number of rows on the map."""
+        return len(self._points)
+
     def mixture(self, size):
         """Return the responsibilities of a mixture of Gaussians on the map.
 
@@ -127,7 +132,7 @@ class RowMap:
         ndarray of shape (n_samples, n_clusters)
         """
         size = PARTS * n_clusters
-        if size > len(self._points):
+        if size > self.n_mapped:
             return self.mixture(n_clusters)
         resp = self._mixture(size)
         graph = kneighbors_graph(self._mapped_places, NEIGHBORS)
@@ -139,7 +144,7 @@ class RowMap:
 
     @property
     def _mapped_places(self):
-        return self._places[: len(self._points)]
+        return self._places[: self.n_mapped]
 
     def _mixture(self, size):
         """Return the responsibilities of the best of ten mixtures, of mapped rows."""

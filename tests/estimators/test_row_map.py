@@ -59,7 +59,7 @@ def test_rows_beside_the_map_follow_their_neighbors(moons, monkeypatch):
     X, y = moons
     monkeypatch.setattr(_row_map, "MAP_ROWS", 200)
     found = map_of(X)
-    assert len(found._points) == 200
+    assert found.n_mapped == 200
     for resp in (found.mixture(2), found.clusters(2)):
         assert adjusted_rand_score(y, clusters(resp)) > 0.95
 
