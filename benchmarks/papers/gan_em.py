@@ -46,7 +46,7 @@ PRESETS = {
     "cpu": {"rows": 10_000, "params": {}, "seeds": 5, "faces": "celeba"},
     "gpu": {
         "rows": None,
-        "params": {"width": 1.0, "max_iter": 360},
+        "params": {"width": 1.0, "max_iter": 400},
         "seeds": 3,
         "faces": "celeba64",
     },
