@@ -32,6 +32,7 @@ from skdeepgmm._torch_backend.minmax_em import MinMaxEM
 from skdeepgmm._torch_backend.minmax_em_networks import Architecture as MinMaxNetworks
 from skdeepgmm._torch_backend.network_tools import Affine
 from skdeepgmm._torch_backend.training import Means
+from skdeepgmm.estimators._gan_em_settings import GENERATED_CUTMIX
 
 N_ROWS, N_CLUSTERS, SHAPE = 10_000, 10, (1, 28, 28)
 #: (model, width, rows of a batch).
@@ -51,7 +52,8 @@ class GANEMSteps:
 
     def __init__(self, width, size, device):
         networks = GANEMNetworks(SHAPE, N_CLUSTERS, 62, width=width)
-        config = GANEMConfig(Recipe(batch_size=size), 100, 1, Affine(2.5, 18.0, 0.15))
+        changes = Affine(2.5, 18.0, 0.15), GENERATED_CUTMIX
+        config = GANEMConfig(Recipe(batch_size=size), 100, 1, *changes)
         self.model = GANEM(networks, config, GANEMData(rows(device)), seed=0)
         self.model.iteration = 1
         self.index = torch.arange(size)

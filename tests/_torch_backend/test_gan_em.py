@@ -327,6 +327,19 @@ def test_changes_of_images_reach_the_classifier_alone(change):
     assert not torch.allclose(changed._changed(images), images)
 
 
+@pytest.mark.parametrize(
+    "change", [{}, {"affine": Affine(1.0, 10.0, 0.1)}, {"cutmix": 1.0}]
+)
+def test_labelled_images_are_changed_like_generated_ones(change):
+    labels = torch.arange(N_ROWS) % N_CLUSTERS
+    model = make(shape=(1, 8, 8), labels=labels, **change)
+    seen = []
+    model.classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model._label_loss(64)
+    known = (seen[0][:, None] == model.data.rows).flatten(2).all(2).any(1)
+    assert known.all() if not change else (~known).sum() > 16
+
+
 # Recorded steps ------------------------------------------------------------------
 
 
