@@ -225,7 +225,9 @@ class GANEMClusterer(DeepClusterer):
     - ``joint_labels=True``: whether E-steps also see labelled rows, and the E-net
       starts on them;
     - ``average=0.99``: decay a step of the averaged E-net, which predicts, 0 for none;
-      ``averaged_from=1.0``: from which share of the run on it also leads the M-step.
+      ``averaged_from=1.0``: from which share of the run on it also leads the M-step;
+    - ``patched=None``: share of the run in which ``cutmix`` is in use, None means 0.7
+      with labels and 1 without.
 
     Interrupting a fit (Ctrl-C) keeps what was learned, with a warning; before anything
     was, with ``init='tsne'`` during the map, it leaves the estimator as it was.

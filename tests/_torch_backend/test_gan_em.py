@@ -340,6 +340,16 @@ def test_labelled_images_are_changed_like_generated_ones(change):
     assert known.all() if not change else (~known).sum() > 16
 
 
+@pytest.mark.parametrize("patched, last", [(0.7, 6), (1.0, 9), (0.0, -1), (None, 9)])
+def test_patches_end_before_the_run_does(patched, last):
+    recipe = dataclasses.replace(FAST, patched=patched)
+    model = make(recipe, shape=(1, 8, 8), n_iter=10, cutmix=1.0)
+    images = model.generate(model.draw_labels(8)).detach()
+    for model.iteration in range(10):
+        patches = not torch.equal(model._changed(images), images)
+        assert patches == (model.iteration <= last)
+
+
 # Recorded steps ------------------------------------------------------------------
 
 

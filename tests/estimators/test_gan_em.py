@@ -418,6 +418,27 @@ def test_held_rates_fall_before_a_run_ends(groups):
     assert 16 <= held.n_iter_ < 20
 
 
+def test_runs_on_images_go_to_the_end(images):
+    model = short(10, image_shape=(8, 8), max_iter=8, tol=1.0, n_iter_no_change=1)
+    assert model.fit(images[0]).converged_
+    assert model.n_iter_ == 8
+
+
+@pytest.mark.parametrize(
+    "params, expected",
+    [
+        ({}, None),
+        ({"semi_supervised": True}, 0.7),
+        ({"semi_supervised": True, "recipe": {"patched": 0.5}}, 0.5),
+        ({"recipe": {"patched": 0.5}}, 0.5),
+        ({"semi_supervised": True, "recipe": {"patched": None}}, 0.7),
+    ],
+)
+def test_patches_end_early_with_labels(params, expected):
+    recipe = _gan_em_settings.recipe_of(GANEMClusterer(**params))
+    assert recipe.patched == expected
+
+
 # Neighbours ----------------------------------------------------------------------
 
 
