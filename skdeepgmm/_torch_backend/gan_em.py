@@ -331,7 +331,7 @@ class GANEM:
 
     def _learn(self, step: Step, *arguments: Tensor) -> Tensor:
         """Do a step of the E-net; returns its loss."""
-        loss = self.recorder(step, *arguments, variant=self._cutmix)["loss"]
+        loss = self.recorder(step, *arguments)["loss"]
         if self.recipe.average:
             self.average.update(self.classifier)
         return loss
@@ -350,19 +350,12 @@ class GANEM:
         return {"loss": loss.detach()}
 
     def _changed(self, images: Tensor) -> Tensor:
-        affine, cutmix = self.config.affine, self._cutmix
+        affine, cutmix = self.config.affine, self.config.cutmix
         if affine is not None:
             images = random_affine(
                 images, self.draw, affine.shift, affine.rotation, affine.scale
             )
         return images if cutmix is None else random_patches(images, self.draw, cutmix)
-
-    @property
-    def _cutmix(self) -> float | None:
-        """Largest sides of the patches of this EM iteration, None for none."""
-        share = 1.0 if self.recipe.patched is None else self.recipe.patched
-        late = self.iteration >= share * self.config.n_iter
-        return None if late else self.config.cutmix
 
     # Labels ----------------------------------------------------------------------
 

@@ -48,9 +48,6 @@ class Recipe:
     averaged_from : float
         Share of the run from which the averaged E-net also gives the responsibilities
         of the M-step. Before, it would hold on to the first clusters it finds.
-    patched : float or None
-        Share of the run in which images take patches of one another; None means all
-        of it.
     """
 
     losses: str = "binary"
@@ -74,7 +71,6 @@ class Recipe:
     joint_labels: bool = True
     average: float = 0.99
     averaged_from: float = 1.0
-    patched: float | None = None
 
     def rate_factor(self, iteration: int, n_iter: int) -> float:
         """Return what the rates are multiplied by in this EM iteration, from 0 on."""

@@ -127,8 +127,9 @@ class GANEMClusterer(DeepClusterer):
         convergence.
 
     n_iter_no_change : int, default=5
-        EM iterations in a row that must stay within ``tol``. A run ends early after
-        80 % of its iterations at the earliest, with vectors after half of them.
+        EM iterations in a row that must stay within ``tol``. With vectors a run then
+        ends, after half of its iterations at the earliest; with images, where falling
+        rates still bring something, it goes on to the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches, noise and :meth:`sample`.
@@ -225,9 +226,7 @@ class GANEMClusterer(DeepClusterer):
     - ``joint_labels=True``: whether E-steps also see labelled rows, and the E-net
       starts on them;
     - ``average=0.99``: decay a step of the averaged E-net, which predicts, 0 for none;
-      ``averaged_from=1.0``: from which share of the run on it also leads the M-step;
-    - ``patched=None``: share of the run in which ``cutmix`` is in use, None means 0.7
-      with labels and 1 without.
+      ``averaged_from=1.0``: from which share of the run on it also leads the M-step.
 
     Interrupting a fit (Ctrl-C) keeps what was learned, with a warning; before anything
     was, with ``init='tsne'`` during the map, it leaves the estimator as it was.

@@ -43,7 +43,6 @@ RECIPE_CONSTRAINTS = {
     "joint_labels": ["boolean"],
     "average": [Interval(Real, 0, 1, closed="left")],
     "averaged_from": [_SHARE],
-    "patched": [_SHARE, None],
 }
 #: Most steps of a run by default.
 MOST_STEPS = 30_000
@@ -93,10 +92,6 @@ GENERATED_AFFINE = (1 / 11, 18.0, 0.15)
 #: Largest sides, as shares of the image's, that ``cutmix='auto'`` means: an E-net that
 #: misses part of an image goes by the whole and not by one stroke.
 GENERATED_CUTMIX = 3 / 7
-#: Share of a run with labels in which patches are pasted, if the recipe says nothing:
-#: in the rest, the E-net learns images as they will come. Without labels, kinds of one
-#: class would wander to others again.
-PATCHED_WITH_LABELS = 0.7
 #: Default number of EM iterations of the recipes with long ones.
 LONG_ITERATIONS = 30
 #: Share of a run in which given responsibilities stand in for the E-net's.
@@ -115,8 +110,6 @@ def recipe_of(estimator):
     """
     is_dict = isinstance(estimator.recipe, dict)
     changes = dict(estimator.recipe) if is_dict else {}
-    if estimator.semi_supervised and changes.get("patched") is None:
-        changes["patched"] = PATCHED_WITH_LABELS
     unknown = sorted(map(str, set(changes) - set(RECIPE_CONSTRAINTS)))
     if unknown:
         raise ValueError(

@@ -7,6 +7,7 @@ from itertools import islice, pairwise
 import pytest
 import torch
 
+from skdeepgmm._torch_backend import gan_em
 from skdeepgmm._torch_backend.gan_em import (
     GANEM,
     Config,
@@ -340,16 +341,6 @@ def test_labelled_images_are_changed_like_generated_ones(change):
     assert known.all() if not change else (~known).sum() > 16
 
 
-@pytest.mark.parametrize("patched, last", [(0.7, 6), (1.0, 9), (0.0, -1), (None, 9)])
-def test_patches_end_before_the_run_does(patched, last):
-    recipe = dataclasses.replace(FAST, patched=patched)
-    model = make(recipe, shape=(1, 8, 8), n_iter=10, cutmix=1.0)
-    images = model.generate(model.draw_labels(8)).detach()
-    for model.iteration in range(10):
-        patches = not torch.equal(model._changed(images), images)
-        assert patches == (model.iteration <= last)
-
-
 # Recorded steps ------------------------------------------------------------------
 
 
@@ -379,7 +370,10 @@ def some_labels():
     [FAST, dataclasses.replace(FAST, learned_prior=True, averaged_from=0.1)],
     ids=["fast", "learned prior"],
 )
-def test_recorded_steps_do_what_launched_ones_do(recipe, shape, labels):
+def test_recorded_steps_do_what_launched_ones_do(recipe, shape, labels, monkeypatch):
+    # Steps let the rounding of sums grow, which are in no fixed order: few of them, and
+    # none whose number depends on what was learned.
+    monkeypatch.setattr(gan_em, "LABEL_START_STEPS", 10)
     affine = Affine(1.0, 9.0, 0.1) if len(shape) == 3 else None
     (recorded, launched), losses = recorded_and_launched(
         3,
@@ -388,12 +382,12 @@ def test_recorded_steps_do_what_launched_ones_do(recipe, shape, labels):
         labels=labels,
         affine=affine,
         cutmix=0.5 if affine else None,
+        label_tol=1.0,
     )
     assert recorded.recorder.recorded > 0
     assert launched.recorder.recorded == 0
     # As many random numbers, and the same ones.
     assert torch.equal(recorded.draw.get_state(), launched.draw.get_state())
-    # Sums of kernels are rounded in no fixed order, and steps let that grow.
     for first, second in zip(*losses, strict=True):
         assert first == pytest.approx(second, rel=0.1, abs=0.1)
 

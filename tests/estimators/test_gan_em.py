@@ -424,21 +424,6 @@ def test_runs_on_images_go_to_the_end(images):
     assert model.n_iter_ == 8
 
 
-@pytest.mark.parametrize(
-    "params, expected",
-    [
-        ({}, None),
-        ({"semi_supervised": True}, 0.7),
-        ({"semi_supervised": True, "recipe": {"patched": 0.5}}, 0.5),
-        ({"recipe": {"patched": 0.5}}, 0.5),
-        ({"semi_supervised": True, "recipe": {"patched": None}}, 0.7),
-    ],
-)
-def test_patches_end_early_with_labels(params, expected):
-    recipe = _gan_em_settings.recipe_of(GANEMClusterer(**params))
-    assert recipe.patched == expected
-
-
 # Neighbours ----------------------------------------------------------------------
 
 
