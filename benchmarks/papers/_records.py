@@ -3,6 +3,7 @@
 import csv
 import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ class Records:
     """
 
     def __init__(self, path, keys):
-        self.path, self.keys = path, tuple(keys)
+        self.path, self.keys, self.lock = path, tuple(keys), threading.Lock()
         self.rows = []
         if path.exists():
             with path.open(newline="") as file:
@@ -35,10 +36,11 @@ class Records:
 
     def add(self, names, **values):
         """Append the values measured under these names, a row for each."""
-        for measure, value in values.items():
-            row = {k: str(names[k]) for k in self.keys}
-            row |= {"measure": measure, "value": f"{value:.6g}"}
-            self._append(row)
+        with self.lock:
+            for measure, value in values.items():
+                row = {k: str(names[k]) for k in self.keys}
+                row |= {"measure": measure, "value": f"{value:.6g}"}
+                self._append(row)
 
     def _append(self, row):
         self.path.parent.mkdir(parents=True, exist_ok=True)
