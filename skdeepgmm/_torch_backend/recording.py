@@ -110,14 +110,12 @@ def _record(
         graph.register_generator_state(draw)
         # Other threads may launch kernels meanwhile, but not on this stream: streams
         # come from pools, and nothing else takes them from that of high priority.
-        stream = _urgent_stream(draw.device)
+        stream = torch.cuda.Stream(  # type: ignore[no-untyped-call]
+            draw.device, priority=-1
+        )
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             made = step(*mine)
     return _Recorded(graph, mine, made)
-
-
-def _urgent_stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

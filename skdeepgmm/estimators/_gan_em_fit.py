@@ -36,10 +36,6 @@ from skdeepgmm.exceptions import DegenerateComponentWarning
 COLLAPSE_SHARE, JUDGED_AT, MOST_RESTARTS = 0.2, 0.4, 2
 #: A cluster with less than this share of its even share is called empty.
 EMPTY_SHARE = 0.1
-#: Runs on vectors may end early after this share of the iterations, and when held rates
-#: have fallen for half of their fall. With images the falling rates still bring
-#: something when hardly a row changes its cluster any more.
-EARLIEST_END = 0.5
 #: Generated rows a cluster behind means and densities, and rows that set sigma.
 KERNELS, SIGMA_ROWS = 300, 500
 #: Rows on which runs are compared.
@@ -312,8 +308,13 @@ class Run:
         return self.collapsed or (self.converged and self._may_end(state.epoch))
 
     def _may_end(self, n_iter):
-        earliest = max(EARLIEST_END, 0.5 * (1.0 + self.config.recipe.held))
-        late = n_iter >= earliest * self.config.n_iter
+        """Tell whether a converged run may end: on vectors, at half of the rates' fall.
+
+        With images falling rates still bring something when hardly a row changes its
+        cluster any more.
+        """
+        half_fallen = 0.5 * (1.0 + self.config.recipe.held)
+        late = n_iter >= half_fallen * self.config.n_iter
         return late and not self.model.architecture.image
 
     def _is_converged(self, state):
