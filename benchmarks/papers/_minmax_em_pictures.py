@@ -13,7 +13,7 @@ MAPPED = 1500
 
 def curves(path, records, name):
     """Draw accuracy against the share of labels, mean and deviation over seeds."""
-    fig, ax = plt.subplots(figsize=(5, 4), layout="constrained")
+    fig, ax = plt.subplots(figsize=(5, 5), layout="constrained")
     for model in records.distinct("model", data=name):
         shares = sorted(map(float, records.distinct("alpha", data=name, model=model)))
         found = [
@@ -25,7 +25,7 @@ def curves(path, records, name):
     ax.set_xscale("symlog", linthresh=0.01)
     ax.set(xlabel="share of labelled images", ylabel="accuracy on the others")
     ax.set_title(name)
-    ax.legend(fontsize="small")
+    fig.legend(fontsize="small", loc="outside lower center", ncols=2)
     fig.savefig(path, dpi=120)
     plt.close(fig)
 
