@@ -5,6 +5,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from cycler import cycler
 from sklearn.manifold import TSNE
 
 #: Images of the map of the latent space.
@@ -14,6 +15,7 @@ MAPPED = 1500
 def curves(path, records, name):
     """Draw accuracy against the share of labels, mean and deviation over seeds."""
     fig, ax = plt.subplots(figsize=(5, 5), layout="constrained")
+    ax.set_prop_cycle(cycler(marker=["o", "^"]) * plt.rcParams["axes.prop_cycle"])
     for model in records.distinct("model", data=name):
         shares = sorted(map(float, records.distinct("alpha", data=name, model=model)))
         found = [
@@ -21,7 +23,7 @@ def curves(path, records, name):
             for share in shares
         ]
         means, errors = [v.mean() for v in found], [v.std() for v in found]
-        ax.errorbar(shares, means, errors, marker="o", capsize=2, label=model)
+        ax.errorbar(shares, means, errors, capsize=2, label=model)
     ax.set_xscale("symlog", linthresh=0.01)
     ax.set(xlabel="share of labelled images", ylabel="accuracy on the others")
     ax.set_title(name)
