@@ -95,14 +95,20 @@ def train(
     ``score()`` measures the model on held-out data after every epoch, higher is
     better; None means not yet. When it makes no progress, training ends with the
     best state. An epoch with a non-finite loss or state is undone and repeated with
-    half the step; DivergenceError after ``config.rollbacks`` of those.
+    half the step; DivergenceError after ``config.rollbacks`` of those. Ctrl-C in such
+    an epoch undoes it too.
     """
     state = TrainingState() if state is None else state
     best = Best(config)
     rollbacks = 0
     good = copy.deepcopy(model.state_dict())
     while state.epoch < config.epochs:
-        losses = run_epoch(model, batches())
+        try:
+            losses = run_epoch(model, batches())
+        except KeyboardInterrupt:
+            if not is_finite({}, model.state_dict()):
+                model.load_state_dict(good)
+            raise
         if not is_finite(losses, model.state_dict()):
             if rollbacks == config.rollbacks:
                 raise DivergenceError(describe(state.epoch + 1, losses))

@@ -1,6 +1,5 @@
 """Deep convolutional Gaussian mixture."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -24,6 +23,7 @@ from skdeepgmm.estimators._image_shape import (
     short_shape,
 )
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators._warn import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 
@@ -536,9 +536,8 @@ def _warn_unused(mixtures):
         unused = ~used(arrays["weights"])
         if unused.any():
             listed = ", ".join(map(str, np.flatnonzero(np.atleast_2d(unused).any(0))))
-            warnings.warn(
+            warn_caller(
                 f"Components {listed} of Mixture layer {number} got hardly any "
                 "samples. Decrease the layer's n_components, or train for more epochs.",
                 DegenerateComponentWarning,
-                stacklevel=3,
             )

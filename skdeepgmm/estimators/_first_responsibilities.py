@@ -156,11 +156,15 @@ def matched(resp, labels):
 
 def _checked(init, shape):
     init = convert.to_numpy(init) if convert.is_tensor(init) else init
-    if np.shape(init) != shape:
-        raise ValueError(
-            f"init has the shape {np.shape(init)}; expected responsibilities of shape "
-            f"{shape}, one row a sample and one column a cluster."
-        )
+    expected = (
+        f"responsibilities of shape {shape}, one row a sample, one column a cluster"
+    )
+    try:
+        init = np.asarray(init, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"init must hold {expected}, got {init!r:.80}.") from error
+    if init.shape != shape:
+        raise ValueError(f"init has the shape {init.shape}; expected {expected}.")
     resp = check_array(init, dtype=np.float64, input_name="init")
     wrong = (resp < 0.0).any(axis=1) | (np.abs(resp.sum(axis=1) - 1.0) > 1e-4)
     if wrong.any():

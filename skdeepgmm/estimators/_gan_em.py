@@ -1,6 +1,5 @@
 """Clustering, generation and embedding by GAN-based EM."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -22,10 +21,12 @@ from skdeepgmm.estimators._gan_em_fit import (
 from skdeepgmm.estimators._neural_base import (
     DeepClusterer,
     history_arrays,
+    memory_errors,
     restored,
     warn_interrupted,
 )
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators._warn import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 
@@ -77,10 +78,11 @@ class GANEMClusterer(DeepClusterer):
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with
-        'fast', 50 passes over images (36 over images of at least 16 x 16 pixels that
-        start from equal responsibilities without labels, see ``n_init``), in 3,000
-        (2,500 below 16 x 16 pixels) to 30,000 steps, 50 an iteration, or 1,000 steps
-        on vectors; else 30.
+        'fast' or changes of it, 50 passes over images (36 over images of at least
+        16 x 16 pixels that start from equal responsibilities without labels, see
+        ``n_init``), in 3,000 (2,500 below 16 x 16 pixels) to 30,000 steps, or 1,000
+        steps on vectors; 50 steps, ``gan_steps`` of the recipe, are an iteration. Else
+        it means 30.
 
     batch_size : int, default=None
         Real rows, and generated rows, of a step; None means the recipe's 70.
@@ -92,14 +94,14 @@ class GANEMClusterer(DeepClusterer):
     affine : 'auto', None or tuple of (float, float, float), default='auto'
         Largest random change of *generated* and labelled images in the E-step: shift
         in pixels, angle in degrees, relative change of the size. 'auto' is an eleventh
-        of the smaller side, 18 degrees and 0.15 for images with the recipe 'fast', and
-        None otherwise.
+        of the smaller side, 18 degrees and 0.15 for images with the recipe 'fast' or
+        changes of it, and None otherwise.
 
     cutmix : 'auto', None or float, default='auto'
         Largest sides, as shares of the image's, of a rectangle that half of the
         *generated* and labelled images take from another of these in the E-step, and
         keep their own label [2]_. 'auto' is 3/7 for images of at least 16 x 16 pixels
-        with the recipe 'fast', and None otherwise.
+        with the recipe 'fast' or changes of it, and None otherwise.
 
     temperature : float, default=1.0
         The M-step uses responsibilities to the power of 1 / temperature.
@@ -164,7 +166,8 @@ class GANEMClusterer(DeepClusterer):
 
     converged_ : bool
         Whether no more than ``tol`` of the rows changed their cluster in each of the
-        last ``n_iter_no_change`` EM iterations.
+        last ``n_iter_no_change`` EM iterations, all of them after those that ``init``
+        leads.
 
     n_iter_ : int
         EM iterations of the kept run.
@@ -196,12 +199,12 @@ class GANEMClusterer(DeepClusterer):
     *Density.* GAN-EM has no explicit one. :meth:`score_samples` is that of the
     mixture's own generative model, ``p(x) = sum_c phi_c E_z N(x; G(z, c), sigma^2 I)``
     with phi the weights, 300 fixed draws of z a cluster, and the sigma that maximises
-    the likelihood of up to 500 training rows.
+    the likelihood of up to 500 training rows, drawn at random.
 
     *Quality* of a run is the mutual information of rows and clusters, ``H(mean p) -
     mean H(p)`` in nats, high if clusters are used evenly and rows assigned with
-    certainty, minus ``log n_clusters`` times the share of rows whose cluster changes
-    with a small affine change of the image.
+    certainty, minus, unless ``affine`` is None, ``log n_clusters`` times the share of
+    rows whose cluster changes with a small affine change of the image.
 
     *Collapse.* A run starts anew, at most twice and with a warning, if after 40 % of
     the iterations 'n_effective' is below 1 + (n_clusters - 1) / 5.
@@ -228,8 +231,8 @@ class GANEMClusterer(DeepClusterer):
     - ``average=0.99``: decay a step of the averaged E-net, which predicts, 0 for none;
       ``averaged_from=1.0``: from which share of the run on it also leads the M-step.
 
-    Interrupting a fit (Ctrl-C) keeps what was learned, with a warning; before anything
-    was, with ``init='tsne'`` during the map, it leaves the estimator as it was.
+    Interrupting a fit (Ctrl-C) keeps what was learned, with a warning. Before the first
+    EM iteration begins, and by a second Ctrl-C, it leaves the estimator as it was.
 
     References
     ----------
@@ -361,20 +364,21 @@ class GANEMClusterer(DeepClusterer):
         TrainingDivergedError
             If a loss stays non-finite although steps were made smaller.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), memory_errors(self):
             X = self._check_rows(X, reset=True)
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)
             fit = GANEMFit(self, X, labels, data)
             with self._fit_tasks(data, fit.n_tasks) as tasks:
                 run = fit(tasks)
-                self._set_result(fit, run, X)
+                fit.complete(lambda: self._set_result(fit, run, X))
+                self._warn_flaws(fit, run)
             if fit.interrupted:
                 warn_interrupted(run.n_iter, fit.config.n_iter, "EM iterations")
         return self
 
     def _set_result(self, fit, run, X):
-        """Store the run as fitted attributes and warn about its flaws."""
+        """Store the run as fitted attributes."""
         for name, value in fit.attributes(run.model).items():
             setattr(self, name, value)
         self.history_ = history_arrays(run.history)
@@ -383,32 +387,25 @@ class GANEMClusterer(DeepClusterer):
         self.converged_ = run.converged
         self.quality_ = fit.quality(run.model)
         self.labels_ = self._labels(X)
-        self._warn_empty()
-        if not (run.converged or fit.asked_to_stop or fit.interrupted):
-            self._warn_unfinished()
 
-    def _warn_empty(self):
+    def _warn_flaws(self, fit, run):
+        self._warn_empty(fit)
+        if not (run.converged or fit.asked_to_stop or fit.interrupted):
+            reason = run.unfinished_because()
+            warn_caller(f"{reason}.", ConvergenceWarning)
+
+    def _warn_empty(self, fit):
         sizes = np.bincount(self.labels_, minlength=self.n_clusters)
         empty = np.flatnonzero(
             sizes < EMPTY_SHARE * len(self.labels_) / self.n_clusters
         )
         if len(empty):
-            warnings.warn(
+            warn_caller(
                 f"Clusters {', '.join(map(str, empty))} have less than a tenth of "
-                "their even share of the rows. Decrease n_clusters, set init='kmeans' "
-                "or increase n_init, or train longer.",
+                "their even share of the rows. Decrease n_clusters, increase n_init"
+                f"{fit.other_start}, or train longer.",
                 DegenerateComponentWarning,
-                stacklevel=4,
             )
-
-    def _warn_unfinished(self):
-        warnings.warn(
-            f"{self.history_['changed'][-1]:.1%} of the rows changed their cluster in "
-            f"the last EM iteration, more than tol={self.tol} in "
-            f"{self.n_iter_no_change} in a row. Increase max_iter or tol.",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
 
     # Use -------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """One call of ``GANEMClusterer.fit``: runs, restarts, choice of a run, attributes."""
 
 import dataclasses
-import warnings
 from itertools import islice
 
 import numpy as np
@@ -29,6 +28,7 @@ from skdeepgmm.estimators._gan_em_settings import (
     starts_of,
 )
 from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits, restored
+from skdeepgmm.estimators._warn import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 #: A run has collapsed that uses only one cluster and less than this share of the
@@ -91,13 +91,30 @@ class GANEMFit:
         return convert.float64_tensor(start, self.device).float()
 
     @property
+    def other_start(self):
+        """Words of advice on ``init``, where k-means has not been tried."""
+        return "" if self.start is not None else " or set init='kmeans'"
+
+    @property
     def n_tasks(self):
         """Most callback tasks right below the fit; each new start is one of them."""
         first = self.config.n_iter if self.n_init == 1 else self.n_init + 1
         return first + MOST_RESTARTS
 
     def __call__(self, tasks):
-        """Train to the end, anew after a collapse; returns the Run."""
+        """Train to the end, anew after a collapse; returns the Run.
+
+        Ctrl-C between runs leaves the last one; before there is one, it raises.
+        """
+        try:
+            return self._trained(tasks)
+        except KeyboardInterrupt:
+            if self.last is None or self.interrupted:
+                raise
+            self.last.training.interrupted = True
+            return self.last
+
+    def _trained(self, tasks):
         run = Run(self) if self.n_init == 1 else self._best_start(tasks)
         for attempt in range(MOST_RESTARTS + 1):
             own_task = self.n_init > 1 or attempt > 0
@@ -132,6 +149,10 @@ class GANEMFit:
     def interrupted(self):
         """Whether Ctrl-C has ended the fit."""
         return self.last is not None and self.last.interrupted
+
+    def complete(self, function):
+        """Return ``function()``, which the first Ctrl-C of the fit does not undo."""
+        return self.last.training.complete(function)
 
     @property
     def asked_to_stop(self):
@@ -210,7 +231,9 @@ class GANEMFit:
     def _density(self, attributes):
         """Return the generator's means and the deviation of its kernels."""
         kernels = generated_kernels(attributes, self.device)
-        rows = self.rows[:SIGMA_ROWS].flatten(1)
+        draw = new_generator(self.noise_seed)
+        order = torch.randperm(len(self.rows), generator=draw, device="cpu")
+        rows = self.rows[order[:SIGMA_ROWS].to(self.device)].flatten(1)
         centers = kernels.centers.reshape(
             len(attributes["weights_"]), -1, rows.shape[1]
         )
@@ -224,12 +247,11 @@ class GANEMFit:
         return flat.reshape(len(flat), *self.architecture.shape)
 
     def _warn_collapse(self, run):
-        warnings.warn(
+        warn_caller(
             f"A run collapsed to {run.occupancies[-1].max():.0%} of the rows in one "
             f"of {self.estimator.n_clusters} clusters and was started anew with other "
-            "weights. If this repeats, lower learning_rate or set init='kmeans'.",
+            f"weights. If this repeats, lower learning_rate{self.other_start}.",
             DegenerateComponentWarning,
-            stacklevel=6,
         )
 
 
@@ -319,9 +341,36 @@ class Run:
 
     def _is_converged(self, state):
         patience = self.estimator.n_iter_no_change
-        recent = [entry["changed"] for entry in state.history[-patience:]]
         enough = state.epoch >= self.config.hold + patience
-        return enough and max(recent) <= self.estimator.tol
+        return enough and most_changed(state, self.estimator) <= self.estimator.tol
+
+    def unfinished_because(self):
+        """Say why the run that has ended has not converged, and what to change."""
+        tol, patience = self.estimator.tol, self.estimator.n_iter_no_change
+        if self.collapsed:
+            return (
+                f"Every one of {MOST_RESTARTS + 1} runs collapsed to few of "
+                f"{self.estimator.n_clusters} clusters. Decrease n_clusters, lower "
+                f"learning_rate{self.fit.other_start}"
+            )
+        if self.n_iter < self.config.hold + patience:
+            return (
+                f"A run of {self.n_iter} EM iterations is too short to tell whether it "
+                f"has converged: that takes n_iter_no_change={patience} of them after "
+                f"the first {self.config.hold}. Increase max_iter"
+            )
+        most = most_changed(self.training.state, self.estimator)
+        return (
+            f"{most:.2%} of the rows changed their cluster in one of the last "
+            f"n_iter_no_change={patience} EM iterations, more than tol={tol}. Increase "
+            "max_iter or tol"
+        )
+
+
+def most_changed(state, estimator):
+    """Return the largest share of changed rows in the iterations to be steady in."""
+    recent = state.history[-estimator.n_iter_no_change :]
+    return max(entry["changed"] for entry in recent)
 
 
 def is_collapsed(state, config, n_clusters):

@@ -1,6 +1,5 @@
 """Gaussian mixture by exact expectation maximisation."""
 
-import warnings
 from numbers import Integral
 
 from sklearn.callback import with_callbacks
@@ -12,6 +11,7 @@ from skdeepgmm.estimators._em_fit import EMFit
 from skdeepgmm.estimators._mixture_base import BaseGaussianMixture
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._start import INIT_PARAMS
+from skdeepgmm.estimators._warn import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 #: A component with less mass than this many samples has no spread of its own.
@@ -359,11 +359,10 @@ default='kmeans'
         self.lower_bound_ = result.last_bound - run.log_scale
         self._warn_degenerate(result)
         if warn and not (result.converged or result.stopped) and self.max_iter > 0:
-            warnings.warn(
+            warn_caller(
                 "Best performing initialization did not converge. Try different init "
                 "parameters, or increase max_iter, tol, or check for degenerate data.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
 
     def _warn_degenerate(self, result):
@@ -374,10 +373,9 @@ default='kmeans'
                 flaws.setdefault(k, "holds fewer than 2 samples, variance = reg_covar")
         if flaws:
             listed = "; ".join(f"component {k}: {flaws[k]}" for k in sorted(flaws))
-            warnings.warn(
+            warn_caller(
                 f"Degenerate components in the fitted mixture ({listed}). Decrease "
                 "n_components, increase reg_covar, or remove duplicated rows and "
                 "constant features.",
                 DegenerateComponentWarning,
-                stacklevel=4,
             )

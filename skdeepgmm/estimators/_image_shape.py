@@ -6,6 +6,7 @@ X is (n_samples, n_features), each row an image in C order. ``image_shape`` is
 shape always has three entries, (height, width, channels), or is None.
 """
 
+import math
 from numbers import Integral
 
 import numpy as np
@@ -153,7 +154,8 @@ def _is_size(size):
 
 
 def _product(shape):
-    return int(np.prod(shape, dtype=np.int64))
+    # Not NumPy's product: of absurd sizes it would be another number.
+    return math.prod(shape)
 
 
 def _sizes(X):

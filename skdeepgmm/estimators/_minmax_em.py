@@ -1,6 +1,5 @@
 """Clustering, generation and embedding by semi-supervised MinMax+EM."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -21,10 +20,12 @@ from skdeepgmm.estimators._neural_base import (
     DeepClusterer,
     check_count,
     history_arrays,
+    memory_errors,
     restored,
     warn_interrupted,
 )
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators._warn import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 
@@ -343,20 +344,21 @@ class MinMaxEMClusterer(DeepClusterer):
         TrainingDivergedError
             If a loss stays non-finite although steps were made smaller.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), memory_errors(self):
             X = self._check_rows(X, reset=True)
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)
             fit = MinMaxEMFit(self, X, labels, data)
             with self._fit_tasks(data, fit.config.n_iter) as tasks:
                 fit(tasks)
-                self._set_result(fit, X)
+                fit.run.complete(lambda: self._set_result(fit, X))
+                self._warn_dying()
             if fit.run.interrupted:
                 warn_interrupted(fit.run.n_iter, fit.config.n_iter, "EM iterations")
         return self
 
     def _set_result(self, fit, X):
-        """Store the fitted attributes and warn of dying clusters."""
+        """Store the fitted attributes."""
         for name, value in fit.attributes().items():
             setattr(self, name, value)
         state = fit.run.state
@@ -364,7 +366,6 @@ class MinMaxEMClusterer(DeepClusterer):
         self.occupancies_ = np.reshape(fit.occupancies, (-1, self.n_clusters))
         self.n_iter_ = fit.run.n_iter
         self.labels_ = self._labels(X)
-        self._warn_dying()
 
     def _warn_dying(self):
         sizes = np.bincount(self.labels_, minlength=self.n_clusters)
@@ -375,12 +376,11 @@ class MinMaxEMClusterer(DeepClusterer):
             return
         found = ", ".join(f"{k} ({shares[k]:.2%})" for k in dying)
         since = self._dying_since(dying, least)
-        warnings.warn(
+        warn_caller(
             f"Clusters have less than {least:.1%} of the rows: {found}{since}. "
             "Decrease n_clusters, give other first memberships (init), or increase "
             "consistency_weight, or balance if it is below 1.",
             DegenerateComponentWarning,
-            stacklevel=4,
         )
 
     def _dying_since(self, dying, least):

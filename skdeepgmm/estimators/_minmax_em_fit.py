@@ -111,6 +111,14 @@ class MinMaxEMFit:
 
     def __call__(self, tasks):
         """Start the encoder, then train; an interrupted start is the end."""
+        with self.run.keeping():
+            self._run_start()
+        self.run.state = None
+        if not self.run.interrupted:
+            with self.run.keeping():
+                self._run_training(tasks)
+
+    def _run_start(self):
         n_start = self._start_steps(self.start_kind)
         if n_start:
             self.run(
@@ -119,9 +127,8 @@ class MinMaxEMFit:
                 TrainingConfig(1),
                 lambda state: False,
             )
-        self.run.state = None
-        if self.run.interrupted:
-            return
+
+    def _run_training(self, tasks):
         self.run(
             self.model,
             self._batches(),

@@ -1,7 +1,6 @@
 """Template of the flat mixtures: everything that follows from fitted parameters."""
 
 import math
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,6 +13,7 @@ from skdeepgmm._torch_backend.mixture import Mixture, n_parameters
 from skdeepgmm.estimators._base import TorchEstimator
 from skdeepgmm.estimators._mixture_algebra import MixtureAlgebraMixin
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions
+from skdeepgmm.estimators._warn import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 #: Attributes that depend on the covariance type; a new fit drops the old ones.
@@ -135,7 +135,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         kind = self._covariance_class
         least = kind.degenerate_below(self.n_components, n_features)
         if n_samples < least and not stream:
-            warnings.warn(
+            warn_caller(
                 f"covariance_type={self.covariance_type!r} with "
                 f"n_components={self.n_components} and {n_features} features needs at "
                 f"least {least} samples to determine its parameters, got {n_samples}: "
@@ -143,7 +143,6 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
                 "covariance_type='diag' or 'spherical', fewer components, fewer "
                 "features or a larger reg_covar.",
                 DegenerateComponentWarning,
-                stacklevel=3,
             )
 
     def fit_predict(self, X, y=None, sample_weight=None):

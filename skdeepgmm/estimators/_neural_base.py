@@ -1,6 +1,6 @@
 """What the deep clusterers share: network tensors, predictions, interrupted fits."""
 
-import warnings
+from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
@@ -21,6 +21,8 @@ from skdeepgmm.estimators._image_shape import (
     fitted_rows,
     rows_and_shape,
 )
+from skdeepgmm.estimators._sklearn_private import Interval, InvalidParameterError
+from skdeepgmm.estimators._warn import warn_caller
 from skdeepgmm.exceptions import TrainingDivergedError
 
 #: Rows that are converted at a time.
@@ -28,6 +30,10 @@ CHUNK_ROWS = 2**13
 #: Largest values that networks see, in their units: squares of what they make of
 #: larger ones would overflow.
 FARTHEST = 1e9
+#: Parameters that set how much memory networks need, and words of torch's errors where
+#: there is too little.
+SIZES = ("width", "noise_dim", "latent_dim", "embedding_dim", "batch_size")
+TOO_LARGE = ("allocate memory", "out of memory", "storage size calculation")
 #: Values that the last function of a generator reaches.
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
@@ -155,6 +161,19 @@ class DeepClusterer(
 
     # Input -----------------------------------------------------------------------
 
+    def _validate_params(self):
+        """Check types and ranges; True and False are no numbers."""
+        super()._validate_params()
+        for name, value in self.get_params(deep=False).items():
+            constraints = self._parameter_constraints[name]
+            is_number = any(isinstance(kind, Interval) for kind in constraints)
+            if is_number and isinstance(value, bool):
+                raise InvalidParameterError(
+                    f"The {name!r} parameter of {type(self).__name__} must be a number "
+                    f"or another value that its documentation lists. Got {value!r} "
+                    "instead."
+                )
+
     def _check_rows(self, X, *, reset):
         """Return validated rows; a fit also sets ``image_shape_``."""
         if reset:
@@ -189,7 +208,7 @@ class DeepClusterer(
                 f"semi_supervised=True needs y, but it is None; {expected}. Set "
                 "semi_supervised=False to cluster without labels."
             )
-        y = np.asarray(y)
+        y = _as_labels(y, expected)
         if y.shape != (n_samples,):
             raise ValueError(
                 f"y has the shape {y.shape}; expected ({n_samples},), one class a row."
@@ -372,6 +391,17 @@ def check_count(name, value, least):
         )
 
 
+def _as_labels(y, expected):
+    if convert.is_tensor(y):
+        return convert.to_numpy(y)
+    try:
+        return np.asarray(y)
+    except ValueError as error:
+        raise ValueError(
+            f"y has entries of several lengths; {expected}, one a row."
+        ) from error
+
+
 def _is_integer(value):
     return isinstance(value, Integral) and not isinstance(value, bool)
 
@@ -406,13 +436,30 @@ def inference_dtype(image):
     return torch.float32 if image else torch.float64
 
 
+@contextmanager
+def memory_errors(estimator):
+    """Turn torch's errors of too large tensors into a MemoryError that says what is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error).lower() for words in TOO_LARGE):
+            raise
+        values = estimator.get_params(deep=False)
+        sizes = ", ".join(f"{n}={values[n]!r}" for n in SIZES if n in values)
+        raise MemoryError(
+            f"The networks or their batches need more memory than there is: {sizes}. "
+            f"Lower these, or give smaller images. ({error})"
+        ) from error
+
+
 # Training ------------------------------------------------------------------------
 
 
 class InterruptibleRun:
     """Runs the training loop; Ctrl-C ends it with what has been learned.
 
-    A further call goes on from ``state``.
+    A further call goes on from ``state``. What a fit does besides is done in
+    ``keeping`` and ``complete``: Ctrl-C there is noted too, a second one raises.
 
     Attributes
     ----------
@@ -442,6 +489,22 @@ class InterruptibleRun:
             raise TrainingDivergedError(str(error)) from error
         return self.state
 
+    @contextmanager
+    def keeping(self):
+        """Note Ctrl-C in what may be left undone; the second one of a fit raises."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self.interrupted:
+                raise
+            self.interrupted = True
+
+    def complete(self, function):
+        """Return ``function()``, called again if Ctrl-C is noted in it."""
+        with self.keeping():
+            return function()
+        return function()
+
     @property
     def n_iter(self):
         return 0 if self.state is None else self.state.epoch
@@ -449,11 +512,10 @@ class InterruptibleRun:
 
 def warn_interrupted(n_iter, max_iter, what):
     """Say that the fit was cut short."""
-    warnings.warn(
+    warn_caller(
         f"The fit was interrupted after {n_iter} of {max_iter} {what}. The estimator "
         "has what it had learned by then; fit again for more.",
         ConvergenceWarning,
-        stacklevel=5,
     )
 
 

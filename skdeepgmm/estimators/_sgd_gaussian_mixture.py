@@ -1,6 +1,5 @@
 """Gaussian mixture by stochastic gradients from a random start."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,6 +13,7 @@ from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._mixture_base import BaseGaussianMixture
 from skdeepgmm.estimators._sgd_fit import SGDFit, merge_moments, stream_units
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators._warn import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 
@@ -331,12 +331,11 @@ default='full'
         self._stream = {"moments": (mass, mean, variance), "steps": model.steps}
         _warn_reseeded(model)
         if not (state.converged or state.stopped):
-            warnings.warn(
+            warn_caller(
                 "The log-likelihood still changed by more than "
                 f"tol={self.tol} nats per sample in the last of {state.epoch} epochs. "
                 "Increase max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -420,10 +419,9 @@ def _warn_reseeded(model):
     """Name the components that died and started anew."""
     if model.events:
         listed = ", ".join(map(str, sorted(model.events)))
-        warnings.warn(
+        warn_caller(
             f"Components {listed} got hardly any samples and were re-seeded by "
             "splitting others. If their weights stay small, decrease n_components or "
             "increase reg_covar.",
             DegenerateComponentWarning,
-            stacklevel=4,
         )

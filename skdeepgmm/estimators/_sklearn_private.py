@@ -4,6 +4,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._array_api import _convert_to_numpy, get_namespace
 from sklearn.utils._param_validation import (
     Interval,
+    InvalidParameterError,
     StrOptions,
     validate_parameter_constraints,
 )
@@ -15,6 +16,7 @@ from sklearn.utils.validation import (
 
 __all__ = [
     "Interval",
+    "InvalidParameterError",
     "StrOptions",
     "_check_feature_names",
     "_check_n_features",

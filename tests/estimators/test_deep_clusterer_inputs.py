@@ -16,7 +16,10 @@ from sklearn.pipeline import make_pipeline
 
 from skdeepgmm import GANEMClusterer, MinMaxEMClusterer
 from skdeepgmm._torch_backend.gan_em import GANEM
+from skdeepgmm._torch_backend.minmax_em import MinMaxEM
 from skdeepgmm.chunked import ChunkedArray
+from skdeepgmm.estimators._gan_em_fit import GANEMFit
+from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 pytestmark = [
@@ -155,6 +158,134 @@ def test_ctrl_c_before_training_restores_the_estimator(construct, vectors, monke
     with pytest.raises(KeyboardInterrupt):
         model.fit(X)
     assert not hasattr(model, "n_features_in_")
+
+
+@both
+@pytest.mark.parametrize("where", ["attributes", "_labels"])
+def test_ctrl_c_after_training_loses_nothing(construct, vectors, monkeypatch, where):
+    X, _ = vectors
+    expected = construct(max_iter=2).fit(X)
+    model = construct(max_iter=2)
+    owner = type(model) if where == "_labels" else FITS[type(model)]
+    with monkeypatch.context() as patched:
+        _interrupted_once(patched, owner, where)
+        with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 2"):
+            model.fit(X)
+    for name in ("labels_", "means_", "weights_"):
+        np.testing.assert_array_equal(getattr(model, name), getattr(expected, name))
+
+
+@both
+def test_a_second_ctrl_c_ends_the_fit_at_once(construct, vectors, monkeypatch):
+    X, _ = vectors
+    model = construct()
+    monkeypatch.setattr(type(model), "_labels", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    assert not hasattr(model, "n_features_in_")
+
+
+def test_ctrl_c_between_starts_keeps_the_last_one(vectors, monkeypatch):
+    X, _ = vectors
+    params = {"n_init": 2, "start_iter": 2, "max_iter": 3}
+    _interrupted_once(monkeypatch, GANEMFit, "quality")
+    with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 3"):
+        model = gan_em(**params).fit(X)
+    assert np.isfinite(model.score(X))
+
+
+def test_ctrl_c_between_start_and_training_of_minmax_em(vectors, monkeypatch):
+    X, _ = vectors
+    _interrupted_once(monkeypatch, MinMaxEMFit, "_batches")
+    with pytest.warns(ConvergenceWarning, match="interrupted after 0 of 1"):
+        model = minmax_em().fit(X)
+    assert model.predict(X).shape == (60,)
+
+
+@both
+def test_ctrl_c_in_a_diverging_iteration_goes_back(construct, vectors, monkeypatch):
+    X, _ = vectors
+    engine = {GANEMClusterer: GANEM, MinMaxEMClusterer: MinMaxEM}
+    model = construct(max_iter=3)
+    engine = engine[type(model)]
+    plain = engine.step
+
+    def step(self, batch):
+        result = plain(self, batch)
+        if self.iteration == 2:
+            with torch.no_grad():
+                for parameter in self.generator.parameters():
+                    parameter.fill_(np.nan)
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(engine, "step", step)
+    with pytest.warns(ConvergenceWarning, match="interrupted after 1 of 3"):
+        model.fit(X)
+    assert np.isfinite(model.means_).all()
+    assert np.isfinite(model.sample(5)[0]).all()
+
+
+FITS = {GANEMClusterer: GANEMFit, MinMaxEMClusterer: MinMaxEMFit}
+
+
+def _interrupted_once(monkeypatch, owner, name):
+    """Ctrl-C in the first call of a method."""
+    plain, calls = getattr(owner, name), []
+
+    def method(self, *args):
+        calls.append(name)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return plain(self, *args)
+
+    monkeypatch.setattr(owner, name, method)
+
+
+# Values that are no parameters or labels -----------------------------------------
+
+
+@both
+@pytest.mark.parametrize("name", ["n_clusters", "batch_size", "max_iter", "width"])
+def test_truth_values_are_no_numbers(construct, vectors, name):
+    with pytest.raises(ValueError, match=f"'{name}' parameter .* Got True instead"):
+        construct().set_params(**{name: True}).fit(vectors[0])
+
+
+@both
+@pytest.mark.parametrize("init", [[[1, 0], [1]], [["a", "b"]] * 60, [[None, None]]])
+def test_malformed_responsibilities_are_named(construct, vectors, init):
+    with pytest.raises(ValueError, match=r"init .*responsibilities"):
+        construct(init=init).fit(vectors[0])
+
+
+@both
+def test_ragged_labels_are_named(construct, vectors):
+    with pytest.raises(ValueError, match="y has entries of several lengths"):
+        construct(semi_supervised=True).fit(vectors[0], [[1], [1, 2]] * 30)
+
+
+@both
+def test_labels_may_be_a_tensor(construct, vectors):
+    X, y = vectors
+    expected = construct(semi_supervised=True).fit(X, y).predict_proba(X)
+    found = construct(semi_supervised=True).fit(X, torch.from_numpy(y))
+    np.testing.assert_array_equal(found.predict_proba(X), expected)
+
+
+@both
+def test_networks_that_fit_no_memory_are_named(construct, vectors):
+    with pytest.raises(MemoryError, match=r"width=1000000000000.0"):
+        construct(width=1e12).fit(vectors[0])
+
+
+@both
+def test_warnings_point_at_the_callers_line(construct, vectors):
+    X = np.repeat(vectors[0][:2], 10, axis=0)
+    with pytest.warns(DegenerateComponentWarning) as caught:
+        construct(n_clusters=20, init="kmeans").fit(X)
+    lost = [warning for warning in caught if warning.category is not ConvergenceWarning]
+    assert {warning.filename for warning in lost} == {__file__}
 
 
 # The state of torch --------------------------------------------------------------

@@ -291,6 +291,28 @@ class Watcher:
         return self.end is not None and self.end(context.task_name, fitted_estimator)
 
 
+def test_a_run_too_short_to_tell_is_called_so(blobs):
+    # Three iterations hold the start: no eight after them.
+    with pytest.warns(ConvergenceWarning, match="8 of them after the first 3"):
+        found = short(max_iter=10, n_iter_no_change=8, tol=1.0).fit(blobs[0])
+    assert not found.converged_
+
+
+def test_a_run_that_still_changes_is_called_so(blobs, monkeypatch):
+    monkeypatch.setattr(_gan_em_fit, "most_changed", lambda *args: 0.25)
+    with pytest.warns(ConvergenceWarning, match="25.00% of the rows changed"):
+        short(max_iter=9, n_iter_no_change=2).fit(blobs[0])
+
+
+def test_sigma_does_not_go_by_the_order_of_the_rows():
+    # The first 600 rows are nearly a point, the others are not.
+    rng = np.random.RandomState(0)
+    X = np.r_[0.02 * rng.randn(600, 2), rng.randn(600, 2) + 10.0]
+    found = short(n_init=1).fit(X)
+    kernels = _gan_em_fit.generated_kernels(vars(found), torch.device("cpu"))
+    assert found.sigma_ == pytest.approx(kernels.best_sigma(found._tensor(X)), rel=0.2)
+
+
 def test_callbacks_can_score_and_stop(blobs):
     X, _ = blobs
     scores = []

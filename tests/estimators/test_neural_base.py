@@ -149,6 +149,21 @@ def test_a_run_may_be_interrupted_before_its_first_iteration():
     assert (done.n_iter, done.interrupted) == (0, True)
 
 
+def test_the_first_ctrl_c_beside_training_is_noted_and_the_second_raises():
+    run, calls = InterruptibleRun(), []
+
+    def function():
+        calls.append(None)
+        if len(calls) in (1, 3):
+            raise KeyboardInterrupt
+        return "done"
+
+    assert run.complete(function) == "done"
+    assert run.interrupted
+    with pytest.raises(KeyboardInterrupt):
+        run.complete(function)
+
+
 def test_divergence_is_the_packages_error():
     with pytest.raises(TrainingDivergedError, match="epoch 3"):
         run(Model(loss=float("nan")))
