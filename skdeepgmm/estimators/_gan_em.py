@@ -232,7 +232,8 @@ class GANEMClusterer(DeepClusterer):
       ``averaged_from=1.0``: from which share of the run on it also leads the M-step.
 
     Interrupting a fit (Ctrl-C) keeps what was learned, with a warning. Before the first
-    EM iteration begins, and by a second Ctrl-C, it leaves the estimator as it was.
+    EM iteration begins, and by a second Ctrl-C in a fit, it leaves the estimator as it
+    was.
 
     References
     ----------

@@ -215,8 +215,8 @@ class MinMaxEMClusterer(DeepClusterer):
     in the paper: a score to compare rows by, no density of x.
 
     Interrupting a fit (Ctrl-C) keeps what was learned, with a warning; while the first
-    memberships are looked for (up to a minute or two for a map) it leaves the estimator
-    as it was.
+    memberships are looked for (up to a minute or two for a map), and by a second Ctrl-C
+    in a fit, it leaves the estimator as it was.
 
     References
     ----------
