@@ -185,6 +185,7 @@ VARIANTS = HELD | {
     "three starts, 143 iterations": {"max_iter": 143},
 }
 LONG = {
+    "600 iterations": {"max_iter": 600},
     "900 iterations, rates held for half": {"max_iter": 900, "recipe": {"held": 0.5}},
     "width 0.5, 400 iterations": {"max_iter": 400, "width": 0.5},
 }

@@ -80,7 +80,7 @@ class GANEMClusterer(DeepClusterer):
         EM iterations. Learning rates fall over the whole run. None means, with
         'fast' or changes of it, 50 passes over images (36 over images of at least
         16 x 16 pixels that start from equal responsibilities without labels, see
-        ``n_init``), in 3,000 (2,500 below 16 x 16 pixels) to 30,000 steps, or 1,000
+        ``n_init``), in 3,000 (2,500 below 16 x 16 pixels) to 25,000 steps, or 1,000
         steps on vectors; 50 steps, ``gan_steps`` of the recipe, are an iteration. Else
         it means 30.
 

@@ -45,7 +45,7 @@ RECIPE_CONSTRAINTS = {
     "averaged_from": [_SHARE],
 }
 #: Most steps of a run by default.
-MOST_STEPS = 30_000
+MOST_STEPS = 25_000
 
 
 @dataclasses.dataclass(frozen=True)
