@@ -350,7 +350,7 @@ class Run:
         if self.collapsed:
             return (
                 f"Every one of {MOST_RESTARTS + 1} runs collapsed to few of "
-                f"{self.estimator.n_clusters} clusters. Decrease n_clusters, lower "
+                f"{self.estimator.n_clusters} clusters. Decrease n_clusters or lower "
                 f"learning_rate{self.fit.other_start}"
             )
         if self.n_iter < self.config.hold + patience:
