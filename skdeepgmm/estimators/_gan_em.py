@@ -390,10 +390,10 @@ class GANEMClusterer(DeepClusterer):
         self.labels_ = self._labels(X)
 
     def _warn_flaws(self, fit, run):
+        """Warn of empty clusters and of a run that has not converged."""
         self._warn_empty(fit)
         if not (run.converged or fit.asked_to_stop or fit.interrupted):
-            reason = run.unfinished_because()
-            warn_caller(f"{reason}.", ConvergenceWarning)
+            warn_caller(run.unfinished_because(), ConvergenceWarning)
 
     def _warn_empty(self, fit):
         sizes = np.bincount(self.labels_, minlength=self.n_clusters)

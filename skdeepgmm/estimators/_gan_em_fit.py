@@ -92,7 +92,7 @@ class GANEMFit:
 
     @property
     def other_start(self):
-        """Words of advice on ``init``, where k-means has not been tried."""
+        """Advice on ``init``, for runs that start from equal responsibilities."""
         return "" if self.start is not None else " or set init='kmeans'"
 
     @property
@@ -115,6 +115,7 @@ class GANEMFit:
             return self.last
 
     def _trained(self, tasks):
+        """Return the trained run: of the best start, or of the last after collapses."""
         run = Run(self) if self.n_init == 1 else self._best_start(tasks)
         for attempt in range(MOST_RESTARTS + 1):
             own_task = self.n_init > 1 or attempt > 0
@@ -198,8 +199,7 @@ class GANEMFit:
         whose cluster changes with a small change of the image.
         """
         draw = new_generator(self.noise_seed, self.device)
-        order = torch.randperm(len(self.rows), generator=draw, device=self.device)
-        rows = self.rows[order[:JUDGED_ROWS]]
+        rows = self._some_rows(JUDGED_ROWS, draw)
         proba = in_batches(model.probabilities, rows).double()
         share = proba.mean(0)
         information = _entropy(share) - _entropy(proba).mean()
@@ -210,6 +210,11 @@ class GANEMFit:
         other = in_batches(model.probabilities, changed).argmax(1)
         unstable = (other != proba.argmax(1)).double().mean()
         return float(information - np.log(len(share)) * unstable)
+
+    def _some_rows(self, most, draw):
+        """Return at most ``most`` rows in random order."""
+        order = torch.randperm(len(self.rows), generator=draw, device=draw.device)
+        return self.rows[order[:most].to(self.device)]
 
     def attributes(self, model):
         """Return the fitted attributes of a model, but for ``labels_``."""
@@ -231,9 +236,7 @@ class GANEMFit:
     def _density(self, attributes):
         """Return the generator's means and the deviation of its kernels."""
         kernels = generated_kernels(attributes, self.device)
-        draw = new_generator(self.noise_seed)
-        order = torch.randperm(len(self.rows), generator=draw, device="cpu")
-        rows = self.rows[order[:SIGMA_ROWS].to(self.device)].flatten(1)
+        rows = self._some_rows(SIGMA_ROWS, new_generator(self.noise_seed)).flatten(1)
         centers = kernels.centers.reshape(
             len(attributes["weights_"]), -1, rows.shape[1]
         )
@@ -349,21 +352,21 @@ class Run:
         tol, patience = self.estimator.tol, self.estimator.n_iter_no_change
         if self.collapsed:
             return (
-                f"Every one of {MOST_RESTARTS + 1} runs collapsed to few of "
-                f"{self.estimator.n_clusters} clusters. Decrease n_clusters or lower "
-                f"learning_rate{self.fit.other_start}"
+                f"The run collapsed to few of {self.estimator.n_clusters} clusters, as did "
+                "those before it. Decrease n_clusters or lower learning_rate"
+                f"{self.fit.other_start}."
             )
         if self.n_iter < self.config.hold + patience:
             return (
                 f"A run of {self.n_iter} EM iterations is too short to tell whether it "
                 f"has converged: that takes n_iter_no_change={patience} of them after "
-                f"the first {self.config.hold}. Increase max_iter"
+                f"the first {self.config.hold}. Increase max_iter."
             )
         most = most_changed(self.training.state, self.estimator)
         return (
             f"{most:.2%} of the rows changed their cluster in one of the last "
             f"n_iter_no_change={patience} EM iterations, more than tol={tol}. Increase "
-            "max_iter or tol"
+            "max_iter or tol."
         )
 
 

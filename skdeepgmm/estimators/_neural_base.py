@@ -438,7 +438,7 @@ def inference_dtype(image):
 
 @contextmanager
 def memory_errors(estimator):
-    """Turn torch's errors of too large tensors into a MemoryError that says what is."""
+    """Turn torch's errors of too large tensors into MemoryError naming parameters."""
     try:
         yield
     except RuntimeError as error:

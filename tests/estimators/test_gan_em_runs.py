@@ -298,6 +298,13 @@ def test_a_run_too_short_to_tell_is_called_so(blobs):
     assert not found.converged_
 
 
+def test_a_last_run_that_collapsed_is_called_so(blobs, monkeypatch):
+    monkeypatch.setattr(_gan_em_fit, "is_collapsed", lambda *args: True)
+    with pytest.warns(ConvergenceWarning, match="collapsed to few of .* clusters"):
+        found = short().fit(blobs[0])
+    assert not found.converged_
+
+
 def test_a_run_that_still_changes_is_called_so(blobs, monkeypatch):
     monkeypatch.setattr(_gan_em_fit, "most_changed", lambda *args: 0.25)
     with pytest.warns(ConvergenceWarning, match="25.00% of the rows changed"):

@@ -70,6 +70,12 @@ def test_product_mismatch_names_both():
         check_product((4, 6, 3), 25)
 
 
+@pytest.mark.parametrize("side", [2**63, 2**64])
+def test_absurd_shapes_have_their_own_product(side):
+    with pytest.raises(ValueError, match=f"= {2 * side} values a row"):
+        check_product((side, 2, 1), 64)
+
+
 def test_images_of_several_shapes_are_named(rng):
     images = [rng.normal(size=(4, 6)), rng.normal(size=(4, 6)), rng.normal(size=(3, 6))]
     held = np.empty(3, dtype=object)
