@@ -352,8 +352,8 @@ class Run:
         tol, patience = self.estimator.tol, self.estimator.n_iter_no_change
         if self.collapsed:
             return (
-                f"The run collapsed to few of {self.estimator.n_clusters} clusters, like "
-                "those before it. Decrease n_clusters or lower learning_rate"
+                f"The run collapsed to few of {self.estimator.n_clusters} clusters, "
+                "like those before it. Decrease n_clusters or lower learning_rate"
                 f"{self.fit.other_start}."
             )
         if self.n_iter < self.config.hold + patience:
