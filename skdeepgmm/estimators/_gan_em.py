@@ -372,14 +372,13 @@ class GANEMClusterer(DeepClusterer):
             fit = GANEMFit(self, X, labels, data)
             with self._fit_tasks(data, fit.n_tasks) as tasks:
                 run = fit(tasks)
-                fit.complete(lambda: self._set_result(fit, run, X))
-                self._warn_flaws(fit, run)
+                fit.complete(lambda: self._finish(fit, run, X))
             if fit.interrupted:
                 warn_interrupted(run.n_iter, fit.config.n_iter, "EM iterations")
         return self
 
-    def _set_result(self, fit, run, X):
-        """Store the run as fitted attributes."""
+    def _finish(self, fit, run, X):
+        """Store the run as fitted attributes and warn of its flaws."""
         for name, value in fit.attributes(run.model).items():
             setattr(self, name, value)
         self.history_ = history_arrays(run.history)
@@ -388,9 +387,6 @@ class GANEMClusterer(DeepClusterer):
         self.converged_ = run.converged
         self.quality_ = fit.quality(run.model)
         self.labels_ = self._labels(X)
-
-    def _warn_flaws(self, fit, run):
-        """Warn of empty clusters and of a run that has not converged."""
         self._warn_empty(fit)
         if not (run.converged or fit.asked_to_stop or fit.interrupted):
             warn_caller(run.unfinished_because(), ConvergenceWarning)

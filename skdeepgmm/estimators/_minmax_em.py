@@ -351,14 +351,13 @@ class MinMaxEMClusterer(DeepClusterer):
             fit = MinMaxEMFit(self, X, labels, data)
             with self._fit_tasks(data, fit.config.n_iter) as tasks:
                 fit(tasks)
-                fit.run.complete(lambda: self._set_result(fit, X))
-                self._warn_dying()
+                fit.run.complete(lambda: self._finish(fit, X))
             if fit.run.interrupted:
                 warn_interrupted(fit.run.n_iter, fit.config.n_iter, "EM iterations")
         return self
 
-    def _set_result(self, fit, X):
-        """Store the fitted attributes."""
+    def _finish(self, fit, X):
+        """Store the fitted attributes and warn of clusters that die."""
         for name, value in fit.attributes().items():
             setattr(self, name, value)
         state = fit.run.state
@@ -366,6 +365,7 @@ class MinMaxEMClusterer(DeepClusterer):
         self.occupancies_ = np.reshape(fit.occupancies, (-1, self.n_clusters))
         self.n_iter_ = fit.run.n_iter
         self.labels_ = self._labels(X)
+        self._warn_dying()
 
     def _warn_dying(self):
         sizes = np.bincount(self.labels_, minlength=self.n_clusters)

@@ -489,15 +489,9 @@ class InterruptibleRun:
             raise TrainingDivergedError(str(error)) from error
         return self.state
 
-    @contextmanager
     def keeping(self):
-        """Note Ctrl-C in what may be left undone; the second one of a fit raises."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            if self.interrupted:
-                raise
-            self.interrupted = True
+        """Return a context in which Ctrl-C is noted; the second one of a fit raises."""
+        return _Keeping(self)
 
     def complete(self, function):
         """Return ``function()``, called again if Ctrl-C is noted in it."""
@@ -508,6 +502,25 @@ class InterruptibleRun:
     @property
     def n_iter(self):
         return 0 if self.state is None else self.state.epoch
+
+
+class _Keeping:
+    """Notes Ctrl-C in what may be left undone, once.
+
+    No generator: Ctrl-C before its ``yield`` would end in a RuntimeError.
+    """
+
+    def __init__(self, run):
+        self.run = run
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if kind is not KeyboardInterrupt or self.run.interrupted:
+            return False
+        self.run.interrupted = True
+        return True
 
 
 def warn_interrupted(n_iter, max_iter, what):

@@ -1,7 +1,6 @@
 """GANEMClusterer and MinMaxEMClusterer: what both accept, refuse and leave behind."""
 
 import os
-import signal
 import subprocess
 import sys
 import warnings
@@ -14,13 +13,10 @@ import torch
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from skdeepgmm import GANEMClusterer, MinMaxEMClusterer
-from skdeepgmm._torch_backend.gan_em import GANEM
-from skdeepgmm._torch_backend.minmax_em import MinMaxEM
+from skdeepgmm import MinMaxEMClusterer
 from skdeepgmm.chunked import ChunkedArray
-from skdeepgmm.estimators._gan_em_fit import GANEMFit
-from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
 from skdeepgmm.exceptions import DegenerateComponentWarning
+from tests.estimators.deep_clusterer_problems import both, gan_em, minmax_em
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -28,30 +24,6 @@ pytestmark = [
         "ignore::skdeepgmm.exceptions.DegenerateComponentWarning"
     ),
 ]
-
-
-def gan_em(n_clusters=2, **params):
-    short = {"max_iter": 1, "recipe": {"gan_steps": 5}, "width": 0.1, "random_state": 0}
-    return GANEMClusterer(n_clusters, **(short | params))
-
-
-def minmax_em(n_clusters=2, **params):
-    short = {"max_iter": 1, "init_steps": 5, "width": 0.1, "random_state": 0}
-    return MinMaxEMClusterer(n_clusters, **(short | params))
-
-
-both = pytest.mark.parametrize("construct", [gan_em, minmax_em])
-
-
-@pytest.fixture
-def vectors(rng):
-    y = np.repeat([0, 1], 30)
-    return rng.normal(size=(60, 2)) + 6.0 * y[:, None], y
-
-
-@pytest.fixture
-def images(rng):
-    return rng.uniform(size=(40, 8, 8))
 
 
 # Labels and data frames ----------------------------------------------------------
@@ -116,130 +88,6 @@ def test_a_failed_refit_keeps_the_old_model(construct, vectors, images):
     np.testing.assert_array_equal(model.predict_proba(X), before)
     assert model.init.shape == (3, 2)  # parameters are the user's
     assert model.image_shape_ is None
-
-
-def test_ctrl_c_while_the_e_net_starts_on_labels_keeps_the_fit(vectors, monkeypatch):
-    X, y = vectors
-    calls = []
-    original = GANEM._learn
-
-    def interrupted(self, step, *arguments):
-        calls.append(step)
-        if len(calls) == 20:
-            raise KeyboardInterrupt
-        return original(self, step, *arguments)
-
-    monkeypatch.setattr(GANEM, "_learn", interrupted)
-    with pytest.warns(UserWarning, match="interrupted after 0 of"):
-        model = gan_em(semi_supervised=True).fit(X, y)
-    assert model.n_iter_ == 0
-    assert np.isfinite(model.predict_proba(X)).all()
-
-
-def test_ctrl_c_within_an_e_step_leaves_the_e_net_predicting(vectors, monkeypatch):
-    X, _ = vectors
-    recipe = {"gan_steps": 5, "average": 0.0, "classifier_norm": "batch"}
-    monkeypatch.setattr(GANEM, "_e_step", _interrupt)
-    model = gan_em(recipe=recipe, init="uniform").fit(X)
-    mean = model.predict_proba(X).mean(axis=0)
-    np.testing.assert_allclose(model.weights_, mean, rtol=1e-5)
-
-
-def _interrupt(*args):
-    raise KeyboardInterrupt
-
-
-@both
-def test_ctrl_c_before_training_restores_the_estimator(construct, vectors, monkeypatch):
-    X, _ = vectors
-    model = construct(init="kmeans")
-    target = "skdeepgmm.estimators._first_responsibilities.KMeans.fit"
-    monkeypatch.setattr(target, _interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(X)
-    assert not hasattr(model, "n_features_in_")
-
-
-@both
-@pytest.mark.parametrize("where", ["attributes", "_labels"])
-def test_ctrl_c_after_training_loses_nothing(construct, vectors, monkeypatch, where):
-    X, _ = vectors
-    expected = construct(max_iter=2).fit(X)
-    model = construct(max_iter=2)
-    owner = type(model) if where == "_labels" else FITS[type(model)]
-    with monkeypatch.context() as patched:
-        _interrupted_once(patched, owner, where)
-        with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 2"):
-            model.fit(X)
-    for name in ("labels_", "means_", "weights_"):
-        np.testing.assert_array_equal(getattr(model, name), getattr(expected, name))
-
-
-@both
-def test_a_second_ctrl_c_ends_the_fit_at_once(construct, vectors, monkeypatch):
-    X, _ = vectors
-    model = construct()
-    monkeypatch.setattr(type(model), "_labels", _interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(X)
-    assert not hasattr(model, "n_features_in_")
-
-
-def test_ctrl_c_between_starts_keeps_the_last_one(vectors, monkeypatch):
-    X, _ = vectors
-    params = {"n_init": 2, "start_iter": 2, "max_iter": 3}
-    _interrupted_once(monkeypatch, GANEMFit, "quality")
-    with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 3"):
-        model = gan_em(**params).fit(X)
-    assert np.isfinite(model.score(X))
-
-
-def test_ctrl_c_between_start_and_training_of_minmax_em(vectors, monkeypatch):
-    X, _ = vectors
-    _interrupted_once(monkeypatch, MinMaxEMFit, "_batches")
-    with pytest.warns(ConvergenceWarning, match="interrupted after 0 of 1"):
-        model = minmax_em().fit(X)
-    assert model.predict(X).shape == (60,)
-
-
-@both
-def test_ctrl_c_in_a_diverging_iteration_goes_back(construct, vectors, monkeypatch):
-    X, _ = vectors
-    engine = {GANEMClusterer: GANEM, MinMaxEMClusterer: MinMaxEM}
-    model = construct(max_iter=3)
-    engine = engine[type(model)]
-    plain = engine.step
-
-    def step(self, batch):
-        result = plain(self, batch)
-        if self.iteration == 2:
-            with torch.no_grad():
-                for parameter in self.generator.parameters():
-                    parameter.fill_(np.nan)
-            raise KeyboardInterrupt
-        return result
-
-    monkeypatch.setattr(engine, "step", step)
-    with pytest.warns(ConvergenceWarning, match="interrupted after 1 of 3"):
-        model.fit(X)
-    assert np.isfinite(model.means_).all()
-    assert np.isfinite(model.sample(5)[0]).all()
-
-
-FITS = {GANEMClusterer: GANEMFit, MinMaxEMClusterer: MinMaxEMFit}
-
-
-def _interrupted_once(monkeypatch, owner, name):
-    """Ctrl-C in the first call of a method."""
-    plain, calls = getattr(owner, name), []
-
-    def method(self, *args):
-        calls.append(name)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        return plain(self, *args)
-
-    monkeypatch.setattr(owner, name, method)
 
 
 # Values that are no parameters or labels -----------------------------------------
@@ -510,36 +358,6 @@ def test_embeddings_go_back_in_their_container():
         env={**os.environ, "SCIPY_ARRAY_API": "1"},
         check=True,
     )
-
-
-# Signals -------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
-@both
-def test_ctrl_c_at_any_time_leaves_a_whole_estimator(construct, images):
-    """Either fitted with a warning, or as it was."""
-    construct().fit(images)  # imports of torch's own are not to be interrupted
-    before = signal.signal(
-        signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT)
-    )
-    try:
-        for delay in (0.002, 0.005, 0.02, 0.05, 0.1, 0.2):
-            _fit_for(delay, construct(max_iter=500, image_shape=(8, 8)), images)
-    finally:
-        signal.signal(signal.SIGALRM, before)
-
-
-def _fit_for(delay, model, images):
-    signal.setitimer(signal.ITIMER_REAL, delay)
-    try:
-        model.fit(images.reshape(40, -1))
-    except KeyboardInterrupt:
-        assert not hasattr(model, "n_features_in_")
-    else:
-        assert model.predict(images).shape == (40,)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 # CUDA ----------------------------------------------------------------------------

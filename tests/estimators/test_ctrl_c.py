@@ -1,0 +1,212 @@
+"""Ctrl-C in fits of GANEMClusterer and MinMaxEMClusterer."""
+
+import sys
+from inspect import CO_GENERATOR
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+import skdeepgmm
+from skdeepgmm import GANEMClusterer, MinMaxEMClusterer
+from skdeepgmm._torch_backend.gan_em import GANEM
+from skdeepgmm._torch_backend.minmax_em import MinMaxEM
+from skdeepgmm.estimators._gan_em_fit import GANEMFit
+from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
+from tests.estimators.deep_clusterer_problems import both, gan_em, minmax_em
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::skdeepgmm.exceptions.DegenerateComponentWarning"
+    ),
+]
+
+PACKAGE = str(Path(skdeepgmm.__file__).parent)
+
+
+def test_ctrl_c_while_the_e_net_starts_on_labels_keeps_the_fit(vectors, monkeypatch):
+    X, y = vectors
+    calls = []
+    original = GANEM._learn
+
+    def interrupted(self, step, *arguments):
+        calls.append(step)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        return original(self, step, *arguments)
+
+    monkeypatch.setattr(GANEM, "_learn", interrupted)
+    with pytest.warns(UserWarning, match="interrupted after 0 of"):
+        model = gan_em(semi_supervised=True).fit(X, y)
+    assert model.n_iter_ == 0
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
+def test_ctrl_c_within_an_e_step_leaves_the_e_net_predicting(vectors, monkeypatch):
+    X, _ = vectors
+    recipe = {"gan_steps": 5, "average": 0.0, "classifier_norm": "batch"}
+    monkeypatch.setattr(GANEM, "_e_step", _interrupt)
+    model = gan_em(recipe=recipe, init="uniform").fit(X)
+    mean = model.predict_proba(X).mean(axis=0)
+    np.testing.assert_allclose(model.weights_, mean, rtol=1e-5)
+
+
+def _interrupt(*args):
+    raise KeyboardInterrupt
+
+
+@both
+def test_ctrl_c_before_training_restores_the_estimator(construct, vectors, monkeypatch):
+    X, _ = vectors
+    model = construct(init="kmeans")
+    target = "skdeepgmm.estimators._first_responsibilities.KMeans.fit"
+    monkeypatch.setattr(target, _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    assert not hasattr(model, "n_features_in_")
+
+
+@both
+@pytest.mark.parametrize("where", ["attributes", "_labels"])
+def test_ctrl_c_after_training_loses_nothing(construct, vectors, monkeypatch, where):
+    X, _ = vectors
+    expected = construct(max_iter=2).fit(X)
+    model = construct(max_iter=2)
+    owner = type(model) if where == "_labels" else FITS[type(model)]
+    with monkeypatch.context() as patched:
+        _interrupted_once(patched, owner, where)
+        with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 2"):
+            model.fit(X)
+    for name in ("labels_", "means_", "weights_"):
+        np.testing.assert_array_equal(getattr(model, name), getattr(expected, name))
+
+
+@both
+def test_a_second_ctrl_c_ends_the_fit_at_once(construct, vectors, monkeypatch):
+    X, _ = vectors
+    model = construct()
+    monkeypatch.setattr(type(model), "_labels", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    assert not hasattr(model, "n_features_in_")
+
+
+def test_ctrl_c_between_starts_keeps_the_last_one(vectors, monkeypatch):
+    X, _ = vectors
+    params = {"n_init": 2, "start_iter": 2, "max_iter": 3}
+    _interrupted_once(monkeypatch, GANEMFit, "quality")
+    with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 3"):
+        model = gan_em(**params).fit(X)
+    assert np.isfinite(model.score(X))
+
+
+def test_ctrl_c_between_start_and_training_of_minmax_em(vectors, monkeypatch):
+    X, _ = vectors
+    _interrupted_once(monkeypatch, MinMaxEMFit, "_batches")
+    with pytest.warns(ConvergenceWarning, match="interrupted after 0 of 1"):
+        model = minmax_em().fit(X)
+    assert model.predict(X).shape == (60,)
+
+
+@both
+def test_ctrl_c_in_a_diverging_iteration_goes_back(construct, vectors, monkeypatch):
+    X, _ = vectors
+    engine = {GANEMClusterer: GANEM, MinMaxEMClusterer: MinMaxEM}
+    model = construct(max_iter=3)
+    engine = engine[type(model)]
+    plain = engine.step
+
+    def step(self, batch):
+        result = plain(self, batch)
+        if self.iteration == 2:
+            with torch.no_grad():
+                for parameter in self.generator.parameters():
+                    parameter.fill_(np.nan)
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(engine, "step", step)
+    with pytest.warns(ConvergenceWarning, match="interrupted after 1 of 3"):
+        model.fit(X)
+    assert np.isfinite(model.means_).all()
+    assert np.isfinite(model.sample(5)[0]).all()
+
+
+FITS = {GANEMClusterer: GANEMFit, MinMaxEMClusterer: MinMaxEMFit}
+
+
+def _interrupted_once(monkeypatch, owner, name):
+    """Ctrl-C in the first call of a method."""
+    plain, calls = getattr(owner, name), []
+
+    def method(self, *args):
+        calls.append(name)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return plain(self, *args)
+
+    monkeypatch.setattr(owner, name, method)
+
+
+# Anywhere ------------------------------------------------------------------------
+
+
+class CtrlCAt:
+    """Ctrl-C before a line of the package: the one run as the ``place``-th.
+
+    Not by a timer: the same lines in every run, and never in what others run
+    meanwhile, like the garbage collector, where Python drops the error. It would drop
+    it in generators as they are closed, too: their lines do not count.
+    """
+
+    def __init__(self, place=None):
+        self.place, self.n_lines = place, 0
+
+    def __enter__(self):
+        self.before = sys.gettrace()
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *error):
+        sys.settrace(self.before)
+
+    def _trace(self, frame, event, argument):
+        code = frame.f_code
+        if not code.co_filename.startswith(PACKAGE) or code.co_flags & CO_GENERATOR:
+            return None
+        if event == "line":
+            self.n_lines += 1
+            if self.n_lines == self.place:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self._trace
+
+
+@both
+def test_ctrl_c_anywhere_leaves_a_whole_estimator(construct, images):
+    """Either fitted with a warning, or as it was; as it was only rarely."""
+    model = construct(max_iter=2).fit(images)
+    with CtrlCAt() as whole:
+        model.fit(images)
+    # The last line returns: it may raise, but the estimator has been fitted.
+    places = np.linspace(1, whole.n_lines - 1, 50, dtype=int)
+    fitted = [
+        _is_fitted_despite_ctrl_c(construct(max_iter=2), images, place)
+        for place in places
+    ]
+    assert 30 < sum(fitted) < 50
+
+
+def _is_fitted_despite_ctrl_c(model, images, place):
+    try:
+        with CtrlCAt(place) as interrupted:
+            model.fit(images)
+    except KeyboardInterrupt:
+        assert not hasattr(model, "n_features_in_")
+        return False
+    assert interrupted.n_lines >= place
+    assert model.predict(images).shape == (40,)
+    return True
