@@ -517,7 +517,7 @@ class _Keeping:
         return self
 
     def __exit__(self, kind, error, traceback):
-        if kind is not KeyboardInterrupt or self.run.interrupted:
+        if not isinstance(error, KeyboardInterrupt) or self.run.interrupted:
             return False
         self.run.interrupted = True
         return True
