@@ -1,6 +1,6 @@
 """What all estimators share: input validation, device, seeds, output containers."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from sklearn import get_config
@@ -106,7 +106,7 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         return convert.to_numpy(tensor, dtype)
 
     @contextmanager
-    def _fit_tasks(self, data, max_subtasks):
+    def _fit_tasks(self, data, max_subtasks, ending=nullcontext):
         """Open the root callback task of a fit; yields its context.
 
         Parameters
@@ -115,13 +115,16 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
             What the callbacks get: see :func:`callback_data`.
         max_subtasks : int
             Number of tasks below the root.
+        ending : callable
+            Returns the context in which callbacks are told of the end.
         """
         context = self._init_callback_context(max_subtasks=max_subtasks)
         context.call_on_fit_task_begin(estimator=self, **data)
         yield context
-        context.call_on_fit_task_end(
-            estimator=self, reconstruction_attributes=dict, **data
-        )
+        with ending():
+            context.call_on_fit_task_end(
+                estimator=self, reconstruction_attributes=dict, **data
+            )
 
     def _run_task(self, context, name, data, attributes):
         """Report one finished iteration to the callbacks; True asks to stop.

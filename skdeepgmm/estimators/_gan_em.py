@@ -370,7 +370,7 @@ class GANEMClusterer(DeepClusterer):
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)
             fit = GANEMFit(self, X, labels, data)
-            with self._fit_tasks(data, fit.n_tasks) as tasks:
+            with self._fit_tasks(data, fit.n_tasks, fit.keeping) as tasks:
                 run = fit(tasks)
                 fit.complete(lambda: self._finish(fit, run, X))
             if fit.interrupted:

@@ -151,6 +151,10 @@ class GANEMFit:
         """Whether Ctrl-C has ended the fit."""
         return self.last is not None and self.last.interrupted
 
+    def keeping(self):
+        """Return a context that the first Ctrl-C of the fit only leaves."""
+        return self.last.training.keeping()
+
     def complete(self, function):
         """Return ``function()``, which the first Ctrl-C of the fit does not undo."""
         return self.last.training.complete(function)

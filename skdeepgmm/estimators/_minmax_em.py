@@ -349,11 +349,12 @@ class MinMaxEMClusterer(DeepClusterer):
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)
             fit = MinMaxEMFit(self, X, labels, data)
-            with self._fit_tasks(data, fit.config.n_iter) as tasks:
+            n_iter, keeping = fit.config.n_iter, fit.run.keeping
+            with self._fit_tasks(data, n_iter, keeping) as tasks:
                 fit(tasks)
                 fit.run.complete(lambda: self._finish(fit, X))
             if fit.run.interrupted:
-                warn_interrupted(fit.run.n_iter, fit.config.n_iter, "EM iterations")
+                warn_interrupted(fit.run.n_iter, n_iter, "EM iterations")
         return self
 
     def _finish(self, fit, X):

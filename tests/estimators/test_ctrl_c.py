@@ -84,6 +84,33 @@ def test_ctrl_c_after_training_loses_nothing(construct, vectors, monkeypatch, wh
         np.testing.assert_array_equal(getattr(model, name), getattr(expected, name))
 
 
+class InterruptedAtTheEnd:
+    """A callback in whose last hook the user presses Ctrl-C."""
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "fit":
+            raise KeyboardInterrupt
+
+
+@both
+def test_ctrl_c_in_the_last_hook_of_a_callback_loses_nothing(construct, vectors):
+    X, _ = vectors
+    model = construct(max_iter=2).set_callbacks(InterruptedAtTheEnd())
+    with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 2"):
+        model.fit(X)
+    expected = construct(max_iter=2).fit(X)
+    np.testing.assert_array_equal(model.predict_proba(X), expected.predict_proba(X))
+
+
 @both
 def test_a_second_ctrl_c_ends_the_fit_at_once(construct, vectors, monkeypatch):
     X, _ = vectors
