@@ -246,18 +246,22 @@ def with_labels(run):
 def labels_all(run):
     """A hundred labels among all training images, three seeds."""
     for seed in run.seeds[:3]:
-        some_labels(run, "labels-all", "mnist", 100, seed, rows=None)
+        some_labels(run, "labels-all", "mnist", 100, seed, None, LONG)
 
 
-def some_labels(run, part, name, n_labels, seed, rows="preset"):
-    """Classify with ours and with the peers."""
+def some_labels(run, part, name, n_labels, seed, rows="preset", variants=None):
+    """Classify with ours, with variants of it by name, and with the peers."""
     data = run.data(name, seed, rows)
     known = few_labels(data[1], n_labels, seed)
     n_classes = len(np.unique(data[1]))
-    ours = run.gan_em(n_classes, data[4], seed, semi_supervised=True)
-    models = {"GANEMClusterer": ours} | classifiers(data[4], n_classes, seed)
-    for label, model in models.items():
-        names = names_of(part, name, label, n_labels, seed)
+    case = str(n_labels)
+    cases = {case: {}} | {f"{case}, {k}": v for k, v in (variants or {}).items()}
+    for label, params in cases.items():
+        ours = run.gan_em(n_classes, data[4], seed, semi_supervised=True, **params)
+        names = names_of(part, name, "GANEMClusterer", label, seed)
+        run.measure(names, ours, data, known, matched=True)
+    for label, model in classifiers(data[4], n_classes, seed).items():
+        names = names_of(part, name, label, case, seed)
         run.measure(names, model, data, known, matched=True)
 
 
