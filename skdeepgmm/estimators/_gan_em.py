@@ -20,11 +20,10 @@ from skdeepgmm.estimators._gan_em_fit import (
 )
 from skdeepgmm.estimators._neural_base import (
     DeepClusterer,
-    history_arrays,
     memory_errors,
     restored,
-    warn_interrupted,
 )
+from skdeepgmm.estimators._neural_run import history_arrays, warn_interrupted
 from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warn import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning

@@ -27,7 +27,8 @@ from skdeepgmm.estimators._gan_em_settings import (
     start_kind,
     starts_of,
 )
-from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits, restored
+from skdeepgmm.estimators._neural_base import NetworkUnits, restored
+from skdeepgmm.estimators._neural_run import InterruptibleRun
 from skdeepgmm.estimators._warn import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 

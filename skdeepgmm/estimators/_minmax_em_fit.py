@@ -22,7 +22,8 @@ from skdeepgmm.estimators._minmax_em_settings import (
     steps_of,
 )
 from skdeepgmm.estimators._minmax_em_start import start_of
-from skdeepgmm.estimators._neural_base import InterruptibleRun, NetworkUnits
+from skdeepgmm.estimators._neural_base import NetworkUnits
+from skdeepgmm.estimators._neural_run import InterruptibleRun
 
 #: Seed of the encoders that are compared with other starts: what they find must not
 #: move the random numbers of the fit.

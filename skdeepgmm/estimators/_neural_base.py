@@ -1,4 +1,4 @@
-"""What the deep clusterers share: network tensors, predictions, interrupted fits."""
+"""What the deep clusterers share: input, network tensors, predictions."""
 
 from contextlib import contextmanager
 from numbers import Integral
@@ -6,14 +6,12 @@ from numbers import Integral
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.network_tools import in_batches, restore
 from skdeepgmm._torch_backend.networks import is_image
-from skdeepgmm._torch_backend.training import DivergenceError, train
 from skdeepgmm.chunked import ChunkedArray
 from skdeepgmm.estimators._base import TorchEstimator
 from skdeepgmm.estimators._image_shape import (
@@ -22,8 +20,6 @@ from skdeepgmm.estimators._image_shape import (
     rows_and_shape,
 )
 from skdeepgmm.estimators._sklearn_private import Interval, InvalidParameterError
-from skdeepgmm.estimators._warn import warn_caller
-from skdeepgmm.exceptions import TrainingDivergedError
 
 #: Rows that are converted at a time.
 CHUNK_ROWS = 2**13
@@ -450,91 +446,3 @@ def memory_errors(estimator):
             f"The networks or their batches need more memory than there is: {sizes}. "
             f"Lower these, or give smaller images. ({error})"
         ) from error
-
-
-# Training ------------------------------------------------------------------------
-
-
-class InterruptibleRun:
-    """Runs the training loop; Ctrl-C ends it with what has been learned.
-
-    A further call goes on from ``state``. What a fit does besides is done in
-    ``keeping`` and ``complete``: Ctrl-C there is noted too, a second one raises.
-
-    Attributes
-    ----------
-    state : TrainingState or None
-        What was reached after the last whole iteration, None before the first.
-    interrupted : bool
-    """
-
-    def __init__(self):
-        self.state = None
-        self.interrupted = False
-
-    def __call__(self, model, batches, config, on_epoch, *hooks):
-        """Train; see :func:`skdeepgmm._torch_backend.training.train`."""
-
-        def observe(state):
-            self.state = state
-            return on_epoch(state)
-
-        try:
-            self.state = train(
-                model, batches, config, observe, *hooks, state=self.state
-            )
-        except KeyboardInterrupt:
-            self.interrupted = True
-        except DivergenceError as error:
-            raise TrainingDivergedError(str(error)) from error
-        return self.state
-
-    def keeping(self):
-        """Return a context in which Ctrl-C is noted; the second one of a fit raises."""
-        return _Keeping(self)
-
-    def complete(self, function):
-        """Return ``function()``, called again if Ctrl-C is noted in it."""
-        with self.keeping():
-            return function()
-        return function()
-
-    @property
-    def n_iter(self):
-        return 0 if self.state is None else self.state.epoch
-
-
-class _Keeping:
-    """Notes Ctrl-C in what may be left undone, once.
-
-    No generator: Ctrl-C before its ``yield`` would end in a RuntimeError.
-    """
-
-    def __init__(self, run):
-        self.run = run
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if not isinstance(error, KeyboardInterrupt) or self.run.interrupted:
-            return False
-        self.run.interrupted = True
-        return True
-
-
-def warn_interrupted(n_iter, max_iter, what):
-    """Say that the fit was cut short."""
-    warn_caller(
-        f"The fit was interrupted after {n_iter} of {max_iter} {what}. The estimator "
-        "has what it had learned by then; fit again for more.",
-        ConvergenceWarning,
-    )
-
-
-def history_arrays(history):
-    """Return the losses of every epoch as arrays by name."""
-    names = dict.fromkeys(name for entry in history for name in entry)
-    return {
-        name: np.array([entry.get(name, np.nan) for entry in history]) for name in names
-    }
