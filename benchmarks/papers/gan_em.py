@@ -148,11 +148,7 @@ class Run:
         if not self.wants(names):
             return None
         X, _, X_test, y_test, _ = data
-        start, cpu = time.perf_counter(), self.cpu_clock()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model.fit(X) if y_fit is None else model.fit(X, y_fit)
-        seconds = time.perf_counter() - start, self.cpu_clock() - cpu
+        seconds = self.timed_fit(model, X, y_fit)
         found = model.predict(X_test)
         exact = np.mean(found == y_test) if matched else None
         self.records.add(
@@ -160,13 +156,23 @@ class Run:
             accuracy=exact if matched else clustering_accuracy(y_test, found),
             purity=purity(y_test, found),
             nmi=normalized_mutual_info_score(y_test, found),
-            seconds=seconds[0],
-            cpu_seconds=seconds[1],
+            **seconds,
             n_train=len(X),
             quality=getattr(model, "quality_", np.nan),
         )
         print(names, f"{self.records.values('accuracy', **names)[-1]:.4f}", flush=True)
         return model
+
+    def timed_fit(self, model, X, y=None):
+        """Fit without warnings; returns wall and CPU seconds by name."""
+        start, cpu = time.perf_counter(), self.cpu_clock()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X) if y is None else model.fit(X, y)
+        return {
+            "seconds": time.perf_counter() - start,
+            "cpu_seconds": self.cpu_clock() - cpu,
+        }
 
 
 def names_of(part, data, model, case, seed):
@@ -191,13 +197,17 @@ LONG = {
 }
 
 
+def with_variants(case, variants):
+    """Return the parameters of a case and of its variants by name."""
+    return {case: {}} | {f"{case}, {k}": v for k, v in (variants or {}).items()}
+
+
 def clustering(run, part, name, n_clusters, rows="preset", variants=None, peers=True):
     """Cluster with ours, with variants of it by name, and with the peers."""
     for seed in run.seeds if peers else run.seeds[:3]:
         data = run.data(name, seed, rows)
         case = f"K={n_clusters}"
-        cases = {case: {}} | {f"{case}, {k}": v for k, v in (variants or {}).items()}
-        for label, params in cases.items():
+        for label, params in with_variants(case, variants).items():
             ours = run.gan_em(n_clusters, data[4], seed, **params)
             names = names_of(part, name, "GANEMClusterer", label, seed)
             run.measure(names, ours, data)
@@ -255,8 +265,7 @@ def some_labels(run, part, name, n_labels, seed, rows="preset", variants=None):
     known = few_labels(data[1], n_labels, seed)
     n_classes = len(np.unique(data[1]))
     case = str(n_labels)
-    cases = {case: {}} | {f"{case}, {k}": v for k, v in (variants or {}).items()}
-    for label, params in cases.items():
+    for label, params in with_variants(case, variants).items():
         ours = run.gan_em(n_classes, data[4], seed, semi_supervised=True, **params)
         names = names_of(part, name, "GANEMClusterer", label, seed)
         run.measure(names, ours, data, known, matched=True)
@@ -323,11 +332,9 @@ def outliers(run):
                     names = names_of("outliers", name, label, digit, seed)
                     if not run.wants(names):
                         continue
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")
-                        model.fit(X[y != digit])
-                    scores = model.score_samples(X_test)
-                    run.records.add(names, auroc=roc_auc_score(y_test != digit, scores))
+                    seconds = run.timed_fit(model, X[y != digit])
+                    auroc = roc_auc_score(y_test != digit, model.score_samples(X_test))
+                    run.records.add(names, auroc=auroc, **seconds)
                     print(names, run.records.values("auroc", **names)[-1], flush=True)
 
 

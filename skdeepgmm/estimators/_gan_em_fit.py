@@ -153,7 +153,7 @@ class GANEMFit:
         return self.last is not None and self.last.interrupted
 
     def keeping(self):
-        """Return a context that the first Ctrl-C of the fit only leaves."""
+        """Return a context in which the first Ctrl-C of the fit undoes nothing."""
         return self.last.training.keeping()
 
     def complete(self, function):
