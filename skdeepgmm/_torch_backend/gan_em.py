@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skdeepgmm._torch_backend import networks
+from skdeepgmm._torch_backend.cuda_graphs import Recorder, Step, recordable, set_rate
 from skdeepgmm._torch_backend.gan_em_losses import LOSSES, soften
 from skdeepgmm._torch_backend.gan_em_networks import (
     Architecture,
@@ -33,7 +34,6 @@ from skdeepgmm._torch_backend.network_tools import (
     random_affine,
     random_patches,
 )
-from skdeepgmm._torch_backend.recording import Recorder, Step, recordable, set_rate
 from skdeepgmm._torch_backend.rng import generator as new_generator
 from skdeepgmm._torch_backend.training import Means
 

@@ -26,6 +26,7 @@ from torch.func import functional_call
 
 from skdeepgmm._torch_backend import minmax_em_latent as latent
 from skdeepgmm._torch_backend import networks
+from skdeepgmm._torch_backend.cuda_graphs import Recorder, recordable, set_rate
 from skdeepgmm._torch_backend.minmax_em_losses import ADVERSARIES, gradient_penalty
 from skdeepgmm._torch_backend.minmax_em_networks import Architecture
 from skdeepgmm._torch_backend.network_tools import (
@@ -35,7 +36,6 @@ from skdeepgmm._torch_backend.network_tools import (
     in_batches,
     random_affine,
 )
-from skdeepgmm._torch_backend.recording import Recorder, recordable, set_rate
 from skdeepgmm._torch_backend.rng import generator as new_generator
 from skdeepgmm._torch_backend.training import Means
 

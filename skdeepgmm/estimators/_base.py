@@ -13,7 +13,7 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.device import resolve_device, training_mode
 from skdeepgmm._torch_backend.rng import generator
 from skdeepgmm.chunked import ChunkedArray
-from skdeepgmm.estimators._sklearn_private import (
+from skdeepgmm.estimators._sklearn_compat import (
     _check_feature_names,
     _check_n_features,
     _check_sample_weight,

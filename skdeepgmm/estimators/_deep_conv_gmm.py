@@ -22,8 +22,8 @@ from skdeepgmm.estimators._image_shape import (
     rows_and_shape,
     short_shape,
 )
-from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
-from skdeepgmm.estimators._warn import warn_caller
+from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 

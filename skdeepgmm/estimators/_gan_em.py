@@ -24,8 +24,8 @@ from skdeepgmm.estimators._neural_base import (
     restored,
 )
 from skdeepgmm.estimators._neural_run import history_arrays, warn_interrupted
-from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
-from skdeepgmm.estimators._warn import warn_caller
+from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 

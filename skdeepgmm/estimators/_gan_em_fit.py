@@ -29,7 +29,7 @@ from skdeepgmm.estimators._gan_em_settings import (
 )
 from skdeepgmm.estimators._neural_base import NetworkUnits, restored
 from skdeepgmm.estimators._neural_run import InterruptibleRun
-from skdeepgmm.estimators._warn import warn_caller
+from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 #: A run has collapsed that uses only one cluster and less than this share of the

@@ -10,7 +10,7 @@ from skdeepgmm._torch_backend.gan_em_networks import TABLES, Architecture
 from skdeepgmm._torch_backend.gan_em_recipes import RECIPES
 from skdeepgmm._torch_backend.networks import is_image
 from skdeepgmm.estimators._neural_settings import checked_affine, is_large_image
-from skdeepgmm.estimators._sklearn_private import (
+from skdeepgmm.estimators._sklearn_compat import (
     Interval,
     StrOptions,
     validate_parameter_constraints,

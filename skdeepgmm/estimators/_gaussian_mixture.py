@@ -9,9 +9,9 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._em_fit import EMFit
 from skdeepgmm.estimators._mixture_base import BaseGaussianMixture
-from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._start import INIT_PARAMS
-from skdeepgmm.estimators._warn import warn_caller
+from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 #: A component with less mass than this many samples has no spread of its own.

@@ -12,8 +12,8 @@ from skdeepgmm._torch_backend.covariances import COVARIANCES, LowRankCovariance
 from skdeepgmm._torch_backend.mixture import Mixture, n_parameters
 from skdeepgmm.estimators._base import TorchEstimator
 from skdeepgmm.estimators._mixture_algebra import MixtureAlgebraMixin
-from skdeepgmm.estimators._sklearn_private import Interval, StrOptions
-from skdeepgmm.estimators._warn import warn_caller
+from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions
+from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 #: Attributes that depend on the covariance type; a new fit drops the old ones.

@@ -19,7 +19,7 @@ from skdeepgmm.estimators._image_shape import (
     fitted_rows,
     rows_and_shape,
 )
-from skdeepgmm.estimators._sklearn_private import Interval, InvalidParameterError
+from skdeepgmm.estimators._sklearn_compat import Interval, InvalidParameterError
 
 #: Rows that are converted at a time.
 CHUNK_ROWS = 2**13

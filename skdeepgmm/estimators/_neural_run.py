@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skdeepgmm._torch_backend.training import DivergenceError, train
-from skdeepgmm.estimators._warn import warn_caller
+from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.exceptions import TrainingDivergedError
 
 

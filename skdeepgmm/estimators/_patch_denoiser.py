@@ -22,7 +22,7 @@ from skdeepgmm.estimators._patch_denoiser_prior import (
     natural_parameters,
     to_pixels,
 )
-from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 
 
 class PatchGMMDenoiser(BasePatchDenoiser):

@@ -12,8 +12,8 @@ from skdeepgmm._torch_backend.sgd_factors import FACTORS
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._mixture_base import BaseGaussianMixture
 from skdeepgmm.estimators._sgd_fit import SGDFit, merge_moments, stream_units
-from skdeepgmm.estimators._sklearn_private import Interval, StrOptions, _fit_context
-from skdeepgmm.estimators._warn import warn_caller
+from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 

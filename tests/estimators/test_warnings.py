@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 import skdeepgmm
-from skdeepgmm.estimators._warn import warn_caller
+from skdeepgmm.estimators._warnings import warn_caller
 
 
 def mixture(**params):
