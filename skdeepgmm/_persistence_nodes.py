@@ -9,8 +9,8 @@ from skdeepgmm.layers import Folding, Mixture, Pooling
 
 # Only these classes are ever imported or constructed, whatever a file says.
 _REGISTRY = {
-    "GaussianMixture": "skdeepgmm.estimators._gaussian_mixture",
-    "SGDGaussianMixture": "skdeepgmm.estimators._sgd_gaussian_mixture",
+    "GaussianMixture": "skdeepgmm.estimators.mixture._gaussian_mixture",
+    "SGDGaussianMixture": "skdeepgmm.estimators.mixture._sgd_gaussian_mixture",
     "GANEMClusterer": "skdeepgmm.estimators._gan_em",
     "MinMaxEMClusterer": "skdeepgmm.estimators._minmax_em",
     "DeepConvGMM": "skdeepgmm.estimators._deep_conv_gmm",

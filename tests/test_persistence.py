@@ -16,8 +16,8 @@ from sklearn.mixture import GaussianMixture as ScikitLearnGaussianMixture
 import skdeepgmm
 from skdeepgmm import _persistence_nodes
 from skdeepgmm._persistence_nodes import Decoder, Encoder
-from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
 from skdeepgmm.estimators._outlier import DensityOutlierDetector
+from skdeepgmm.estimators.mixture._gaussian_mixture import GaussianMixture
 from skdeepgmm.persistence import load, save
 
 FLAT = [

@@ -2,11 +2,11 @@
 
 from skdeepgmm.estimators._deep_conv_gmm import DeepConvGMM
 from skdeepgmm.estimators._gan_em import GANEMClusterer
-from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
 from skdeepgmm.estimators._minmax_em import MinMaxEMClusterer
 from skdeepgmm.estimators._outlier import DensityOutlierDetector
 from skdeepgmm.estimators._patch_denoiser import PatchGMMDenoiser
-from skdeepgmm.estimators._sgd_gaussian_mixture import SGDGaussianMixture
+from skdeepgmm.estimators.mixture._gaussian_mixture import GaussianMixture
+from skdeepgmm.estimators.mixture._sgd_gaussian_mixture import SGDGaussianMixture
 
 __all__ = [
     "DeepConvGMM",

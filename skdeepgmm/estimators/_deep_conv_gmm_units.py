@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm.estimators._sgd_fit import merge_moments
+from skdeepgmm.estimators.mixture._sgd_fit import merge_moments
 
 #: Images are kept in memory, in the units of the training, below this size.
 CACHE_BYTES = 512 * 2**20

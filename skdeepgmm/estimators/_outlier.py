@@ -98,7 +98,7 @@ class DensityOutlierDetector(
         if self.estimator is not None:
             return self.estimator
         # Imported here so that another model does not pull in the default one.
-        from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
+        from skdeepgmm.estimators.mixture._gaussian_mixture import GaussianMixture
 
         return GaussianMixture()
 

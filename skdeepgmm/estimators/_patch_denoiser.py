@@ -9,7 +9,6 @@ from sklearn.callback import with_callbacks
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.patches import dct_basis
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
-from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
 from skdeepgmm.estimators._patch_denoiser_base import BasePatchDenoiser
 from skdeepgmm.estimators._patch_denoiser_images import (
     ImageBatch,
@@ -23,6 +22,7 @@ from skdeepgmm.estimators._patch_denoiser_prior import (
     to_pixels,
 )
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators.mixture._gaussian_mixture import GaussianMixture
 
 
 class PatchGMMDenoiser(BasePatchDenoiser):

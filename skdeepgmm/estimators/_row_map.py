@@ -7,8 +7,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.neighbors import KNeighborsRegressor, kneighbors_graph
 
-from skdeepgmm.estimators._gaussian_mixture import GaussianMixture
 from skdeepgmm.estimators._graph_cut import merged_parts
+from skdeepgmm.estimators.mixture._gaussian_mixture import GaussianMixture
 
 #: Most rows of a map, and fewest.
 MAP_ROWS, FEWEST_MAP_ROWS = 10_000, 50

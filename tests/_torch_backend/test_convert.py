@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skdeepgmm._torch_backend import convert
-from tests._torch_backend.problems import CPU
+from tests._torch_backend.mixture.problems import CPU
 
 FLOATS = [(np.float32, torch.float32), (np.float64, torch.float64)]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from skdeepgmm._torch_backend import data
 from skdeepgmm._torch_backend.data import balanced, default_batch_size
-from tests._torch_backend.problems import CPU, source_of
+from tests._torch_backend.mixture.problems import CPU, source_of
 
 
 @settings(max_examples=25, deadline=None)

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 
 import skdeepgmm
 from skdeepgmm import GaussianMixture
-from tests.estimators.mixture_problems import COVARIANCE_TYPES, make_problem
+from tests.estimators.mixture.problems import COVARIANCE_TYPES, make_problem
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -1,0 +1,1 @@
+"""Flat Gaussian mixtures: densities, EM, stochastic gradients."""

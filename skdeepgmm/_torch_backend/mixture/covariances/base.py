@@ -1,0 +1,384 @@
+"""What every covariance type provides.
+
+A covariance object holds the covariances of all components of a mixture and their
+Cholesky-type factors, in float64. Two forms of the log-density exist:
+
+* the *exact* form ``log_prob``: triangular products of x - mu_k, accurate for any
+  input;
+* the *natural* form of the exponential family,
+  log(pi_k N(x; mu_k, Sigma_k)) = <natural_k, [1, x, features(x)]>, whose E-step and
+  M-step are one matrix product each on the same feature matrix. It cancels when a
+  component is tight or ill-conditioned beside the spread of the data; ``magnitude``
+  measures by how much.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+
+LOG_2PI = math.log(2.0 * math.pi)
+#: Maps responsibilities to the first and second moments about the means.
+MaskedStatistics = Callable[[Tensor], tuple[Tensor, Tensor]]
+#: Temporaries of shape (n_components, n_features, n_samples) are cut to this size.
+CHUNK_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Covariance(ABC):
+    """Covariances of all components of a mixture.
+
+    Attributes
+    ----------
+    values : Tensor
+        The covariances, in scikit-learn's shape for the type ('low_rank': factors
+        and noise variances side by side).
+    """
+
+    values: Tensor
+
+    name: ClassVar[str]
+    #: Fitted attributes from which ``from_stored`` makes the object again.
+    stored: ClassVar[tuple[str, ...]] = ("precisions_cholesky_",)
+    #: Whether standardised units need one common scale.
+    isotropic: ClassVar[bool] = False
+
+    # Shapes and counts -----------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def values_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        """Return the shape of ``values``."""
+
+    @classmethod
+    @abstractmethod
+    def second_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        """Return the shape of ``Statistics.second``."""
+
+    @classmethod
+    @abstractmethod
+    def n_parameters(cls, n_components: int, n_features: int) -> int:
+        """Return the number of free covariance parameters."""
+
+    @classmethod
+    @abstractmethod
+    def n_moment_features(cls, n_features: int) -> int:
+        """Return how many rows ``features`` has."""
+
+    @classmethod
+    def degenerate_below(cls, n_components: int, n_features: int) -> int:
+        """Return the sample count under which the density cannot be determined."""
+        return 0
+
+    @classmethod
+    def prior_samples(cls, n_features: int) -> float:
+        """Return how many samples of the pooled covariance steady a component's.
+
+        For streams, whose first chunks are too small for their number of parameters.
+        About half a sample for each parameter that a feature has.
+        """
+        return 0.0
+
+    # Construction ----------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:
+        """Return the object and a mask of the covariances that have no factor.
+
+        The mask has shape (n_components,), or (1,) where all share one covariance.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_precisions(cls, precisions: Tensor) -> Self:
+        """Return the object whose inverse covariances are ``precisions``."""
+
+    @classmethod
+    @abstractmethod
+    def from_stored(cls, *attributes: Tensor) -> Self:
+        """Return the object from the fitted attributes named by ``stored``."""
+
+    @abstractmethod
+    def attributes(self) -> dict[str, Tensor]:
+        """Return the fitted attributes by name."""
+
+    @classmethod
+    @abstractmethod
+    def estimate(cls, stats: Statistics, delta: Tensor, ridge: Tensor) -> Tensor:
+        """Return the covariances of highest likelihood, plus a ridge.
+
+        Parameters
+        ----------
+        stats : Statistics
+        delta : Tensor of shape (n_components, n_features)
+            New means minus ``stats.center``.
+        ridge : Tensor of shape (n_features,)
+            Added to the variances.
+        """
+
+    @classmethod
+    @abstractmethod
+    def floored(cls, values: Tensor, floor: Tensor) -> Tensor:
+        """Return ``values`` with no variance, in any direction, below ``floor``."""
+
+    @classmethod
+    @abstractmethod
+    def from_variances(cls, variances: Tensor, n_components: int) -> Tensor:
+        """Return values with axis-parallel ``variances`` (n_features,) for all."""
+
+    @classmethod
+    def pooled(cls, values: Tensor, weights: Tensor) -> Tensor:
+        """Return one component's covariance that stands for several.
+
+        Parameters
+        ----------
+        values : Tensor
+            ``values`` of the components.
+        weights : Tensor of shape (n_components,)
+            Their weights, summing to one.
+        """
+        mean: Tensor = torch.tensordot(weights, values, dims=1)
+        return mean
+
+    @abstractmethod
+    def scaled(self, scale: Tensor) -> Self:
+        """Return the covariances of scale * x."""
+
+    # Densities -------------------------------------------------------------------
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, means: Tensor) -> Tensor:
+        """Return log N(x; mu_k, Sigma_k), exact form.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_features, n_samples)
+        means : Tensor of shape (n_components, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_components, n_samples)
+        """
+
+    @abstractmethod
+    def variances(self) -> Tensor:
+        """Return marginal variances that broadcast to (n_components, n_features)."""
+
+    @abstractmethod
+    def precision_diagonal(self) -> Tensor:
+        """Return the diagonals of the inverse covariances, shaped as ``variances``."""
+
+    def magnitude(self, means: Tensor) -> float:
+        """Return the largest expected sum of terms that the natural form cancels."""
+        second = self.variances() + means.square()
+        return float((self.precision_diagonal() * second).sum(1).max())
+
+    @abstractmethod
+    def natural(self, means: Tensor, log_weights: Tensor) -> Tensor:
+        """Return coefficients of [1, x, features(x)], one row a component."""
+
+    @staticmethod
+    @abstractmethod
+    def features(x: Tensor, out: Tensor) -> None:
+        """Write the second-moment features of ``x`` to ``out``."""
+
+    def common_log_prob(self, x: Tensor) -> Tensor | None:
+        """Return the part of the natural form that all components share."""
+        return None
+
+    # Statistics ------------------------------------------------------------------
+
+    @classmethod
+    def second_from_features(
+        cls, products: Tensor, x: Tensor, total: Tensor | None
+    ) -> Tensor:
+        """Return ``Statistics.second`` from responsibilities @ features^T.
+
+        ``total`` holds every sample's summed responsibility, None for all one.
+        """
+        return products
+
+    @abstractmethod
+    def second_about(self, x: Tensor, resp: Tensor, center: Tensor) -> Tensor:
+        """Return the second moments about ``center``, float64."""
+
+    @classmethod
+    @abstractmethod
+    def recentered(
+        cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor
+    ) -> Tensor:
+        """Return ``Statistics.second`` about a centre moved by ``shift``.
+
+        ``first`` and ``nk`` are the statistics about the old centre.
+        """
+
+    @abstractmethod
+    def expected_second(self, nk: Tensor, ridge: Tensor) -> Tensor:
+        """Return the second moments about the means that these covariances stand for.
+
+        ``estimate`` of them gives the covariances back.
+
+        Parameters
+        ----------
+        nk : Tensor of shape (n_components,)
+            Mass of the components.
+        ridge : Tensor of shape (n_features,)
+            What ``estimate`` will add.
+        """
+
+    # Parts of the features -------------------------------------------------------
+
+    @abstractmethod
+    def marginal(self, kept: Tensor) -> Self:
+        """Return the covariances of the features at the indices ``kept``."""
+
+    @abstractmethod
+    def regress(self, diff: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
+        """Return E[x_missing - mu_missing | x_observed] of every component.
+
+        Parameters
+        ----------
+        diff : Tensor of shape (n_components, n_observed, n_samples)
+            x_observed - mu_observed.
+        observed, missing : Tensor of int64
+            Feature indices.
+
+        Returns
+        -------
+        Tensor of shape (n_components, n_missing, n_samples)
+        """
+
+    @abstractmethod
+    def conditional(self, observed: Tensor, missing: Tensor) -> Self:
+        """Return the covariances of x_missing given x_observed."""
+
+    @abstractmethod
+    def expand(
+        self, stats: Statistics, observed: Tensor, missing: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Complete the statistics of observed features by their expectation.
+
+        Parameters
+        ----------
+        stats : Statistics
+            Of the observed features, about this mixture's means there.
+
+        Returns
+        -------
+        first : Tensor of shape (n_components, n_features)
+        second : Tensor
+            Statistics of all features about the means.
+        """
+
+    @abstractmethod
+    def masked(
+        self, x: Tensor, mask: Tensor, means: Tensor
+    ) -> tuple[Tensor, "MaskedStatistics"]:
+        """Return log-densities of rows that miss different features.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_features, n_samples)
+            Rows with any finite number for missing entries.
+        mask : Tensor of shape (n_features, n_samples)
+            1 where observed, 0 where missing, in the dtype of ``x``.
+        means : Tensor of shape (n_components, n_features)
+
+        Returns
+        -------
+        log_prob : Tensor of shape (n_components, n_samples)
+            Log-density of the observed entries.
+        statistics : callable
+            Maps responsibilities (n_components, n_samples) to the expected
+            statistics (first, second) of all features about the means.
+        """
+
+    @classmethod
+    def masked_bytes(cls, n_components: int, n_features: int) -> int:
+        """Return the working memory of ``masked`` for one float64 row."""
+        return 8 * 4 * n_components * n_features
+
+    # Sampling --------------------------------------------------------------------
+
+    @abstractmethod
+    def draw(
+        self, component: int, shape: tuple[int, int], generator: torch.Generator
+    ) -> Tensor:
+        """Draw rows from N(0, Sigma_component), of ``shape`` (count, n_features)."""
+
+
+@dataclass(frozen=True)
+class CholeskyCovariance(Covariance):
+    """A covariance with an explicit Cholesky-type factor.
+
+    Attributes
+    ----------
+    precisions_chol : Tensor
+        U with U U^T = inverse covariance, in the shape of ``values``.
+    """
+
+    precisions_chol: Tensor
+
+    @abstractmethod
+    def precisions(self) -> Tensor:
+        """Return the inverse covariances, in the shape of ``values``."""
+
+    @classmethod
+    @abstractmethod
+    def from_precisions_chol(cls, precisions_chol: Tensor) -> Self:
+        """Return the object with these factors."""
+
+    @classmethod
+    def from_stored(cls, *attributes: Tensor) -> Self:
+        return cls.from_precisions_chol(*attributes)
+
+    def attributes(self) -> dict[str, Tensor]:
+        return {
+            "covariances_": self.values,
+            "precisions_cholesky_": self.precisions_chol,
+            "precisions_": self.precisions(),
+        }
+
+    @abstractmethod
+    def color(self, noise: Tensor, component: int) -> Tensor:
+        """Turn standard normal rows into draws from N(0, Sigma_component)."""
+
+    def draw(
+        self, component: int, shape: tuple[int, int], generator: torch.Generator
+    ) -> Tensor:
+        return self.color(normal_like(self.values, shape, generator), component)
+
+
+def normal_like(
+    tensor: Tensor, shape: tuple[int, int], generator: torch.Generator
+) -> Tensor:
+    """Return standard normal draws of the dtype and device of ``tensor``."""
+    return torch.randn(
+        shape, generator=generator, dtype=tensor.dtype, device=tensor.device
+    )
+
+
+def column_chunks(x: Tensor, n_components: int) -> Iterator[slice]:
+    """Yield column ranges that keep (n_components, n_features, range) small."""
+    n_features, n_samples = x.shape
+    column_bytes = max(n_components * n_features, 1) * x.element_size()
+    step = max(1, CHUNK_BYTES // column_bytes)
+    for start in range(0, n_samples, step):
+        yield slice(start, min(start + step, n_samples))
+
+
+def squared_norms(
+    x: Tensor, n_components: int, whiten: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return sum_d whiten(x)_kd^2 for every component and sample, in chunks."""
+    out = x.new_empty(n_components, x.shape[1])
+    for columns in column_chunks(x, n_components):
+        torch.sum(whiten(x[:, columns]).square_(), dim=1, out=out[:, columns])
+    return out

@@ -1,0 +1,162 @@
+"""One variance a component and feature."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend.mixture.covariances.base import (
+    LOG_2PI,
+    CholeskyCovariance,
+    MaskedStatistics,
+    column_chunks,
+    squared_norms,
+)
+from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+
+
+@dataclass(frozen=True)
+class DiagCovariance(CholeskyCovariance):
+    """Variances of shape (n_components, n_features)."""
+
+    name: ClassVar[str] = "diag"
+
+    @classmethod
+    def values_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        return n_components, n_features
+
+    @classmethod
+    def second_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        return n_components, n_features
+
+    @classmethod
+    def n_parameters(cls, n_components: int, n_features: int) -> int:
+        return n_components * n_features
+
+    @classmethod
+    def n_moment_features(cls, n_features: int) -> int:
+        return n_features
+
+    @classmethod
+    def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:
+        positive = torch.isfinite(values) & (values > 0)
+        safe = torch.where(positive, values, torch.ones_like(values))
+        return cls(values, safe.rsqrt()), ~positive.reshape(len(values), -1).all(1)
+
+    @classmethod
+    def from_precisions(cls, precisions: Tensor) -> Self:
+        return cls(1.0 / precisions, precisions.sqrt())
+
+    @classmethod
+    def from_precisions_chol(cls, precisions_chol: Tensor) -> Self:
+        return cls(precisions_chol.square().reciprocal(), precisions_chol)
+
+    @classmethod
+    def prior_samples(cls, n_features: int) -> float:
+        return 0.5
+
+    @classmethod
+    def estimate(cls, stats: Statistics, delta: Tensor, ridge: Tensor) -> Tensor:
+        return stats.second / stats.nk[:, None] - delta.square() + ridge
+
+    @classmethod
+    def floored(cls, values: Tensor, floor: Tensor) -> Tensor:
+        return torch.maximum(values.nan_to_num(0.0), floor)
+
+    @classmethod
+    def from_variances(cls, variances: Tensor, n_components: int) -> Tensor:
+        return variances.repeat(n_components, 1)
+
+    def precisions(self) -> Tensor:
+        return self.precisions_chol.square()
+
+    def scaled(self, scale: Tensor) -> Self:
+        return type(self)(self.values * scale.square(), self.precisions_chol / scale)
+
+    def log_prob(self, x: Tensor, means: Tensor) -> Tensor:
+        factors = self.precisions_chol.to(x.dtype)[:, :, None]
+        centers = means.to(x.dtype)[:, :, None]
+        distance = squared_norms(
+            x, len(means), lambda part: (part - centers).mul_(factors)
+        )
+        return self._log_normalizer()[:, None].to(x.dtype) - 0.5 * distance
+
+    def _log_normalizer(self) -> Tensor:
+        log_det = self.precisions_chol.log().sum(1)
+        return log_det - 0.5 * self.precisions_chol.shape[1] * LOG_2PI
+
+    def variances(self) -> Tensor:
+        return self.values
+
+    def precision_diagonal(self) -> Tensor:
+        return self.precisions_chol.square()
+
+    def natural(self, means: Tensor, log_weights: Tensor) -> Tensor:
+        precisions = self.precisions_chol.square()
+        linear = precisions * means
+        constant = log_weights + self._log_normalizer() - 0.5 * (linear * means).sum(1)
+        return torch.cat([constant[:, None], linear, -0.5 * precisions], dim=1)
+
+    @staticmethod
+    def features(x: Tensor, out: Tensor) -> None:
+        torch.mul(x, x, out=out)
+
+    def second_about(self, x: Tensor, resp: Tensor, center: Tensor) -> Tensor:
+        second = torch.zeros_like(center)
+        centers = center.to(x.dtype)[:, :, None]
+        for columns in column_chunks(x, len(center)):
+            diff = (x[:, columns] - centers).square_()
+            second += torch.bmm(diff, resp[:, columns, None])[:, :, 0]
+        return second
+
+    def expected_second(self, nk: Tensor, ridge: Tensor) -> Tensor:
+        return (self.values - ridge) * nk[:, None]
+
+    @classmethod
+    def recentered(
+        cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor
+    ) -> Tensor:
+        return second - 2.0 * shift * first + nk[:, None] * shift.square()
+
+    def marginal(self, kept: Tensor) -> Self:
+        return type(self)(self.values[:, kept], self.precisions_chol[:, kept])
+
+    def regress(self, diff: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
+        return diff.new_zeros(len(diff), len(missing), diff.shape[2])
+
+    def conditional(self, observed: Tensor, missing: Tensor) -> Self:
+        return self.marginal(missing)
+
+    def expand(
+        self, stats: Statistics, observed: Tensor, missing: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        first = torch.zeros_like(self.values)
+        first[:, observed] = stats.first
+        second = stats.nk[:, None] * self.values
+        second[:, observed] = stats.second
+        return first, second
+
+    def masked(
+        self, x: Tensor, mask: Tensor, means: Tensor
+    ) -> tuple[Tensor, MaskedStatistics]:
+        precisions = self.precisions_chol.square()
+        constant = self.precisions_chol.log() - 0.5 * LOG_2PI
+        constant = constant - 0.5 * precisions * means.square()
+        linear = x * mask
+        square = linear * x
+        coefficients = torch.cat([constant, precisions * means, -0.5 * precisions], 1)
+        log_prob = coefficients.to(x.dtype) @ torch.cat([mask, linear, square])
+
+        def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
+            mass = (resp @ mask.T).double()
+            first = (resp @ linear.T).double()
+            second = (resp @ square.T).double() - 2.0 * means * first
+            second = second + mass * means.square()
+            missing = resp.double().sum(1)[:, None] - mass
+            return first - mass * means, second + missing * self.values
+
+        return log_prob, statistics
+
+    def color(self, noise: Tensor, component: int) -> Tensor:
+        return noise / self.precisions_chol[component]

@@ -1,0 +1,154 @@
+"""The parameters of a Gaussian mixture and what follows from them alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skdeepgmm._torch_backend.convert import float64_tensor, to_numpy
+from skdeepgmm._torch_backend.data import Standardization
+from skdeepgmm._torch_backend.mixture.covariances import Covariance
+from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weights, means and covariances, all float64 on one device.
+
+    Attributes
+    ----------
+    weights : Tensor of shape (n_components,)
+    means : Tensor of shape (n_components, n_features)
+    covariance : Covariance
+    """
+
+    weights: Tensor
+    means: Tensor
+    covariance: Covariance
+
+    @classmethod
+    def from_attributes(
+        cls,
+        kind: type[Covariance],
+        attributes: Mapping[str, NDArray[Any]],
+        device: torch.device,
+    ) -> "Mixture":
+        """Return the mixture with these fitted attributes (copied, float64).
+
+        ``attributes`` holds "weights_", "means_" and what ``kind.stored`` names.
+        """
+        weights, means, *covariance = (
+            float64_tensor(attributes[name], device)
+            for name in ("weights_", "means_", *kind.stored)
+        )
+        return cls(weights, means, kind.from_stored(*covariance))
+
+    def to_attributes(self, dtype: torch.dtype) -> dict[str, NDArray[Any]]:
+        """Return the parameters as arrays under scikit-learn's attribute names."""
+        tensors = {"weights_": self.weights, "means_": self.means}
+        tensors |= self.covariance.attributes()
+        return {name: to_numpy(value, dtype) for name, value in tensors.items()}
+
+    @property
+    def n_components(self) -> int:
+        return self.means.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        return self.means.shape[1]
+
+    def n_parameters(self) -> int:
+        """Return the number of free parameters."""
+        return n_parameters(type(self.covariance), *self.means.shape)
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """Return log(pi_k N(x; mu_k, Sigma_k)) of shape (n_components, n_samples).
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_features, n_samples)
+        """
+        log_weights = self.weights.log().to(x.dtype)
+        return self.covariance.log_prob(x, self.means).add_(log_weights[:, None])
+
+    def marginal(self, kept: Tensor) -> "Mixture":
+        """Return the mixture of the features at the indices ``kept``."""
+        return Mixture(
+            self.weights, self.means[:, kept], self.covariance.marginal(kept)
+        )
+
+    def conditional(self, observed: Tensor, rest: Tensor, values: Tensor) -> "Mixture":
+        """Return the mixture of the features ``rest`` given ``observed`` = values."""
+        seen = self.marginal(observed)
+        log_joint = seen.log_joint(values[:, None])[:, 0]
+        diff = (values - seen.means)[..., None]
+        shift = self.covariance.regress(diff, observed, rest)[..., 0]
+        return Mixture(
+            log_joint.softmax(0),
+            self.means[:, rest] + shift,
+            self.covariance.conditional(observed, rest),
+        )
+
+    def units(self) -> Standardization:
+        """Return the mean and deviation of the mixture's own distribution."""
+        mean = self.weights @ self.means
+        variances = self.covariance.variances() + (self.means - mean).square()
+        variance = self.weights @ variances
+        if self.covariance.isotropic:
+            variance = variance.mean().expand_as(variance)
+        return Standardization(mean, variance.sqrt())
+
+    def expected_statistics(self, ridge: Tensor) -> Statistics:
+        """Return the statistics of one sample of mass 1, about the means."""
+        shape = self.covariance.second_shape(*self.means.shape)
+        stats = Statistics.zeros(self.means, shape)
+        stats.add(torch.zeros_like(stats.total), 1.0)
+        second = self.covariance.expected_second(self.weights, ridge)
+        return replace(stats, nk=self.weights, second=second)
+
+    def from_units(self, units: Standardization) -> "Mixture":
+        """Return the mixture of the data whose standardised form this one models."""
+        return Mixture(
+            self.weights,
+            self.means * units.scale + units.shift,
+            self.covariance.scaled(units.scale),
+        )
+
+    def to_units(self, units: Standardization) -> "Mixture":
+        """Return the mixture of the standardised data."""
+        return Mixture(
+            self.weights,
+            (self.means - units.shift) / units.scale,
+            self.covariance.scaled(1.0 / units.scale),
+        )
+
+    def sample(
+        self, counts: list[int], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draw ``counts[k]`` rows from every component k, in component order.
+
+        Returns
+        -------
+        rows : Tensor of shape (sum(counts), n_features)
+        labels : Tensor of shape (sum(counts),), int64
+        """
+        parts = []
+        for component, count in enumerate(counts):
+            shape = (count, self.n_features)
+            offset = self.covariance.draw(component, shape, generator)
+            parts.append(self.means[component] + offset)
+        device = self.means.device
+        labels = torch.repeat_interleave(
+            torch.arange(len(counts), device=device),
+            torch.tensor(counts, device=device),
+        )
+        return torch.cat(parts), labels
+
+
+def n_parameters(kind: type[Covariance], n_components: int, n_features: int) -> int:
+    """Return the free parameters of weights, means and covariances."""
+    means = n_components * n_features
+    return n_components - 1 + means + kind.n_parameters(n_components, n_features)

@@ -1,0 +1,383 @@
+"""The E-step: responsibilities of one batch and their sufficient statistics.
+
+Two kernels compute the same quantities. ``MomentKernel`` writes the log-densities
+and the statistics as one matrix product each on second-moment features;
+``CenteredKernel`` works on x - mu_k. ``choose_kernel`` takes the first wherever its
+cancellation stays below the tolerance of the arithmetic.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend.data import ArraySource, Block
+from skdeepgmm._torch_backend.mixture.covariances import Covariance, LowRankCovariance
+from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+
+#: Largest ``Covariance.magnitude`` for the natural form: the absolute error of a
+#: log-density is about machine epsilon times this, 1e-3 nats and 1e-8 nats.
+MAX_MAGNITUDE = {torch.float32: 1e4, torch.float64: 1e8}
+#: exp is ten times slower where it underflows; nothing is lost below these.
+LEAST_EXPONENT = {torch.float32: -80.0, torch.float64: -700.0}
+#: With more second-moment features than this (full, about 180 features) a batch no
+#: longer fits the caches and triangular products are as fast.
+MAX_MOMENT_FEATURES = 2**14
+#: Working memory for rows that miss different features.
+MIXED_BYTES = 32 * 2**20
+#: Moment features are kept between passes while they need less than this.
+FEATURE_CACHE_BYTES = 64 * 2**20
+
+
+class MomentKernel:
+    """Natural form: W [1, x, features(x)] and R [1, x, features(x)]^T."""
+
+    def __init__(self, mixture: Mixture, dtype: torch.dtype, keep: bool) -> None:
+        self.covariance = mixture.covariance
+        natural = self.covariance.natural(mixture.means, mixture.weights.log())
+        self.natural = natural.to(dtype)
+        self.dtype = dtype
+        self.reach = MAX_MAGNITUDE[dtype]
+        self.n_features = mixture.n_features
+        self.center = torch.zeros_like(mixture.means)
+        self.keep = keep
+        self._buffer: Tensor | None = None
+        self._ready: Block | None = None
+
+    def empty_statistics(self) -> Statistics:
+        shape = self.covariance.second_shape(*self.center.shape)
+        return Statistics.zeros(self.center, shape)
+
+    def log_joint(self, block: Block) -> Tensor:
+        features = self._features(block)
+        log_joint = self.natural @ features
+        common = self.covariance.common_log_prob(features[1 : 1 + self.n_features])
+        return log_joint if common is None else log_joint.add_(common)
+
+    def accumulate(
+        self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
+    ) -> None:
+        features = self._features(block)
+        products = (resp @ features.T).double()
+        linear = 1 + self.n_features
+        stats.nk += products[:, 0]
+        stats.first += products[:, 1:linear]
+        stats.second += self.covariance.second_from_features(
+            products[:, linear:], features[1:linear], total
+        )
+
+    def _features(self, block: Block) -> Tensor:
+        if block.features is not None and block.features.dtype == self.dtype:
+            return block.features
+        if self._ready is block and self._buffer is not None:
+            return self._buffer[:, : block.x.shape[1]]
+        features = self._new_features(block)
+        self._write(block.x, features)
+        if self.keep:
+            block.features = features
+        else:
+            self._ready = block
+        return features
+
+    def _new_features(self, block: Block) -> Tensor:
+        rows, columns = self.natural.shape[1], block.x.shape[1]
+        if self.keep:
+            return block.x.new_empty(rows, columns, dtype=self.dtype)
+        if self._buffer is None or self._buffer.shape[1] != columns:
+            self._buffer = block.x.new_empty(rows, columns, dtype=self.dtype)
+        return self._buffer
+
+    def _write(self, x: Tensor, features: Tensor) -> None:
+        linear = 1 + self.n_features
+        features[0] = 1.0
+        features[1:linear] = x
+        self.covariance.features(features[1:linear], features[linear:])
+
+
+class CenteredKernel:
+    """Exact form, statistics about the current means."""
+
+    def __init__(self, mixture: Mixture, dtype: torch.dtype = torch.float64) -> None:
+        self.mixture = mixture
+        self.dtype = dtype
+        self.center = mixture.means
+        exact = dtype == torch.float64
+        self.reach = math.inf if exact else MAX_MAGNITUDE[dtype]
+
+    def empty_statistics(self) -> Statistics:
+        shape = self.mixture.covariance.second_shape(*self.center.shape)
+        return Statistics.zeros(self.center, shape)
+
+    def log_joint(self, block: Block) -> Tensor:
+        return self.mixture.log_joint(block.x.to(self.dtype))
+
+    def accumulate(
+        self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
+    ) -> None:
+        mass = resp.double().sum(1)
+        stats.nk += mass
+        # resp @ x - mass * center cancels for a far component: float64 here.
+        stats.first += resp.double() @ block.x.double().T - mass[:, None] * self.center
+        stats.second += self.mixture.covariance.second_about(
+            block.x.to(self.dtype), resp, self.center
+        )
+
+
+class FactorKernel(MomentKernel):
+    """Low rank: the D^-1 part in natural form, the factors by one more product."""
+
+    covariance: LowRankCovariance
+
+    def __init__(self, mixture: Mixture, dtype: torch.dtype, keep: bool) -> None:
+        super().__init__(mixture, dtype, keep)
+        self.means = mixture.means
+        self._scores: tuple[Block, Tensor] | None = None
+
+    def log_joint(self, block: Block) -> Tensor:
+        features = self._features(block)
+        x = features[1 : 1 + self.n_features]
+        scores = self.covariance.factor_scores(x, self.means)
+        self._scores = block, scores
+        log_joint = self.natural @ features
+        return log_joint.add_(scores.square().sum(1), alpha=0.5)
+
+    def accumulate(
+        self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
+    ) -> None:
+        if self._scores is None or self._scores[0] is not block:
+            raise RuntimeError("log_joint of a block comes before its statistics")
+        features = self._features(block)
+        linear = 1 + self.n_features
+        products = (resp @ features.T).double()
+        stats.nk += products[:, 0]
+        stats.first += products[:, 1:linear]
+        stats.second += self.covariance.second_from_scores(
+            features[1:linear], products[:, linear:], self._scores[1], resp
+        )
+        self._scores = None
+
+
+AnyKernel = MomentKernel | CenteredKernel
+
+
+def choose_kernel(
+    mixture: Mixture, dtype: torch.dtype, n_samples: int, reach: float = 0.0
+) -> AnyKernel:
+    """Return the fastest kernel that is accurate for ``mixture``.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        In standardised units.
+    dtype : torch.dtype
+        Arithmetic of the data.
+    n_samples : int
+        Decides whether the moment features are kept between passes.
+    reach : float
+        Magnitude up to which the statistics must be accurate, beyond the
+        mixture's own.
+    """
+    n_moments = mixture.covariance.n_moment_features(mixture.n_features)
+    magnitude = max(mixture.covariance.magnitude(mixture.means), reach)
+    if n_moments > MAX_MOMENT_FEATURES:
+        narrow = magnitude <= MAX_MAGNITUDE[dtype]
+        return CenteredKernel(mixture, dtype if narrow else torch.float64)
+    for precision in (dtype, torch.float64):
+        if magnitude <= MAX_MAGNITUDE[precision]:
+            itemsize = torch.finfo(precision).bits // 8
+            n_bytes = (1 + mixture.n_features + n_moments) * n_samples * itemsize
+            keep = n_bytes <= FEATURE_CACHE_BYTES
+            factors = isinstance(mixture.covariance, LowRankCovariance)
+            kernel = FactorKernel if factors else MomentKernel
+            return kernel(mixture, precision, keep=keep)
+    return CenteredKernel(mixture)
+
+
+def normalize(log_joint: Tensor) -> Tensor:
+    """Turn log-joint densities into responsibilities in place; return log p(x).
+
+    Parameters
+    ----------
+    log_joint : Tensor of shape (n_components, n_samples)
+
+    Returns
+    -------
+    Tensor of shape (n_samples,)
+    """
+    peak = log_joint.amax(0)
+    unreached = ~torch.isfinite(peak)
+    safe = peak.masked_fill(unreached, 0.0)
+    resp = log_joint.sub_(safe).clamp_min_(LEAST_EXPONENT[log_joint.dtype]).exp_()
+    norm = resp.sum(0)
+    resp.div_(norm)
+    log_prob = norm.log_().add_(safe)
+    if bool(unreached.any()):
+        # A sample infinitely far from every component: equal shares, not 0 / 0.
+        resp[:, unreached] = 1.0 / len(resp)
+        log_prob[unreached] = peak[unreached]
+    return log_prob
+
+
+def expectation(
+    mixture: Mixture, source: ArraySource, reach: float = 0.0
+) -> Statistics:
+    """Return the sufficient statistics of one pass over the data (the E-step).
+
+    ``reach`` asks for statistics that are accurate for an M-step whose mixture has
+    this magnitude.
+    """
+    if source.patterns is not None:
+        return _expectation_of_parts(mixture, source)
+    kernel = choose_kernel(mixture, source.dtype, source.n_samples, reach)
+    stats = replace(kernel.empty_statistics(), reach=kernel.reach)
+    for block in source.blocks():
+        add_block(kernel, stats, block)
+    return stats
+
+
+def _expectation_of_parts(mixture: Mixture, source: ArraySource) -> Statistics:
+    """Return the E-step's statistics where entries are missing.
+
+    Rows that miss the same features are one complete data set of the marginal
+    mixture; its statistics are completed by the conditional expectations.
+    """
+    shape = mixture.covariance.second_shape(*mixture.means.shape)
+    total = Statistics.zeros(mixture.means, shape)
+    for pattern, blocks in source.parts():
+        observed = pattern.observed.to(source.device)
+        missing = pattern.missing.to(source.device)
+        if len(observed) == 0:
+            blocks = list(blocks)
+            total = total.merge(_unseen(mixture, blocks, missing))
+            continue
+        seen = mixture.marginal(observed)
+        kernel = choose_kernel(seen, source.dtype, len(pattern.rows))
+        stats = kernel.empty_statistics()
+        for block in blocks:
+            add_block(kernel, stats, block)
+        total = total.merge(completed(mixture, stats, observed, missing))
+    add_mixed(total, mixture, source)
+    return total
+
+
+def add_mixed(total: Statistics, mixture: Mixture, source: ArraySource) -> None:
+    """Add the rows whose pattern of missing features is rare, row by row."""
+    covariance, log_weights = mixture.covariance, mixture.weights.log()[:, None]
+    n_bytes = covariance.masked_bytes(*mixture.means.shape)
+    for block, mask in source.mixed(max(1, MIXED_BYTES // n_bytes)):
+        resp, statistics = covariance.masked(block.x, mask, mixture.means)
+        log_prob = normalize(resp.add_(log_weights))
+        if block.weight is None:
+            total.add(log_prob.sum(), float(block.n_samples))
+        else:
+            total.add(block.weight @ log_prob, block.weight.sum())
+            resp.mul_(block.weight)
+        first, second = statistics(resp)
+        total.nk += resp.sum(1)
+        total.first += first
+        total.second += second
+
+
+def completed(
+    mixture: Mixture, stats: Statistics, observed: Tensor, missing: Tensor
+) -> Statistics:
+    """Return statistics of all features, about the means, from observed ones."""
+    kind = type(mixture.covariance)
+    centered = stats.recentered(kind, mixture.means[:, observed])
+    if len(missing) == 0:
+        return replace(centered, center=mixture.means)
+    first, second = mixture.covariance.expand(centered, observed, missing)
+    return replace(centered, first=first, second=second, center=mixture.means)
+
+
+def _unseen(mixture: Mixture, blocks: list[Block], missing: Tensor) -> Statistics:
+    """Return the expected statistics of rows with no observed entry."""
+    mass = mixture.means.new_zeros(())
+    for block in blocks:
+        mass += block.n_samples if block.weight is None else block.weight.sum()
+    observed = missing[:0]
+    empty = mixture.marginal(observed)
+    shape = empty.covariance.second_shape(*empty.means.shape)
+    stats = Statistics.zeros(empty.means, shape)
+    stats.nk += mass * mixture.weights
+    stats.add(torch.zeros_like(mass), mass)
+    if isinstance(mixture.covariance, LowRankCovariance):
+        # Unseen factors have mean 0 and covariance I.
+        rank = stats.second.shape[2] - 1
+        eye = torch.eye(rank, dtype=mass.dtype, device=mass.device)
+        stats.second[:, :, :rank] += stats.nk[:, None, None] * eye
+    first, second = mixture.covariance.expand(stats, observed, missing)
+    return replace(stats, first=first, second=second, center=mixture.means)
+
+
+def add_block(kernel: AnyKernel, stats: Statistics, block: Block) -> None:
+    """Add one batch to the statistics; its responsibilities die here."""
+    resp = kernel.log_joint(block)
+    log_prob = normalize(resp).double()
+    total: Tensor | None = None
+    if block.weight is None:
+        stats.add(log_prob.sum(), float(block.n_samples))
+    else:
+        stats.add(block.weight @ log_prob, block.weight.sum())
+        total = block.weight.to(resp.dtype)
+        resp.mul_(total)
+    kernel.accumulate(stats, block, resp, total)
+
+
+def statistics_of(
+    covariance: type[Covariance],
+    center: Tensor,
+    blocks: Iterable[tuple[Block, Tensor]],
+) -> Statistics:
+    """Return the statistics of given responsibilities (start values).
+
+    Parameters
+    ----------
+    covariance : type of Covariance
+    center : Tensor of shape (n_components, n_features), float64
+    blocks : iterable of (Block, responsibilities of shape (n_components, n_samples))
+    """
+    unit = unit_mixture(covariance, center)
+    exact: AnyKernel = CenteredKernel(unit)
+    fast = exact
+    small = covariance.n_moment_features(center.shape[1]) <= MAX_MOMENT_FEATURES
+    if small and not bool(center.any()):
+        fast = MomentKernel(unit, torch.float64, keep=False)
+    stats = exact.empty_statistics()
+    for block, resp in blocks:
+        weight = block.n_samples if block.weight is None else block.weight.sum()
+        stats.add(torch.zeros_like(stats.total), weight)
+        if block.weight is not None:
+            resp = resp * block.weight
+        live = resp.any(0)
+        # A few single rows cost nothing and deserve every digit.
+        kernel = fast if bool(live.all()) else exact
+        if bool(live.any()):
+            wide = replace(block, x=block.x[:, live].double(), features=None)
+            total = None if block.weight is None else block.weight[live]
+            kernel.accumulate(stats, wide, resp[:, live].double(), total)
+    return stats
+
+
+def unit_mixture(covariance: type[Covariance], means: Tensor) -> Mixture:
+    """Return equal weights and unit variances about ``means``."""
+    n_components, n_features = means.shape
+    ones = torch.ones(n_features, dtype=torch.float64, device=means.device)
+    unit, _ = covariance.from_values(covariance.from_variances(ones, n_components))
+    weights = means.new_full((n_components,), 1.0 / n_components)
+    return Mixture(weights, means, unit)
+
+
+def row_bytes(
+    kind: type[Covariance], n_components: int, n_features: int, dtype: torch.dtype
+) -> int:
+    """Return the working memory of the E-step for one sample."""
+    n_moments = kind.n_moment_features(n_features)
+    if n_moments > MAX_MOMENT_FEATURES:
+        n_moments = 0
+    rank = kind.rank if issubclass(kind, LowRankCovariance) else 0
+    values = 1 + 2 * n_features + n_moments + (3 + 2 * rank) * n_components
+    return values * torch.finfo(dtype).bits // 8

@@ -1,0 +1,201 @@
+"""Start values from labels, centres or random responsibilities, batch by batch."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend.data import ArraySource, Block
+from skdeepgmm._torch_backend.mixture.covariances import (
+    Covariance,
+    DiagCovariance,
+    LowRankCovariance,
+)
+from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.e_step import (
+    completed,
+    statistics_of,
+    unit_mixture,
+)
+from skdeepgmm._torch_backend.mixture.em import maximize
+from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+from skdeepgmm._torch_backend.rng import generator
+
+#: Directions drawn beyond the rank when a covariance's range is sought.
+OVERSAMPLING = 5
+#: Start value of the least noise, in units of a component's variance.
+LEAST_NOISE = 1e-3
+
+#: Returns the responsibilities (n_samples, n_components) of one batch of rows.
+ResponsibilityFunction = Callable[[Block], Tensor]
+
+
+def from_responsibilities(
+    kind: type[Covariance],
+    source: ArraySource,
+    n_components: int,
+    responsibilities: ResponsibilityFunction,
+) -> Statistics:
+    """Return the statistics of responsibilities that are made batch by batch."""
+    center = torch.zeros(
+        n_components, source.n_features, dtype=torch.float64, device=source.device
+    )
+
+    def pairs(blocks: Iterable[Block]) -> Iterator[tuple[Block, Tensor]]:
+        for block in blocks:
+            resp = responsibilities(block).to(source.device, torch.float64)
+            yield block, resp.T
+
+    if source.patterns is None:
+        return statistics_of(kind, center, pairs(source.blocks()))
+    # Missing entries count as the feature's mean with its whole variance.
+    unit = unit_mixture(kind, center)
+    total = Statistics.zeros(center, kind.second_shape(*center.shape))
+    for pattern, blocks in source.parts():
+        observed = pattern.observed.to(source.device)
+        stats = statistics_of(kind, center[:, observed], pairs(blocks))
+        missing = pattern.missing.to(source.device)
+        total = total.merge(completed(unit, stats, observed, missing))
+    for block, mask in source.mixed(source.batch_size):
+        resp = responsibilities(block).to(source.device, torch.float64).T
+        weight = block.n_samples if block.weight is None else block.weight.sum()
+        total.add(torch.zeros_like(total.total), weight)
+        if block.weight is not None:
+            resp = resp * block.weight
+        _, statistics = unit.covariance.masked(block.x, mask, center)
+        first, second = statistics(resp)
+        total.nk += resp.sum(1)
+        total.first += first
+        total.second += second
+    return total
+
+
+def start_mixture(
+    kind: type[Covariance],
+    source: ArraySource,
+    n_components: int,
+    responsibilities: ResponsibilityFunction,
+    ridge: Tensor,
+) -> tuple[Mixture, Tensor, Tensor]:
+    """Return the M-step of given responsibilities.
+
+    Returns
+    -------
+    mixture : Mixture
+    failed : Tensor of shape (n_components,) or (1,)
+        Which covariances have no Cholesky factor.
+    nk : Tensor of shape (n_components,)
+    """
+    first = DiagCovariance if issubclass(kind, LowRankCovariance) else kind
+    stats = from_responsibilities(first, source, n_components, responsibilities)
+    mixture, failed = maximize(first, stats, ridge)
+    if not issubclass(kind, LowRankCovariance):
+        return mixture, failed, stats.nk
+    if bool(failed.any()):
+        values = kind.from_variances(torch.ones_like(mixture.means[0]), n_components)
+    else:
+        values = _low_rank_values(kind, source, mixture, stats.nk, responsibilities)
+    covariance, failed = kind.from_values(values)
+    return Mixture(mixture.weights, mixture.means, covariance), failed, stats.nk
+
+
+def _low_rank_values(
+    kind: type[LowRankCovariance],
+    source: ArraySource,
+    diag: Mixture,
+    nk: Tensor,
+    responsibilities: ResponsibilityFunction,
+) -> Tensor:
+    """Return factors and noise from the leading directions of each component.
+
+    Two passes of randomised subspace iteration (Halko, Martinsson & Tropp 2011),
+    then probabilistic PCA in closed form.
+    """
+    variances = diag.covariance.values
+    n_components, n_features = variances.shape
+    width = min(n_features, kind.rank + OVERSAMPLING)
+    draw = generator(0)
+    basis = torch.randn(
+        n_components, n_features, width, generator=draw, dtype=torch.float64
+    ).to(source.device)
+    mass = nk.clamp_min(1.0)[:, None, None]
+    basis, _ = torch.linalg.qr(_scatter_times(source, diag, basis, responsibilities))
+    product = _scatter_times(source, diag, basis, responsibilities) / mass
+    values, vectors = torch.linalg.eigh(basis.mT @ product)
+    values = values[:, -kind.rank :].clamp_min(0.0)
+    directions = basis @ vectors[..., -kind.rank :]
+    rest = (variances.sum(1) - values.sum(1)).clamp_min(0.0)
+    noise = (rest / max(n_features - kind.rank, 1))[:, None]
+    least = 1e-4 * values[:, -1:].clamp_min(1e-12)
+    factors = directions * torch.maximum(values - noise, least).sqrt()[:, None]
+    own = variances - factors.square().sum(-1)
+    own = torch.maximum(own, LEAST_NOISE * variances)
+    return torch.cat([factors, own[..., None]], dim=-1)
+
+
+def _scatter_times(
+    source: ArraySource,
+    mixture: Mixture,
+    basis: Tensor,
+    responsibilities: ResponsibilityFunction,
+) -> Tensor:
+    """Return sum_n r (x - mu_k)(x - mu_k)^T basis_k for every component."""
+    n_components, n_features, width = basis.shape
+    product = torch.zeros_like(basis)
+    stacked = basis.mT.reshape(-1, n_features)
+    offset = torch.bmm(basis.mT, mixture.means[..., None])
+    for block in source.blocks():
+        x = block.x.double().nan_to_num(0.0)
+        resp = responsibilities(block).to(x).T
+        if block.weight is not None:
+            resp = resp * block.weight
+        scores = (stacked @ x).reshape(n_components, width, -1) - offset
+        weighted = scores * resp[:, None]
+        cross = (x @ weighted.reshape(n_components * width, -1).T).reshape(
+            n_features, n_components, width
+        )
+        total = weighted.sum(-1)[:, None]
+        product += cross.permute(1, 0, 2) - mixture.means[..., None] * total
+    return product
+
+
+def labels_function(labels: Tensor, n_components: int) -> ResponsibilityFunction:
+    """Return one-hot responsibilities of given ``labels`` (n_samples,)."""
+
+    def responsibilities(block: Block) -> Tensor:
+        part = labels[block.index].long()
+        return torch.nn.functional.one_hot(part, n_components).double()
+
+    return responsibilities
+
+
+def rows_function(indices: Tensor) -> ResponsibilityFunction:
+    """Return responsibilities that give row ``indices[k]`` to component k alone."""
+
+    def responsibilities(block: Block) -> Tensor:
+        if isinstance(block.index, slice):
+            rows = torch.arange(block.index.start, block.index.stop)
+        else:
+            rows = torch.from_numpy(block.index)
+        return (rows[:, None] == indices).double()
+
+    return responsibilities
+
+
+def nearest_function(centers: Tensor) -> ResponsibilityFunction:
+    """Return one-hot responsibilities of the nearest of ``centers``.
+
+    Parameters
+    ----------
+    centers : Tensor of shape (n_components, n_features)
+        In the units of the blocks.
+    """
+
+    def responsibilities(block: Block) -> Tensor:
+        x = block.x.to(centers.dtype).nan_to_num(0.0)
+        kept = centers if block.observed is None else centers[:, block.observed]
+        half_norms = 0.5 * kept.square().sum(1)
+        nearest = (kept @ x - half_norms[:, None]).argmax(0)
+        return torch.nn.functional.one_hot(nearest, len(centers)).double()
+
+    return responsibilities

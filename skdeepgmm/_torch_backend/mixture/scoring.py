@@ -1,0 +1,176 @@
+"""Densities, posteriors and missing entries of all rows of a source, in batches."""
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor, torch_dtype
+from skdeepgmm._torch_backend.data import ArraySource, Pattern, default_batch_size
+from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.e_step import MIXED_BYTES, normalize
+
+Rows: TypeAlias = slice | NDArray[np.int64]
+
+
+def scoring_source(
+    mixture: Mixture, X: ArrayLike2D, batch_size: int | None
+) -> ArraySource:
+    """Return X as a source on the mixture's device."""
+    device = mixture.means.device
+    itemsize = torch.finfo(torch_dtype(X)).bits // 8
+    row_bytes = itemsize * (2 * mixture.n_features + 3 * mixture.n_components)
+    return ArraySource(X, device, batch_size or default_batch_size(row_bytes, device))
+
+
+def log_joint_batches(
+    mixture: Mixture, source: ArraySource, dtype: torch.dtype
+) -> Iterator[tuple[Rows, Tensor]]:
+    """Yield (rows, log(pi_k p(observed entries | k))), (n_components, n_rows)."""
+    if source.patterns is None:
+        for start, stop, rows in source.rows():
+            x = rows.to(dtype).T.contiguous()
+            yield slice(start, stop), mixture.log_joint(x)
+        return
+    for pattern in source.patterns:
+        if pattern.frequent:
+            yield from _log_joint_of_pattern(mixture, source, pattern, dtype)
+    log_weights = mixture.weights.log().to(dtype)[:, None]
+    n_bytes = mixture.covariance.masked_bytes(*mixture.means.shape)
+    for block, mask in source.mixed(max(1, MIXED_BYTES // n_bytes)):
+        log_prob, _ = mixture.covariance.masked(block.x, mask, mixture.means)
+        yield block.index, log_prob.to(dtype).add_(log_weights)
+
+
+def _log_joint_of_pattern(
+    mixture: Mixture, source: ArraySource, pattern: Pattern, dtype: torch.dtype
+) -> Iterator[tuple[Rows, Tensor]]:
+    observed = pattern.observed.to(source.device)
+    if len(observed) == 0:
+        log_weights = mixture.weights.log().to(dtype)
+        yield pattern.rows, log_weights[:, None].repeat(1, len(pattern.rows))
+        return
+    seen = mixture.marginal(observed)
+    for rows, x in pattern_batches(source, pattern, dtype):
+        yield rows, seen.log_joint(x[observed])
+
+
+def pattern_batches(
+    source: ArraySource, pattern: Pattern, dtype: torch.dtype
+) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    """Yield (row indices, rows of shape (n_features, n_rows)) of one pattern."""
+    for start in range(0, len(pattern.rows), source.batch_size):
+        index = pattern.rows[start : start + source.batch_size]
+        rows = rows_to_tensor(source.X[index], source.device, dtype)
+        yield index, rows.T.contiguous()
+
+
+def score_samples(mixture: Mixture, source: ArraySource, dtype: torch.dtype) -> Tensor:
+    """Return log p(x) of every row, (n_samples,)."""
+    out = torch.empty(source.n_samples, dtype=dtype, device=source.device)
+    for rows, log_joint in log_joint_batches(mixture, source, dtype):
+        out[rows] = normalize(log_joint)
+    return out
+
+
+def predict(mixture: Mixture, source: ArraySource, dtype: torch.dtype) -> Tensor:
+    """Return the most probable component of every row, (n_samples,) int64."""
+    out = torch.empty(source.n_samples, dtype=torch.int64, device=source.device)
+    for rows, log_joint in log_joint_batches(mixture, source, dtype):
+        out[rows] = log_joint.argmax(0)
+    return out
+
+
+def predict_proba(mixture: Mixture, source: ArraySource, dtype: torch.dtype) -> Tensor:
+    """Return the posterior of every row, (n_samples, n_components)."""
+    shape = (source.n_samples, mixture.n_components)
+    out = torch.empty(shape, dtype=dtype, device=source.device)
+    for rows, log_joint in log_joint_batches(mixture, source, dtype):
+        normalize(log_joint)
+        out[rows] = log_joint.T
+    return out
+
+
+def impute(mixture: Mixture, source: ArraySource, dtype: torch.dtype) -> Tensor:
+    """Return X with missing entries at their conditional mean."""
+    out = _copy(source, dtype)
+    for rows, missing, resp, centers in _conditionals(mixture, source, dtype):
+        filled = (resp[:, None] * centers).sum(0).T
+        out[rows[:, None], missing] = filled
+    return out
+
+
+def sample_conditional(
+    mixture: Mixture,
+    source: ArraySource,
+    dtype: torch.dtype,
+    n_draws: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return draws of X given its observed entries.
+
+    Returns
+    -------
+    Tensor of shape (n_draws, n_samples, n_features)
+    """
+    out = _copy(source, dtype).repeat(n_draws, 1, 1)
+    for pattern in source.patterns or []:
+        missing = pattern.missing.to(source.device)
+        if len(missing) == 0:
+            continue
+        rest = mixture.covariance.conditional(
+            pattern.observed.to(source.device), missing
+        )
+        part = _conditionals_of_pattern(mixture, source, pattern, dtype)
+        for rows, missing, resp, centers in part:
+            for draw in range(n_draws):
+                chosen = torch.multinomial(resp.T, 1, generator=generator)[:, 0]
+                values = centers[chosen, :, torch.arange(len(chosen))]
+                for k in sorted(set(chosen.tolist())):
+                    mine = (chosen == k).nonzero()[:, 0]
+                    shape = (len(mine), len(missing))
+                    values[mine] += rest.draw(k, shape, generator).to(dtype)
+                out[draw, rows[:, None], missing] = values
+    return out
+
+
+def _copy(source: ArraySource, dtype: torch.dtype) -> Tensor:
+    rows = [rows.to(dtype) for _, _, rows in source.rows()]
+    return torch.cat(rows).clone()
+
+
+def _conditionals(
+    mixture: Mixture, source: ArraySource, dtype: torch.dtype
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    for pattern in source.patterns or []:
+        if len(pattern.missing):
+            yield from _conditionals_of_pattern(mixture, source, pattern, dtype)
+
+
+def _conditionals_of_pattern(
+    mixture: Mixture, source: ArraySource, pattern: Pattern, dtype: torch.dtype
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Yield rows, missing features, posteriors and conditional means.
+
+    Posteriors have shape (n_components, n_rows), conditional means (n_components,
+    n_missing, n_rows).
+    """
+    observed = pattern.observed.to(source.device)
+    missing = pattern.missing.to(source.device)
+    means = mixture.means.to(dtype)
+    seen = mixture.marginal(observed) if len(observed) else None
+    for index, x in pattern_batches(source, pattern, dtype):
+        rows = torch.from_numpy(index).to(source.device)
+        offset = means[:, missing, None]
+        if seen is None:
+            resp = mixture.weights.to(dtype)[:, None].repeat(1, len(rows))
+            yield rows, missing, resp, offset.repeat(1, 1, len(rows))
+            continue
+        resp = seen.log_joint(x[observed])
+        normalize(resp)
+        diff = x[observed] - means[:, observed, None]
+        regressed = mixture.covariance.regress(diff, observed, missing)
+        yield rows, missing, resp, offset + regressed

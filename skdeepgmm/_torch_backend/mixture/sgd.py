@@ -1,0 +1,374 @@
+"""Gaussian mixtures under stochastic natural gradients with momentum.
+
+One step moves, for every component k with objective weights q_nk (``annealing``),
+
+    mu_k     by  rate * Sigma_k  mean_n q_nk grad_mu log N  /  pi_k
+    U_k      by  rate * U_k T_k,  T_k + T_k^T = (mean_n q_nk) I - M_k  (over pi_k)
+    logit_k  by  rate * (mean_n q_nk - pi_k)  /  pi_k
+
+the gradients times the inverse Fisher information of their block. The step then has
+no units: it is the same for wide and tight, frequent and rare components, and the
+training does not depend on an affine change of the features. Momentum averages the
+gradients of about 1 / (1 - momentum) batches.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend import annealing
+from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES, Covariance
+from skdeepgmm._torch_backend.mixture.covariances.base import MaskedStatistics
+from skdeepgmm._torch_backend.mixture.sgd_factors import FACTORS, low_rank_covariance
+
+#: Rows, or rows and their weights (None for no weights).
+Batch: TypeAlias = Tensor | tuple[Tensor, Tensor | None]
+#: What the gradient reuses of the log-densities.
+Cache: TypeAlias = Tensor | MaskedStatistics
+
+#: Rate of the factors while annealed, relative to that of the means: precisions that
+#: follow at once starve the components which start a little worse.
+ANNEALED_FACTOR_RATE = 0.2
+#: Features from which on that rate falls as 1 / n_features^2: advantages in log-density
+#: add up over the features, and images of 784 pixels need covariances that wait.
+ANNEALED_FEATURES = 32
+#: Fraction of a run in which the weights stay equal, for the same reason: a component
+#: that loses weight loses samples, and so more weight.
+EQUAL_WEIGHTS = 0.5
+#: A component that gets less than this share of an equal part of the samples, averaged
+#: over the last batches, is dead.
+DEAD_SHARE = 0.02
+USAGE_MEMORY = 0.95
+#: Steps between two looks for dead components, and how often one is re-seeded.
+REVIVE_EVERY = 25
+MAX_RESEEDS = 3
+#: Fraction of a run after which a re-seeded component could no longer settle.
+LAST_RESEED = 0.8
+#: Step at which a stream's rate has begun to fall, and how fast it falls.
+STREAM_STEPS = 100
+STREAM_POWER = 0.6
+#: Samples whose gradient is in memory at a time when the likelihood is measured.
+SCORE_ROWS = 4096
+
+
+class Plan(Protocol):
+    """Learning rate and coupling as functions of the step count."""
+
+    def rate(self, step: int) -> float: ...
+
+    def radius(self, step: int) -> float | None: ...
+
+    def frees_weights(self, step: int) -> bool: ...
+
+    def may_reseed(self, step: int) -> bool: ...
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run of known length: everything is a fraction of it.
+
+    The rate falls linearly to zero, so that the last epochs average over the data.
+    ``fresh`` is False for a run that goes on from a fitted mixture.
+    """
+
+    learning_rate: float
+    total_steps: int
+    schedule: annealing.Schedule | None = None
+    fresh: bool = True
+
+    def progress(self, step: int) -> float:
+        return step / self.total_steps
+
+    def rate(self, step: int) -> float:
+        return self.learning_rate * max(0.0, 1.0 - self.progress(step))
+
+    def radius(self, step: int) -> float | None:
+        if self.schedule is None:
+            return None
+        return self.schedule.radius(self.progress(step))
+
+    def frees_weights(self, step: int) -> bool:
+        return not self.fresh or self.progress(step) >= EQUAL_WEIGHTS
+
+    def may_reseed(self, step: int) -> bool:
+        return self.radius(step) is None and 0.1 < self.progress(step) < LAST_RESEED
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """A stream without end: rates fall as step^-0.6, which sums to infinity."""
+
+    learning_rate: float
+
+    def rate(self, step: int) -> float:
+        return self.learning_rate * math.pow(1.0 + step / STREAM_STEPS, -STREAM_POWER)
+
+    def radius(self, step: int) -> float | None:
+        return None
+
+    def frees_weights(self, step: int) -> bool:
+        return True
+
+    def may_reseed(self, step: int) -> bool:
+        return step > STREAM_STEPS
+
+
+@dataclass
+class Parameters:
+    """A mixture in standardised units, or a velocity of one.
+
+    Attributes
+    ----------
+    logits : Tensor of shape (n_components,)
+        Softmax of these are the weights.
+    means : Tensor of shape (n_components, n_features)
+    factor : Tensor
+        Precision factor in scikit-learn's shape for the covariance type.
+    """
+
+    logits: Tensor
+    means: Tensor
+    factor: Tensor
+
+    def zeros(self) -> "Parameters":
+        """Return a velocity of zero."""
+        return Parameters(*(torch.zeros_like(value) for value in vars(self).values()))
+
+    def clone(self) -> "Parameters":
+        return Parameters(*(value.clone() for value in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class SGDConfig:
+    """Settings of the training.
+
+    Attributes
+    ----------
+    covariance_type : str
+    plan : Plan
+    momentum : float
+    ridge : Tensor of shape (n_features,)
+        Variance floor in standardised units.
+    objective : callable
+        Annealed objective, used while the plan has a radius.
+    missing : bool
+        Whether rows may have missing entries (NaN).
+    """
+
+    covariance_type: str
+    plan: Plan
+    momentum: float
+    ridge: Tensor
+    objective: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = annealing.maximum
+    missing: bool = False
+
+
+@dataclass
+class SGDMixture:
+    """A mixture that learns from batches; ``training.train`` drives it.
+
+    Attributes
+    ----------
+    parameters, velocity : Parameters
+    config : SGDConfig
+    generator : torch.Generator
+        Chooses the rows on which dead components start anew.
+    events : dict of int to int
+        How often each re-seeded component was re-seeded.
+    usage : Tensor of shape (n_components,)
+        Running mean of the samples' share that each component gets.
+    """
+
+    parameters: Parameters
+    config: SGDConfig
+    generator: torch.Generator
+    velocity: Parameters = field(init=False)
+    usage: Tensor = field(init=False)
+    steps: int = 0
+    step_scale: float = 1.0
+    events: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.kind = FACTORS[self.config.covariance_type]
+        self.velocity = self.parameters.zeros()
+        self.usage = torch.full_like(self.parameters.logits, 1.0 / self.n_components)
+        self.largest = self.kind.largest(self.config.ridge)
+        self.distances = annealing.torus_distances(self.n_components)
+
+    @property
+    def n_components(self) -> int:
+        return len(self.parameters.logits)
+
+    @property
+    def annealed(self) -> bool:
+        """Whether the objective is not yet the log-likelihood."""
+        return self.config.plan.radius(self.steps) is not None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a step changes."""
+        parts = {"parameters": self.parameters, "velocity": self.velocity}
+        tensors = {
+            f"{part}.{name}": value
+            for part, values in parts.items()
+            for name, value in vars(values).items()
+        }
+        counts = {"steps": self.steps, "events": dict(self.events)}
+        return {**tensors, "usage": self.usage, **counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        for part in ("parameters", "velocity"):
+            names = vars(getattr(self, part))
+            values = {name: state[f"{part}.{name}"].clone() for name in names}
+            setattr(self, part, Parameters(**values))
+        self.usage = state["usage"].clone()
+        self.steps, self.events = state["steps"], dict(state["events"])
+
+    def log_joint(self, x: Tensor) -> tuple[Tensor, Cache]:
+        """Return log(pi_k N(x; mu_k, Sigma_k)) of rows and components, and cache."""
+        now = self.parameters
+        cache: Cache
+        if not self.config.missing:
+            log_prob, cache = self.kind.log_prob(x, now.means, now.factor)
+        else:
+            log_prob, cache = self._masked(x)
+        return log_prob + torch.log_softmax(now.logits, 0), cache
+
+    def _masked(self, x: Tensor) -> tuple[Tensor, MaskedStatistics]:
+        """Return the log-densities of the observed entries, and their statistics."""
+        now = self.parameters
+        covariance = self.covariance(now.factor)
+        seen = (~torch.isnan(x)).T.double()
+        rows = x.nan_to_num(0.0).T.double()
+        log_prob, statistics = covariance.masked(rows, seen, now.means.double())
+        return log_prob.T.to(x.dtype), statistics
+
+    def covariance(self, factor: Tensor) -> Covariance:
+        """Return the covariances of a factor, float64."""
+        if self.config.covariance_type == "low_rank":
+            return low_rank_covariance(factor)
+        kind = COVARIANCES[self.config.covariance_type]
+        return kind.from_stored(factor.double())
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """Return the mean log p(x) of rows, in nats a sample."""
+        total = x.new_zeros((), dtype=torch.float64)
+        for part in torch.split(x, SCORE_ROWS):
+            total += torch.logsumexp(self.log_joint(part)[0], 1).double().sum()
+        return total / len(x)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Learn from rows (n_samples, n_features), weighted or not.
+
+        Weights have mean one over the data. Returns the losses.
+        """
+        x, sample_weight = (batch, None) if isinstance(batch, Tensor) else batch
+        log_joint, cache = self.log_joint(x)
+        value, weights = self.objective(log_joint)
+        if sample_weight is not None:
+            weights = weights * sample_weight[:, None]
+        self.move(self.gradient(x, cache, weights))
+        self.usage = self.usage.lerp(weights.mean(0), 1.0 - USAGE_MEMORY)
+        self.steps += 1
+        if self.steps % REVIVE_EVERY == 0 and self.config.plan.may_reseed(self.steps):
+            self.reseed_dead(x, log_joint)
+        log_prob = torch.logsumexp(log_joint, 1)
+        if sample_weight is None:
+            return {"loss": -value.mean(), "log_likelihood": log_prob.mean()}
+        share = sample_weight / sample_weight.sum().clamp_min(1e-30)
+        return {"loss": -(share @ value), "log_likelihood": share @ log_prob}
+
+    def objective(self, log_joint: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the present objective of every sample and its derivative."""
+        radius = self.config.plan.radius(self.steps)
+        if radius is None:
+            return annealing.exact(log_joint)
+        couple = annealing.coupling(self.distances, radius).to(log_joint)
+        return self.config.objective(log_joint, couple)
+
+    def gradient(self, x: Tensor, cache: Cache, weights: Tensor) -> Parameters:
+        """Return the natural gradient; means and factor in whitened coordinates."""
+        now = self.parameters
+        weights = weights / len(x)
+        mass, prior = weights.sum(0), torch.softmax(now.logits, 0)
+        # Where a batch holds more of a component than its weight says, its own mass
+        # keeps the step within reach of the batch's mean.
+        normalizer = torch.maximum(prior, mass).clamp_min(0.5 / len(x))
+        ridge = self.config.ridge
+        if isinstance(cache, Tensor):
+            means, factor = self.kind.directions(
+                x, cache, weights, mass, now.means, now.factor, ridge
+            )
+        else:
+            first, second = cache(weights.T.double())
+            means, factor = self.kind.from_second(
+                first, second, mass, now.factor, ridge
+            )
+        if not self.kind.shared:
+            factor = factor / normalizer.reshape(-1, *[1] * (factor.ndim - 1))
+        logits = (mass - prior) / normalizer
+        if self.annealed:
+            slower = min(1.0, ANNEALED_FEATURES / x.shape[1]) ** 2
+            factor = factor * (ANNEALED_FACTOR_RATE * slower)
+        if not self.config.plan.frees_weights(self.steps):
+            logits = torch.zeros_like(logits)
+        return Parameters(logits, means / normalizer[:, None], factor)
+
+    def move(self, gradient: Parameters) -> None:
+        """Update the velocity, then the parameters."""
+        now, velocity, memory = self.parameters, self.velocity, self.config.momentum
+        for name, value in vars(gradient).items():
+            getattr(velocity, name).mul_(memory).add_(value, alpha=1.0 - memory)
+        rate = self.config.plan.rate(self.steps) * self.step_scale
+        means = now.means + self.kind.unwhiten(rate * velocity.means, now.factor)
+        factor = self.kind.move(now.factor, rate * velocity.factor, self.largest)
+        logits = torch.log_softmax(now.logits + rate * velocity.logits, 0)
+        self.parameters = Parameters(logits, means, factor)
+
+    def reseed_dead(self, x: Tensor, log_joint: Tensor) -> None:
+        """Start dead components anew on rows that the mixture explains badly."""
+        share = self.usage * self.n_components
+        worst = torch.logsumexp(log_joint, 1).argsort()
+        for k in (share < DEAD_SHARE).nonzero()[:, 0].tolist():
+            if self.events.get(k, 0) < MAX_RESEEDS:
+                self.events[k] = self.events.get(k, 0) + 1
+                row = worst[self._draw(max(1, len(x) // 2))]
+                self.reseed(k, x[row].nan_to_num(0.0), int(log_joint[row].argmax()))
+
+    def reseed(self, k: int, row: Tensor, owner: int) -> None:
+        """Split ``owner`` along the direction of one of its rows; k is the other half.
+
+        A row lies about sqrt(n_features) deviations from its mean, so each half moves
+        by about one: a component put on the row itself would hold that row alone.
+        """
+        now, speed = self.parameters, self.velocity
+        shift = (row - now.means[owner]) / math.sqrt(len(row))
+        now.means[k], now.means[owner] = (
+            now.means[owner] + shift,
+            now.means[owner] - shift,
+        )
+        now.logits[owner] -= math.log(2.0)
+        now.logits[k] = now.logits[owner]
+        self.usage[[k, owner]] = 1.0 / self.n_components
+        for half in (k, owner):
+            speed.logits[half], speed.means[half] = 0.0, 0.0
+        if not self.kind.shared:
+            now.factor[k] = now.factor[owner]
+            speed.factor[k] = speed.factor[owner] = 0.0
+
+    def _draw(self, size: int) -> int:
+        return int(torch.randint(size, (1,), generator=self.generator))
+
+
+def random_means(
+    n_components: int, n_features: int, generator: torch.Generator
+) -> Tensor:
+    """Return means U(-0.1, 0.1) in standardised units: all near the data's mean."""
+    uniform = torch.rand(
+        n_components, n_features, generator=generator, dtype=torch.float64
+    )
+    return 0.2 * uniform - 0.1

@@ -1,0 +1,1 @@
+"""Flat Gaussian mixtures: exact EM and stochastic gradients."""

@@ -1,0 +1,243 @@
+"""Mixtures from given parameters, from scikit-learn, and from other mixtures."""
+
+import numpy as np
+import sklearn.mixture
+from sklearn.utils.validation import check_is_fitted
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.device import resolve_device
+from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
+from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm.estimators.mixture._validation import (
+    check_factors,
+    check_features,
+    check_means,
+    check_precisions,
+    check_weights,
+)
+
+
+class MixtureAlgebraMixin:
+    """Conversions of flat mixtures; a subclass has ``n_components`` and so on."""
+
+    @classmethod
+    def from_parameters(
+        cls, weights, means, covariances, *, covariance_type="full", **params
+    ):
+        """Build a fitted mixture from its parameters.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_components,)
+            Mixture weights; they sum to one.
+
+        means : array-like of shape (n_components, n_features)
+            Means.
+
+        covariances : array-like or tuple
+            Covariances, shaped as ``covariances_``; for 'low_rank' the tuple
+            ``(factors, noise_variance)``, shaped as the attributes of that name.
+
+        covariance_type : {'full', 'tied', 'diag', 'spherical', 'low_rank'}, \
+default='full'
+            Form of the covariances.
+
+        **params : dict
+            Other constructor parameters, for example ``random_state``.
+
+        Returns
+        -------
+        mixture : GaussianMixture
+            Ready to score, predict and sample; ``fit`` is not needed.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit, the weights are no distribution or a
+            covariance is not symmetric positive-definite.
+
+        Examples
+        --------
+        >>> from skdeepgmm import GaussianMixture
+        >>> gm = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0], [4.0]], [1.0, 1.0], covariance_type="spherical"
+        ... )
+        >>> gm.score_samples([[0.0]]).round(3)
+        array([-1.612])
+        """
+        if covariance_type not in COVARIANCES:
+            raise ValueError(
+                f"covariance_type must be one of {sorted(COVARIANCES)}, got "
+                f"{covariance_type!r}."
+            )
+        means = np.atleast_2d(np.asarray(means))
+        n_components, n_features = means.shape
+        weights = check_weights(weights, n_components)
+        means = check_means(means, n_components, n_features)
+        kind = COVARIANCES[covariance_type]
+        if covariance_type == "low_rank":
+            factors, noise = check_factors(covariances, n_components, n_features)
+            params = {"rank": factors.shape[2], **params}
+            values = np.concatenate([factors, noise[..., None]], axis=2)
+            kind = kind.of_rank(factors.shape[2])
+        else:
+            values = check_precisions(
+                covariances, kind, n_components, n_features, what="covariance"
+            )
+        self = cls(n_components, covariance_type=covariance_type, **params)
+        device = resolve_device(self.device)
+        covariance, _ = kind.from_values(convert.float64_tensor(values, device))
+        mixture = Mixture(
+            convert.float64_tensor(weights, device),
+            convert.float64_tensor(means, device),
+            covariance,
+        )
+        return self._set_given(mixture, convert.torch_dtype(means))
+
+    def _set_given(self, mixture, dtype):
+        """Store parameters that no fit found."""
+        self.n_features_in_ = mixture.n_features
+        self._set_mixture(mixture, dtype)
+        self.converged_ = True
+        self.n_iter_ = 0
+        self.lower_bound_ = -np.inf
+        self.lower_bounds_ = []
+        self.n_samples_seen_ = 0.0
+        self.n_batches_seen_ = 0
+        return self
+
+    @classmethod
+    def from_sklearn(cls, estimator, **params):
+        """Build a fitted mixture from scikit-learn's.
+
+        Parameters
+        ----------
+        estimator : sklearn.mixture.GaussianMixture
+            A fitted mixture.
+
+        **params : dict
+            Constructor parameters that differ from the estimator's.
+
+        Returns
+        -------
+        mixture : GaussianMixture
+            The same density with the same parameters.
+        """
+        check_is_fitted(estimator)
+        shared = cls().get_params()
+        kept = {k: v for k, v in estimator.get_params().items() if k in shared}
+        for name in ("n_components", "covariance_type"):
+            kept.pop(name)
+        return cls.from_parameters(
+            estimator.weights_,
+            estimator.means_,
+            estimator.covariances_,
+            covariance_type=estimator.covariance_type,
+            **{**kept, **params},
+        )
+
+    def to_sklearn(self):
+        """Return the same mixture as scikit-learn's class.
+
+        Returns
+        -------
+        mixture : sklearn.mixture.GaussianMixture
+            Fitted; 'low_rank' covariances become 'full' matrices of
+            n_features x n_features.
+        """
+        check_is_fitted(self)
+        theirs = sklearn.mixture.GaussianMixture()
+        shared = theirs.get_params()
+        mine = {k: v for k, v in self.get_params().items() if k in shared}
+        source = self
+        if self.covariance_type == "low_rank":
+            dense = self.factors_ @ self.factors_.transpose(0, 2, 1)
+            index = np.arange(dense.shape[1])
+            dense[:, index, index] += self.noise_variance_
+            source = type(self).from_parameters(self.weights_, self.means_, dense)
+            mine["covariance_type"] = "full"
+        theirs.set_params(**mine)
+        for name in SHARED_ATTRIBUTES:
+            value = getattr(source if hasattr(source, name) else self, name)
+            setattr(theirs, name, np.copy(value) if np.ndim(value) else value)
+        return theirs
+
+    def marginal(self, features):
+        """Return the mixture of some of the features.
+
+        Parameters
+        ----------
+        features : array-like of int
+            Indices of the features to keep, in the order wanted.
+
+        Returns
+        -------
+        mixture : GaussianMixture
+            The density of X[:, features].
+        """
+        kept = check_features(features, self._fitted_width())
+        mixture = self._mixture().marginal(convert.index_tensor(kept))
+        return self._derived(mixture)
+
+    def condition(self, features, values):
+        """Return the mixture of the other features given some.
+
+        Parameters
+        ----------
+        features : array-like of int
+            Indices of the given features.
+
+        values : array-like of shape (len(features),)
+            Their values.
+
+        Returns
+        -------
+        mixture : GaussianMixture
+            The density of the remaining features, in their order, given
+            ``X[:, features] = values``. Its weights are the posterior
+            probabilities of the components.
+        """
+        width = self._fitted_width()
+        given = check_features(features, width)
+        values = np.asarray(values, dtype=np.float64)
+        if values.shape != given.shape or not np.isfinite(values).all():
+            raise ValueError(
+                f"values must hold one finite number for each of the {len(given)} "
+                f"features, got {values!r}."
+            )
+        rest = np.setdiff1d(np.arange(width), given)
+        if not len(rest):
+            raise ValueError("condition needs at least one feature that is not given.")
+        mixture = self._mixture()
+        device = mixture.means.device
+        conditional = mixture.conditional(
+            convert.index_tensor(given).to(device),
+            convert.index_tensor(rest).to(device),
+            convert.float64_tensor(values, device),
+        )
+        return self._derived(conditional)
+
+    def _fitted_width(self):
+        check_is_fitted(self)
+        return self.n_features_in_
+
+    def _derived(self, mixture):
+        """Return an estimator with this one's settings and another mixture."""
+        unfit = {"weights_init": None, "means_init": None, "precisions_init": None}
+        params = self.get_params(deep=False) | unfit
+        other = type(self)(**params)
+        return other._set_given(mixture, convert.torch_dtype(self.means_))
+
+
+SHARED_ATTRIBUTES = (
+    "weights_",
+    "means_",
+    "covariances_",
+    "precisions_",
+    "precisions_cholesky_",
+    "converged_",
+    "n_iter_",
+    "lower_bound_",
+    "lower_bounds_",
+    "n_features_in_",
+)

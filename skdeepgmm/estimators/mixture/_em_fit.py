@@ -1,0 +1,216 @@
+"""One call of ``GaussianMixture.fit``: data source, start values, runs."""
+
+import copy
+import math
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.data import ArraySource, balanced, default_batch_size
+from skdeepgmm._torch_backend.mixture import init
+from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.e_step import row_bytes
+from skdeepgmm._torch_backend.mixture.em import (
+    DegeneracyGuard,
+    EMConfig,
+    fit_em,
+    online_step,
+)
+from skdeepgmm.estimators._verbose import VerboseReport
+from skdeepgmm.estimators.mixture._init_params import start_responsibilities
+from skdeepgmm.estimators.mixture._validation import (
+    check_means,
+    check_precisions,
+    check_weights,
+)
+
+
+class EMFit:
+    """The state that the runs of one fit share.
+
+    Parameters
+    ----------
+    estimator : GaussianMixture
+        Gives the settings; its fitted attributes are read for a warm start and
+        never written.
+    X : ndarray or tensor of shape (n_samples, n_features)
+        Validated data.
+    data : dict
+        What the callbacks get.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Validated weights.
+    stream : bool
+        Whether X is the first chunk of a stream, too small for its parameters.
+    """
+
+    def __init__(self, estimator, X, data, sample_weight=None, stream=False):
+        self.estimator = estimator
+        self.X, self.data = X, data
+        if sample_weight is not None:
+            # Mean one: a common factor means nothing.
+            sample_weight = sample_weight * (len(sample_weight) / sample_weight.sum())
+        self.sample_weight = sample_weight
+        self.kind = estimator._covariance_class
+        self.given = self._check_given(X.shape[1])
+        self.source = self._make_source(X)
+        self.units = self.source.standardize(self.kind.isotropic)
+        self.log_scale = self.source.mean_log_scale()
+        self.prior = self.kind.prior_samples(X.shape[1]) if stream else 0.0
+        self.random_state = estimator._random_state()
+        self.report = VerboseReport(
+            estimator.verbose, estimator.verbose_interval, estimator.max_iter
+        )
+
+    def __call__(self, index, n_init, fresh, tasks):
+        """Run EM once; returns an EMResult in standardised units."""
+        guard = self._make_guard()
+        start = self._start(guard) if fresh else self._continue()
+        bound = -math.inf if fresh else self._earlier_bound()
+        self.report.begin(index)
+        if n_init == 1:
+            result = self._run(start, guard, bound, tasks)
+        else:
+            result = self._run_as_task(start, guard, bound, tasks)
+        self.report.end(result.last_bound - self.log_scale, result.converged)
+        return result
+
+    def online_step(self, step):
+        """Move the fitted mixture by one step of online EM.
+
+        Returns
+        -------
+        mixture : Mixture
+            In the units of the data.
+        lower_bound : float
+            Mean log-density of X before the step, in nats per sample.
+        """
+        current = self.estimator._mixture(self.X)
+        # The stream's own units, not those of a chunk that may be small.
+        self.units = self.source.use_units(current.units())
+        self.log_scale = self.source.mean_log_scale()
+        mixture, bound = online_step(
+            current.to_units(self.units),
+            self.source,
+            self._ridge(),
+            step,
+            self._make_guard(),
+            self.estimator.n_samples_seen_,
+        )
+        return mixture.from_units(self.units), bound - self.log_scale
+
+    def _run_as_task(self, start, guard, bound, tasks):
+        """Run EM as one subtask of several."""
+        estimator = self.estimator
+        task = tasks.subcontext("initialization", max_subtasks=estimator.max_iter)
+        task.call_on_fit_task_begin(estimator=estimator, **self.data)
+        result = self._run(start, guard, bound, task)
+        result.stopped |= task.call_on_fit_task_end(
+            estimator=estimator,
+            reconstruction_attributes=lambda: self._attributes(result.mixture),
+            **self.data,
+        )
+        return result
+
+    def _run(self, start, guard, bound, tasks):
+        estimator = self.estimator
+
+        def on_iteration(n_iter, lower_bound, mixture):
+            self.report.iteration(n_iter, lower_bound - self.log_scale)
+            return estimator._run_task(
+                tasks, "iteration", self.data, lambda: self._attributes(mixture)
+            )
+
+        ridge = self._ridge()
+        config = EMConfig(estimator.max_iter, estimator.tol, ridge, self.prior)
+        return fit_em(self.source, start, config, guard, on_iteration, bound)
+
+    def _attributes(self, mixture):
+        """Return fitted attributes of a mixture in standardised units."""
+        return mixture.from_units(self.units).to_attributes(self.source.dtype)
+
+    def _make_source(self, X):
+        estimator = self.estimator
+        device = estimator._device(X)
+        size = estimator.batch_size
+        if size is None:
+            n_bytes = row_bytes(
+                self.kind, estimator.n_components, X.shape[1], convert.torch_dtype(X)
+            )
+            size = balanced(default_batch_size(n_bytes, device), X.shape[0])
+        weight = self._tensor(self.sample_weight, device)
+        return ArraySource(X, device, size, weight)
+
+    def _make_guard(self):
+        # A copy: scikit-learn's start values follow from the undisturbed stream.
+        random_state = copy.deepcopy(self.random_state)
+        return DegeneracyGuard(self.source, self.estimator._generator(random_state))
+
+    # Start values ----------------------------------------------------------------
+
+    def _check_given(self, n_features):
+        """Return the checked ``*_init`` parameters, None where not given."""
+        estimator, size = self.estimator, self.estimator.n_components
+        weights, means, precisions = (
+            getattr(estimator, f"{name}_init")
+            for name in ("weights", "means", "precisions")
+        )
+        if weights is not None:
+            weights = check_weights(weights, size)
+        if means is not None:
+            means = check_means(means, size, n_features)
+        if precisions is not None:
+            precisions = check_precisions(precisions, self.kind, size, n_features)
+        return weights, means, precisions
+
+    def _start(self, guard):
+        """Return the start mixture: given parameters first, data for the rest."""
+        weights, means, precisions = (self._tensor(value) for value in self.given)
+        drawn = None
+        if any(value is None for value in self.given):
+            drawn = self._start_from_data(guard)
+        if means is not None:
+            means = (means - self.units.shift) / self.units.scale
+        if precisions is not None:
+            covariance = self.kind.from_precisions(precisions)
+            covariance = covariance.scaled(1.0 / self.units.scale)
+        return Mixture(
+            drawn.weights if weights is None else weights,
+            drawn.means if means is None else means,
+            drawn.covariance if precisions is None else covariance,
+        )
+
+    def _start_from_data(self, guard):
+        estimator = self.estimator
+        responsibilities = start_responsibilities(
+            estimator.init_params,
+            self.X,
+            estimator.n_components,
+            self.random_state,
+            self.units,
+            self.sample_weight,
+        )
+        mixture, failed, nk = init.start_mixture(
+            self.kind,
+            self.source,
+            estimator.n_components,
+            responsibilities,
+            self._ridge(),
+        )
+        return guard.repair_start(mixture, failed, nk)
+
+    def _ridge(self):
+        """Return what is added to the variances, in standardised units."""
+        reg_covar, scale = self.estimator.reg_covar, self.units.scale
+        if self.estimator.reg_covar_relative:
+            return scale.new_full(scale.shape, reg_covar)
+        return reg_covar / scale.square()
+
+    def _continue(self):
+        """Return the last fit as start values (warm start)."""
+        return self.estimator._mixture(self.X).to_units(self.units)
+
+    def _earlier_bound(self):
+        return self.estimator.lower_bound_ + self.log_scale
+
+    def _tensor(self, value, device=None):
+        if value is None:
+            return None
+        return convert.float64_tensor(value, device or self.source.device)

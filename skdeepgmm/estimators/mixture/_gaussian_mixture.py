@@ -1,0 +1,381 @@
+"""Gaussian mixture by exact expectation maximisation."""
+
+from numbers import Integral
+
+from sklearn.callback import with_callbacks
+from sklearn.exceptions import ConvergenceWarning
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm.estimators._base import all_or_nothing, callback_data
+from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators._warnings import warn_caller
+from skdeepgmm.estimators.mixture._base import BaseGaussianMixture
+from skdeepgmm.estimators.mixture._em_fit import EMFit
+from skdeepgmm.estimators.mixture._init_params import INIT_PARAMS
+from skdeepgmm.exceptions import DegenerateComponentWarning
+
+#: A component with less mass than this many samples has no spread of its own.
+COLLAPSED_MASS = 1.5
+
+#: Starts on the first chunk of a stream, which later chunks cannot make good.
+STREAM_STARTS = 5
+#: Decay of the step size of online EM, between 1/2 and 1 for convergence.
+STEP_EXPONENT = 0.7
+
+
+class GaussianMixture(BaseGaussianMixture):
+    """Gaussian mixture fitted by exact expectation maximisation (EM).
+
+    A drop-in for :class:`sklearn.mixture.GaussianMixture`: same parameters,
+    attributes, start values and results, computed batch by batch on additive
+    sufficient statistics, on CPU or CUDA. On purpose, it repairs components that
+    collapse or become empty, with a
+    :class:`~skdeepgmm.exceptions.DegenerateComponentWarning`, where scikit-learn
+    raises; it warns about parameters that the data cannot determine; and NaN marks a
+    missing entry. The user guide lists the differences in start values.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of mixture components.
+
+    covariance_type : {'full', 'tied', 'diag', 'spherical', 'low_rank'}, \
+default='full'
+        Form of the covariances: 'full', one matrix a component; 'tied', one matrix
+        for all; 'diag', one variance a component and feature; 'spherical', one
+        variance a component; 'low_rank', ``rank`` factors and one noise variance a
+        feature for each component (mixture of factor analysers).
+
+    tol : float, default=1e-3
+        EM stops when the mean log-likelihood changes by less, in nats per sample.
+
+    reg_covar : float, default=1e-6
+        Added to the variances, in squared units of the data ('low_rank': least noise
+        variance).
+
+    max_iter : int, default=100
+        Maximum number of EM iterations; 0 keeps the start values.
+
+    n_init : int, default=1
+        Number of starts; the one with the highest log-likelihood is kept.
+
+    init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, \
+default='kmeans'
+        Start values, as in scikit-learn. Data with more than 8 million values start
+        from a random subset of rows.
+
+    weights_init : array-like of shape (n_components,), default=None
+        Start weights.
+
+    means_init : array-like of shape (n_components, n_features), default=None
+        Start means.
+
+    precisions_init : array-like, default=None
+        Start precisions (inverse covariances), shaped as ``precisions_``.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the start values and of :meth:`sample`.
+
+    warm_start : bool, default=False
+        Whether to go on from the last fit. ``n_init`` is then ignored after the
+        first fit.
+
+    verbose : int, default=0
+        Whether to print a line every ``verbose_interval`` iterations.
+
+    verbose_interval : int, default=10
+        Iterations a line.
+
+    device : str, default='auto'
+        Where to compute: 'auto' (the device of a tensor X, else CUDA when present),
+        'cpu', 'cuda' or 'cuda:<index>'.
+
+    batch_size : int or None, default=None
+        Rows a batch of the E-step. It changes memory and speed, not the result.
+        None chooses it by the size of the processor's caches.
+
+    rank : int, default=10
+        Number of factors of 'low_rank' covariances, at most ``n_features``; unused
+        otherwise.
+
+    reg_covar_relative : bool, default=False
+        Whether ``reg_covar`` is a share of each feature's variance instead of an
+        absolute value; it then means the same for features of any scale.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Mixture weights.
+
+    means_ : ndarray of shape (n_components, n_features)
+        Means.
+
+    covariances_ : ndarray
+        Covariances: (n_components, n_features, n_features) for 'full',
+        (n_features, n_features) for 'tied', (n_components, n_features) for 'diag',
+        (n_components,) for 'spherical'.
+
+    precisions_ : ndarray
+        Inverse covariances, shaped as ``covariances_``.
+
+    precisions_cholesky_ : ndarray
+        Upper-triangular U with U U^T = precision (square roots of the precisions
+        for 'diag' and 'spherical'), shaped as ``covariances_``.
+
+    converged_ : bool
+        Whether the best run converged.
+
+    n_iter_ : int
+        Iterations of the best run.
+
+    lower_bound_ : float
+        Mean log-likelihood of the training data in the last iteration of the best
+        run, in nats per sample.
+
+    lower_bounds_ : list of float
+        The same for every iteration.
+
+    n_samples_seen_ : float
+        Weight of the samples seen by :meth:`fit` or :meth:`partial_fit`.
+
+    n_batches_seen_ : int
+        Number of chunks seen by :meth:`partial_fit`; 1 after :meth:`fit`.
+
+    factors_ : ndarray of shape (n_components, n_features, rank)
+        'low_rank' only: factors A_k of the covariance A_k A_k^T + diag(d_k).
+
+    noise_variance_ : ndarray of shape (n_components, n_features)
+        'low_rank' only: noise variances d_k.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, if X had string column names.
+
+    See Also
+    --------
+    SGDGaussianMixture : The same model trained on mini-batches.
+    sklearn.mixture.GaussianMixture : scikit-learn's implementation.
+
+    Notes
+    -----
+    EM maximises ``sum_i log sum_k pi_k N(x_i; mu_k, Sigma_k)`` [1]_. In exponential
+    family form ``log(pi_k N(x; mu_k, Sigma_k)) = <w_k, phi(x)>`` with
+    ``phi(x) = [1, x, x x^T]``, so the E-step is the matrix product ``W phi(X)`` and
+    the M-step needs only ``R phi(X)^T``, R the responsibilities. Both are summed
+    over batches; the responsibilities of all samples never exist together. Data are
+    centred and scaled first; where the product form would still cancel, the E-step
+    works on ``x - mu_k`` instead.
+
+    References
+    ----------
+    .. [1] Dempster, Laird & Rubin (1977). "Maximum likelihood from incomplete data
+       via the EM algorithm". Journal of the Royal Statistical Society B, 39.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeepgmm import GaussianMixture
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.randn(50, 2), rng.randn(50, 2) + [10, 0]])
+    >>> gm = GaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> gm.means_.round().astype(int)[gm.means_[:, 0].argsort()]
+    array([[ 0,  0],
+           [10,  0]])
+    >>> labels = gm.predict([[0, 0], [12, 3]])
+    >>> bool(labels[0] != labels[1])
+    True
+    """
+
+    _parameter_constraints = {
+        **BaseGaussianMixture._parameter_constraints,
+        "init_params": [StrOptions(set(INIT_PARAMS))],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        covariance_type="full",
+        tol=1e-3,
+        reg_covar=1e-6,
+        max_iter=100,
+        n_init=1,
+        init_params="kmeans",
+        weights_init=None,
+        means_init=None,
+        precisions_init=None,
+        random_state=None,
+        warm_start=False,
+        verbose=0,
+        verbose_interval=10,
+        device="auto",
+        batch_size=None,
+        rank=10,
+        reg_covar_relative=False,
+    ):
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.device = device
+        self.batch_size = batch_size
+        self.rank = rank
+        self.reg_covar_relative = reg_covar_relative
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Estimate the parameters by EM.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data: an array, a memory map, a data frame or a torch tensor.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights; an integer weight counts a row that often.
+
+        Returns
+        -------
+        self : GaussianMixture
+            The fitted mixture.
+
+        Raises
+        ------
+        ValueError
+            If X is not finite, has fewer rows than ``n_components`` or a start value
+            does not fit.
+        """
+        with all_or_nothing(self):
+            self._check_warm_start(X)
+            X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
+            sample_weight = self._check_weight(sample_weight, X)
+            self._check_enough_samples(*X.shape)
+            data = callback_data(X, y, sample_weight)
+            run = EMFit(self, X, data, sample_weight)
+            fresh = not (self.warm_start and hasattr(self, "converged_"))
+            n_init = self.n_init if fresh else 1
+            n_tasks = self.max_iter if n_init == 1 else n_init
+            with self._fit_tasks(data, n_tasks) as tasks:
+                results = []
+                while len(results) < n_init and not (results and results[-1].stopped):
+                    results.append(run(len(results), n_init, fresh, tasks))
+                best = max(results, key=lambda result: result.last_bound)
+                self._set_result(best, run)
+                self._count(X, sample_weight, fresh=True)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Update the parameters by one chunk of a stream (online EM).
+
+        The first chunk is fitted by EM from at least five starts. Every later one
+        is seen once: its statistics are averaged with those of the past with step
+        size ``t ** -0.7`` [1]_, t the number of chunks so far (weighted by size).
+        Early chunks are small for the number of parameters: covariances are pulled
+        towards their mean, as by a few samples, which fades as the stream goes on.
+        Nothing is kept but the parameters. After :meth:`fit`, goes on from there.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            A chunk; the first one needs at least ``n_components`` rows.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights.
+
+        Returns
+        -------
+        self : GaussianMixture
+            The updated mixture.
+
+        References
+        ----------
+        .. [1] Cappé & Moulines (2009). "On-line expectation-maximization algorithm
+           for latent data models". Journal of the Royal Statistical Society B, 71.
+        """
+        with all_or_nothing(self):
+            first = not hasattr(self, "means_")
+            least = 2 if first else 1
+            X = self._check_X(X, reset=first, min_samples=least, allow_nan=True)
+            sample_weight = self._check_weight(sample_weight, X)
+            if first:
+                self._check_enough_samples(*X.shape, stream=True)
+            data = callback_data(X, y, sample_weight)
+            run = EMFit(self, X, data, sample_weight, stream=first)
+            if first:
+                n_init = max(self.n_init, STREAM_STARTS)
+                results = [run(index, 1, True, None) for index in range(n_init)]
+                best = max(results, key=lambda result: result.last_bound)
+                self._set_result(best, run, warn=False)
+                self._count(X, sample_weight, fresh=True)
+            else:
+                mass = self._count(X, sample_weight, fresh=False)
+                mixture, bound = run.online_step(self._step_size(mass))
+                self._set_mixture(mixture, convert.torch_dtype(self.means_))
+                self.lower_bound_ = bound
+                self.lower_bounds_ = [*self.lower_bounds_, bound]
+                self.n_iter_ += 1
+                self.converged_ = False
+        return self
+
+    def _count(self, X, sample_weight, fresh):
+        """Count the samples and chunks seen; returns the weight of X."""
+        mass = float(X.shape[0] if sample_weight is None else sample_weight.sum())
+        self.n_samples_seen_ = mass + (0.0 if fresh else self.n_samples_seen_)
+        self.n_batches_seen_ = 1 + (0 if fresh else self.n_batches_seen_)
+        return mass
+
+    def _step_size(self, mass):
+        """Return the share of a chunk of this weight in the new statistics."""
+        typical = self.n_samples_seen_ / self.n_batches_seen_
+        return min(1.0, mass / (typical * self.n_batches_seen_**STEP_EXPONENT))
+
+    def _set_result(self, result, run, warn=True):
+        """Store the best run as fitted attributes and warn about its flaws."""
+        self._set_mixture(result.mixture.from_units(run.units), run.source.dtype)
+        self.converged_ = result.converged
+        self.n_iter_ = result.n_iter
+        self.lower_bounds_ = [bound - run.log_scale for bound in result.lower_bounds]
+        self.lower_bound_ = result.last_bound - run.log_scale
+        self._warn_degenerate(result)
+        if warn and not (result.converged or result.stopped) and self.max_iter > 0:
+            warn_caller(
+                "Best performing initialization did not converge. Try different init "
+                "parameters, or increase max_iter, tol, or check for degenerate data.",
+                ConvergenceWarning,
+            )
+
+    def _warn_degenerate(self, result):
+        """Warn about the components that were repaired or hold a single sample."""
+        flaws = dict(result.events)
+        if result.nk is not None:
+            for k in (result.nk < COLLAPSED_MASS).nonzero()[:, 0].tolist():
+                flaws.setdefault(k, "holds fewer than 2 samples, variance = reg_covar")
+        if flaws:
+            listed = "; ".join(f"component {k}: {flaws[k]}" for k in sorted(flaws))
+            warn_caller(
+                f"Degenerate components in the fitted mixture ({listed}). Decrease "
+                "n_components, increase reg_covar, or remove duplicated rows and "
+                "constant features.",
+                DegenerateComponentWarning,
+            )

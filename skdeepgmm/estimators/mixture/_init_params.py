@@ -1,0 +1,107 @@
+"""Start values of the flat mixtures, drawn as scikit-learn draws them."""
+
+import numpy as np
+from sklearn.cluster import KMeans, kmeans_plusplus
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.mixture import init
+
+#: Larger data are started from a random subset of rows with this many values.
+MAX_START_VALUES = 2**23
+
+INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
+
+
+def start_responsibilities(
+    init_params, X, n_components, random_state, units, sample_weight=None
+):
+    """Return a function that makes the start responsibilities of one batch.
+
+    Parameters
+    ----------
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}
+        Same draws from ``random_state`` as scikit-learn, for data that need no
+        subset.
+    X : ndarray, memmap or tensor of shape (n_samples, n_features)
+        Data.
+    n_components : int
+        Number of components.
+    random_state : RandomState
+        Source of randomness.
+    units : Standardization
+        Units of the batches.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Weights; rows without weight are not drawn.
+    """
+    start = STARTS[init_params]
+    return start(X, n_components, random_state, units, sample_weight)
+
+
+def _from_kmeans(X, n_components, random_state, units, weight):
+    rows, index = _host_rows(X, n_components, random_state)
+    weight = weight if weight is None or index is None else weight[index]
+    kmeans = KMeans(n_clusters=n_components, n_init=1, random_state=random_state)
+    kmeans.fit(rows, sample_weight=weight)
+    if index is None:
+        return init.labels_function(convert.index_tensor(kmeans.labels_), n_components)
+    centers = convert.float64_tensor(kmeans.cluster_centers_, units.shift.device)
+    return init.nearest_function((centers - units.shift) / units.scale)
+
+
+def _from_kmeans_plusplus(X, n_components, random_state, units, weight):
+    rows, index = _host_rows(X, n_components, random_state)
+    weight = weight if weight is None or index is None else weight[index]
+    _, chosen = kmeans_plusplus(
+        rows, n_components, sample_weight=weight, random_state=random_state
+    )
+    chosen = chosen if index is None else index[chosen]
+    return init.rows_function(convert.index_tensor(chosen))
+
+
+def _from_random_rows(X, n_components, random_state, units, weight):
+    chance = None if weight is None else weight / weight.sum()
+    chosen = random_state.choice(X.shape[0], size=n_components, replace=False, p=chance)
+    return init.rows_function(convert.index_tensor(chosen))
+
+
+def _from_random_responsibilities(X, n_components, random_state, units, weight):
+    state = random_state.get_state()
+
+    def responsibilities(block):
+        if block.number == 0:
+            random_state.set_state(state)
+        resp = random_state.uniform(size=(block.n_samples, n_components))
+        return convert.float64_tensor(resp / resp.sum(axis=1, keepdims=True), "cpu")
+
+    return responsibilities
+
+
+STARTS = {
+    "kmeans": _from_kmeans,
+    "k-means++": _from_kmeans_plusplus,
+    "random": _from_random_responsibilities,
+    "random_from_data": _from_random_rows,
+}
+
+
+def _host_rows(X, n_components, random_state):
+    """Return rows for a k-means start, and their indices if they are a subset."""
+    n_samples, n_features = X.shape
+    most = max(MAX_START_VALUES // n_features, 20 * n_components)
+    if n_samples <= most:
+        return _filled(convert.to_numpy(X) if convert.is_tensor(X) else X[:]), None
+    index = np.sort(random_state.choice(n_samples, size=most, replace=False))
+    rows = X[index.tolist()] if convert.is_tensor(X) else X[index]
+    return _filled(convert.to_numpy(rows) if convert.is_tensor(X) else rows), index
+
+
+def _filled(rows):
+    """Return float64 ``rows`` with the features' means for missing entries.
+
+    k-means in float32 mixes clusters that are close beside their offset.
+    """
+    rows = np.asarray(rows, dtype=np.float64)
+    missing = np.isnan(rows)
+    if not missing.any():
+        return rows
+    return np.where(missing, np.nanmean(rows, axis=0), rows)
