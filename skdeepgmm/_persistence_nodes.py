@@ -13,7 +13,7 @@ _REGISTRY = {
     "SGDGaussianMixture": "skdeepgmm.estimators.mixture._sgd_gaussian_mixture",
     "GANEMClusterer": "skdeepgmm.estimators._gan_em",
     "MinMaxEMClusterer": "skdeepgmm.estimators._minmax_em",
-    "DeepConvGMM": "skdeepgmm.estimators._deep_conv_gmm",
+    "DeepConvGMM": "skdeepgmm.estimators.deep_conv._deep_conv_gmm",
     "PatchGMMDenoiser": "skdeepgmm.estimators._patch_denoiser",
     "DensityOutlierDetector": "skdeepgmm.estimators._outlier",
     "FrozenEstimator": "sklearn.frozen",

@@ -9,7 +9,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from skdeepgmm import ChunkedArray, DeepConvGMM
 from skdeepgmm.layers import Folding, Mixture
-from tests.estimators.test_deep_conv_gmm import SHAPE, make, pictures
+from tests.estimators.deep_conv.test_deep_conv_gmm import SHAPE, make, pictures
 
 __all__ = ["pictures"]  # a fixture
 

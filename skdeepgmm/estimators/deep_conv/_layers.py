@@ -5,9 +5,13 @@ from dataclasses import replace
 import numpy as np
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.dcgmm import Network
-from skdeepgmm._torch_backend.layers import FoldingLayer, MixtureLayer, PoolingLayer
-from skdeepgmm._torch_backend.layers.mixture import random_start
+from skdeepgmm._torch_backend.deep_conv.layers import (
+    FoldingLayer,
+    MixtureLayer,
+    PoolingLayer,
+)
+from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_start
+from skdeepgmm._torch_backend.deep_conv.network import Network
 from skdeepgmm.layers import Folding, Mixture, Pooling, preset
 
 #: Top components that ``layers="auto"`` takes for images and for vectors.

@@ -5,13 +5,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm.estimators._deep_conv_gmm_setup import (
+from skdeepgmm.estimators._image_shape import fitted_rows
+from skdeepgmm.estimators.deep_conv._images import Images, Units
+from skdeepgmm.estimators.deep_conv._setup import (
     Setup,
     fitted_floors,
     score_batch_size,
 )
-from skdeepgmm.estimators._deep_conv_gmm_units import Images, Units
-from skdeepgmm.estimators._image_shape import fitted_rows
 
 
 class DeepInferenceMixin:

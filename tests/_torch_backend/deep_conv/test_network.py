@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from skdeepgmm._torch_backend import annealing, dcgmm
-from skdeepgmm._torch_backend.dcgmm_plan import RunPlan, StreamPlan
-from skdeepgmm._torch_backend.dcgmm_sampling import (
+from skdeepgmm._torch_backend import annealing
+from skdeepgmm._torch_backend.deep_conv import network as dcgmm
+from skdeepgmm._torch_backend.deep_conv.layers import FoldingLayer, PoolingLayer
+from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_start
+from skdeepgmm._torch_backend.deep_conv.sampling import (
     Descent,
     Sharpening,
     choose,
@@ -14,8 +16,7 @@ from skdeepgmm._torch_backend.dcgmm_sampling import (
     sharpen,
     value_and_gradient,
 )
-from skdeepgmm._torch_backend.layers import FoldingLayer, PoolingLayer
-from skdeepgmm._torch_backend.layers.mixture import random_start
+from skdeepgmm._torch_backend.deep_conv.schedules import RunPlan, StreamPlan
 from skdeepgmm._torch_backend.rng import generator
 
 SHAPE = (6, 6, 1)

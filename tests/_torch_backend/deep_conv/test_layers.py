@@ -6,8 +6,12 @@ import torch
 from scipy.special import logsumexp, softmax
 from scipy.stats import norm
 
-from skdeepgmm._torch_backend.layers import FoldingLayer, MixtureLayer, PoolingLayer
-from skdeepgmm._torch_backend.layers.mixture import (
+from skdeepgmm._torch_backend.deep_conv.layers import (
+    FoldingLayer,
+    MixtureLayer,
+    PoolingLayer,
+)
+from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
     log_joint_rows,
     moments_of,
     posterior,

@@ -16,15 +16,19 @@ import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend import annealing
-from skdeepgmm._torch_backend.dcgmm_plan import LayerPlan
-from skdeepgmm._torch_backend.layers import FoldingLayer, MixtureLayer, PoolingLayer
-from skdeepgmm._torch_backend.layers.mixture import (
+from skdeepgmm._torch_backend.deep_conv.layers import (
+    FoldingLayer,
+    MixtureLayer,
+    PoolingLayer,
+)
+from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
     log_joint_rows,
     moments_of,
     posterior,
     settle,
     split_heaviest,
 )
+from skdeepgmm._torch_backend.deep_conv.schedules import LayerPlan
 
 Layer: TypeAlias = FoldingLayer | PoolingLayer | MixtureLayer
 Batch: TypeAlias = tuple[Tensor, Tensor | None]

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 import skdeepgmm
 from skdeepgmm import DeepConvGMM, GaussianMixture
-from skdeepgmm._torch_backend.dcgmm import Learner
+from skdeepgmm._torch_backend.deep_conv.network import Learner
 from skdeepgmm.layers import Folding, Mixture, Pooling
 
 STACK = [Folding(3), Mixture(6), Pooling(2), Folding(), Mixture(4)]

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm.estimators import _deep_conv_gmm_layers as structure
-from skdeepgmm.estimators._deep_conv_gmm_units import Units
+from skdeepgmm.estimators.deep_conv import _layers as structure
+from skdeepgmm.estimators.deep_conv._images import Units
 from skdeepgmm.layers import Mixture
 
 #: A component with less than this share of an equal part of the data is out of use.

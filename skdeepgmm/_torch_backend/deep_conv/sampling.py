@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend.dcgmm import Network, as_distribution, invert
-from skdeepgmm._torch_backend.layers import FoldingLayer, MixtureLayer
+from skdeepgmm._torch_backend.deep_conv.layers import FoldingLayer, MixtureLayer
+from skdeepgmm._torch_backend.deep_conv.network import Network, as_distribution, invert
 
 #: Exponent of the density of a patch's known pixels where patches overlap; in-painting
 #: of digits was best around it.

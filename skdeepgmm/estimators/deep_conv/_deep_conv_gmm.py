@@ -8,15 +8,8 @@ from sklearn.callback import with_callbacks
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
-from skdeepgmm._torch_backend.dcgmm_plan import STREAM_STEPS
+from skdeepgmm._torch_backend.deep_conv.schedules import STREAM_STEPS
 from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing, callback_data
-from skdeepgmm.estimators._deep_conv_gmm_fit import DeepFit
-from skdeepgmm.estimators._deep_conv_gmm_generation import DeepGenerationMixin
-from skdeepgmm.estimators._deep_conv_gmm_inference import DeepInferenceMixin
-from skdeepgmm.estimators._deep_conv_gmm_labels import check_labels
-from skdeepgmm.estimators._deep_conv_gmm_layers import resolve_layers
-from skdeepgmm.estimators._deep_conv_gmm_setup import Setup, used
-from skdeepgmm.estimators._deep_conv_gmm_units import measure, moments_of
 from skdeepgmm.estimators._image_shape import (
     check_product,
     rows_and_shape,
@@ -24,6 +17,13 @@ from skdeepgmm.estimators._image_shape import (
 )
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
+from skdeepgmm.estimators.deep_conv._fit import DeepFit
+from skdeepgmm.estimators.deep_conv._generation import DeepGenerationMixin
+from skdeepgmm.estimators.deep_conv._images import measure, moments_of
+from skdeepgmm.estimators.deep_conv._inference import DeepInferenceMixin
+from skdeepgmm.estimators.deep_conv._labels import check_labels
+from skdeepgmm.estimators.deep_conv._layers import resolve_layers
+from skdeepgmm.estimators.deep_conv._setup import Setup, used
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend.layers.folding import Shape, Size
+from skdeepgmm._torch_backend.deep_conv.layers.folding import Shape, Size
 
 
 @dataclass(frozen=True)

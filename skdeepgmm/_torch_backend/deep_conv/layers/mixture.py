@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend.layers.folding import Shape
+from skdeepgmm._torch_backend.deep_conv.layers.folding import Shape
 
 LOG_2PI = math.log(2.0 * math.pi)
 #: Start means are this many deviations of the data from their mean.

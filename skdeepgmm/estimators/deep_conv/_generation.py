@@ -7,10 +7,15 @@ import numpy as np
 import torch
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.dcgmm_sampling import Descent, Sharpening, descend, fill
-from skdeepgmm.estimators._deep_conv_gmm_setup import score_batch_size
-from skdeepgmm.estimators._deep_conv_gmm_units import Images
+from skdeepgmm._torch_backend.deep_conv.sampling import (
+    Descent,
+    Sharpening,
+    descend,
+    fill,
+)
 from skdeepgmm.estimators._image_shape import fitted_rows
+from skdeepgmm.estimators.deep_conv._images import Images
+from skdeepgmm.estimators.deep_conv._setup import score_batch_size
 
 
 class DeepGenerationMixin:

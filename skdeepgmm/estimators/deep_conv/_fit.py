@@ -5,17 +5,18 @@ import math
 import numpy as np
 import torch
 
-from skdeepgmm._torch_backend import annealing, dcgmm
-from skdeepgmm._torch_backend.dcgmm_plan import RunPlan, StreamPlan
+from skdeepgmm._torch_backend import annealing
+from skdeepgmm._torch_backend.deep_conv import network as dcgmm
+from skdeepgmm._torch_backend.deep_conv.schedules import RunPlan, StreamPlan
 from skdeepgmm._torch_backend.training import (
     DivergenceError,
     TrainingConfig,
     shuffled,
     train,
 )
-from skdeepgmm.estimators._deep_conv_gmm_setup import score_batch_size
-from skdeepgmm.estimators._deep_conv_gmm_units import Images
 from skdeepgmm.estimators._verbose import VerboseReport
+from skdeepgmm.estimators.deep_conv._images import Images
+from skdeepgmm.estimators.deep_conv._setup import score_batch_size
 from skdeepgmm.exceptions import TrainingDivergedError
 
 #: Share of the run for which each mixture waits for the one below, and the longest.
