@@ -20,19 +20,23 @@ import _report
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from skdeepgmm._torch_backend import minmax_em_latent as latent
-from skdeepgmm._torch_backend.gan_em import GANEM
-from skdeepgmm._torch_backend.gan_em import Config as GANEMConfig
-from skdeepgmm._torch_backend.gan_em import Data as GANEMData
-from skdeepgmm._torch_backend.gan_em_networks import Architecture as GANEMNetworks
-from skdeepgmm._torch_backend.gan_em_recipes import Recipe
-from skdeepgmm._torch_backend.minmax_em import Config as MinMaxConfig
-from skdeepgmm._torch_backend.minmax_em import Data as MinMaxData
-from skdeepgmm._torch_backend.minmax_em import MinMaxEM
-from skdeepgmm._torch_backend.minmax_em_networks import Architecture as MinMaxNetworks
-from skdeepgmm._torch_backend.network_tools import Affine
+from skdeepgmm._torch_backend.clusterers.gan_em.networks import (
+    Architecture as GANEMNetworks,
+)
+from skdeepgmm._torch_backend.clusterers.gan_em.recipes import Recipe
+from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEM
+from skdeepgmm._torch_backend.clusterers.gan_em.trainer import Config as GANEMConfig
+from skdeepgmm._torch_backend.clusterers.gan_em.trainer import Data as GANEMData
+from skdeepgmm._torch_backend.clusterers.minmax_em import latent
+from skdeepgmm._torch_backend.clusterers.minmax_em.networks import (
+    Architecture as MinMaxNetworks,
+)
+from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import Config as MinMaxConfig
+from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import Data as MinMaxData
+from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import MinMaxEM
+from skdeepgmm._torch_backend.clusterers.network_tools import Affine
 from skdeepgmm._torch_backend.training import Means
-from skdeepgmm.estimators._gan_em_settings import GENERATED_CUTMIX
+from skdeepgmm.estimators.clusterers.gan_em._settings import GENERATED_CUTMIX
 
 N_ROWS, N_CLUSTERS, SHAPE = 10_000, 10, (1, 28, 28)
 #: (model, width, rows of a batch).

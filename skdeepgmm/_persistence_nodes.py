@@ -11,8 +11,8 @@ from skdeepgmm.layers import Folding, Mixture, Pooling
 _REGISTRY = {
     "GaussianMixture": "skdeepgmm.estimators.mixture._gaussian_mixture",
     "SGDGaussianMixture": "skdeepgmm.estimators.mixture._sgd_gaussian_mixture",
-    "GANEMClusterer": "skdeepgmm.estimators._gan_em",
-    "MinMaxEMClusterer": "skdeepgmm.estimators._minmax_em",
+    "GANEMClusterer": "skdeepgmm.estimators.clusterers.gan_em._clusterer",
+    "MinMaxEMClusterer": "skdeepgmm.estimators.clusterers.minmax_em._clusterer",
     "DeepConvGMM": "skdeepgmm.estimators.deep_conv._deep_conv_gmm",
     "PatchGMMDenoiser": "skdeepgmm.estimators._patch_denoiser",
     "DensityOutlierDetector": "skdeepgmm.estimators._outlier",

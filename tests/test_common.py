@@ -19,7 +19,7 @@ EXPECTED_FAILED_CHECKS = {
 }
 
 # {class name: parameters}. 200 components, made for photographs, are more than the
-# checks have samples. A short training of networks; tests/estimators/test_gan_em.py
+# checks have samples. A short training of networks; tests/estimators/clusterers/gan_em/test_clusterer.py
 # and test_minmax_em.py check the default one.
 SETTINGS = {
     "PatchGMMDenoiser": {"n_components": 2},

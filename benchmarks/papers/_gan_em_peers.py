@@ -9,15 +9,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
 from skdeepgmm import GaussianMixture
-from skdeepgmm._torch_backend import networks
-from skdeepgmm._torch_backend.gan_em_networks import Architecture
-from skdeepgmm._torch_backend.network_tools import (
+from skdeepgmm._torch_backend.clusterers import networks
+from skdeepgmm._torch_backend.clusterers.gan_em.networks import Architecture
+from skdeepgmm._torch_backend.clusterers.network_tools import (
     in_batches,
     random_affine,
     random_patches,
 )
 from skdeepgmm._torch_backend.rng import generator
-from skdeepgmm.estimators._gan_em_settings import GENERATED_AFFINE, GENERATED_CUTMIX
+from skdeepgmm.estimators.clusterers.gan_em._settings import (
+    GENERATED_AFFINE,
+    GENERATED_CUTMIX,
+)
 
 
 def kmeans(n_clusters, seed):

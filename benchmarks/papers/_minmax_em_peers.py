@@ -17,13 +17,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.semi_supervised import LabelSpreading
 
 from skdeepgmm import GaussianMixture
-from skdeepgmm._torch_backend import minmax_em_latent as latent
-from skdeepgmm._torch_backend import networks
-from skdeepgmm._torch_backend.minmax_em import BETAS, Labelled
-from skdeepgmm._torch_backend.minmax_em_networks import Architecture
-from skdeepgmm._torch_backend.network_tools import WeightAverage, in_batches
+from skdeepgmm._torch_backend.clusterers import networks
+from skdeepgmm._torch_backend.clusterers.minmax_em import latent
+from skdeepgmm._torch_backend.clusterers.minmax_em.networks import Architecture
+from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import BETAS, Labelled
+from skdeepgmm._torch_backend.clusterers.network_tools import WeightAverage, in_batches
 from skdeepgmm._torch_backend.rng import generator
-from skdeepgmm.estimators._row_map import map_of
+from skdeepgmm.estimators.clusterers._tsne_embedding import map_of
 
 BATCH, LABEL_BATCH, STEPS = 50, 25, 1500
 

@@ -11,11 +11,11 @@ from sklearn.exceptions import ConvergenceWarning
 
 import skdeepgmm
 from skdeepgmm import GANEMClusterer, MinMaxEMClusterer
-from skdeepgmm._torch_backend.gan_em import GANEM
-from skdeepgmm._torch_backend.minmax_em import MinMaxEM
-from skdeepgmm.estimators._gan_em_fit import GANEMFit
-from skdeepgmm.estimators._minmax_em_fit import MinMaxEMFit
-from tests.estimators.deep_clusterer_problems import both, gan_em, minmax_em
+from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEM
+from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import MinMaxEM
+from skdeepgmm.estimators.clusterers.gan_em._fit import GANEMFit
+from skdeepgmm.estimators.clusterers.minmax_em._fit import MinMaxEMFit
+from tests.estimators.clusterers.problems import both, gan_em, minmax_em
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -62,7 +62,7 @@ def _interrupt(*args):
 def test_ctrl_c_before_training_restores_the_estimator(construct, vectors, monkeypatch):
     X, _ = vectors
     model = construct(init="kmeans")
-    target = "skdeepgmm.estimators._first_responsibilities.KMeans.fit"
+    target = "skdeepgmm.estimators.clusterers._init_responsibilities.KMeans.fit"
     monkeypatch.setattr(target, _interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X)

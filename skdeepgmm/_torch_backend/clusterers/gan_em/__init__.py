@@ -1,0 +1,1 @@
+"""GAN-EM: networks, losses, training."""

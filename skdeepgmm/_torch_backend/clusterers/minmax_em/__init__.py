@@ -1,0 +1,1 @@
+"""MinMax+EM: networks, losses, training."""

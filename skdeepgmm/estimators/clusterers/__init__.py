@@ -1,0 +1,1 @@
+"""Deep clusterers: GAN-EM and MinMax+EM."""

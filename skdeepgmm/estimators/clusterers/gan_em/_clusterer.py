@@ -1,0 +1,500 @@
+"""Clustering, generation and embedding by GAN-based EM."""
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.callback import with_callbacks
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.clusterers.gan_em.networks import TABLES, Architecture
+from skdeepgmm._torch_backend.clusterers.gan_em.recipes import RECIPES
+from skdeepgmm._torch_backend.clusterers.network_tools import in_batches
+from skdeepgmm.estimators._base import all_or_nothing, callback_data
+from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators._warnings import warn_caller
+from skdeepgmm.estimators.clusterers._base import (
+    DeepClusterer,
+    memory_errors,
+    restored,
+)
+from skdeepgmm.estimators.clusterers._run import history_arrays, warn_interrupted
+from skdeepgmm.estimators.clusterers.gan_em._fit import (
+    EMPTY_SHARE,
+    GANEMFit,
+    generated_kernels,
+)
+from skdeepgmm.exceptions import DegenerateComponentWarning
+
+
+class GANEMClusterer(DeepClusterer):
+    """Clustering by GAN-based EM, with generation and embedding.
+
+    A generator makes rows of each cluster, a discriminator tells them from real rows
+    weighted by P(cluster | x) (M-step), and an "E-net" learns from the generated rows
+    which cluster a row belongs to (E-step) [1]_.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters.
+
+    image_shape : tuple of int, default=None
+        (height, width) or (height, width, channels) of the rows of X; at least 8 x 8
+        pixels use convolutions. None means vectors and fully connected networks,
+        unless X itself has the shape (n, height, width[, channels]).
+
+    recipe : {'fast', 'released', 'paper'} or dict, default='fast'
+        How to train: 'fast', short EM iterations, persistent optimisers and a
+        normalised E-net, averaged for predictions; 'released', the long iterations and
+        losses of the authors' program; 'paper', the printed losses with RMSprop and
+        clipped weights. A dict changes settings of 'fast' by name (see Notes).
+
+    networks : {'auto', 'mnist', 'svhn', 'celeba'}, default='auto'
+        Layers: 'auto' follows the image shape, the others are the paper's tables for
+        28 x 28, 32 x 32 and 64 x 64 pixels.
+
+    width : float, default=0.25
+        Multiplier of all layer widths; 1 is the paper's.
+
+    noise_dim : int, default=None
+        Dimension of the generator's noise; None means 62 for images of at least
+        16 x 16 pixels, 16 for smaller ones and for vectors.
+
+    embedding_dim : int, default=None
+        Units of a linear layer before the E-net's output, which :meth:`transform`
+        returns. None adds no layer; the embedding is then the last hidden layer.
+
+    init : {'auto', 'uniform', 'kmeans', 'tsne'} or array-like of shape \
+(n_samples, n_clusters), default='auto'
+        First responsibilities: 'uniform', all equal in the first M-step, as in the
+        paper; 'kmeans', those of k-means, 'tsne', of a mixture on a t-SNE map of at
+        most 10,000 rows (see Notes of :class:`MinMaxEMClusterer`), or given ones, for
+        the first 30 % of the run. 'auto' means 'uniform' for images and 'kmeans' for
+        vectors.
+
+    max_iter : int, default=None
+        EM iterations. Learning rates fall over the whole run. None means, with
+        'fast' or changes of it, 50 passes over images (36 over images of at least
+        16 x 16 pixels that start from equal responsibilities without labels, see
+        ``n_init``), in 3,000 (2,500 below 16 x 16 pixels) to 25,000 steps, or 1,000
+        steps on vectors; 50 steps, ``gan_steps`` of the recipe, are an iteration. Else
+        it means 30.
+
+    batch_size : int, default=None
+        Real rows, and generated rows, of a step; None means the recipe's 70.
+
+    learning_rate : float, default=None
+        Multiplier of the recipe's learning rates; None means 1, and 2 for images
+        below 16 x 16 pixels with 'fast' or changes of it.
+
+    affine : 'auto', None or tuple of (float, float, float), default='auto'
+        Largest random change of *generated* and labelled images in the E-step: shift
+        in pixels, angle in degrees, relative change of the size. 'auto' is an eleventh
+        of the smaller side, 18 degrees and 0.15 for images with the recipe 'fast' or
+        changes of it, and None otherwise.
+
+    cutmix : 'auto', None or float, default='auto'
+        Largest sides, as shares of the image's, of a rectangle that half of the
+        *generated* and labelled images take from another of these in the E-step, and
+        keep their own label [2]_. 'auto' is 3/7 for images of at least 16 x 16 pixels
+        with the recipe 'fast' or changes of it, and None otherwise.
+
+    temperature : float, default=1.0
+        The M-step uses responsibilities to the power of 1 / temperature.
+
+    semi_supervised : bool, default=False
+        Whether ``y`` holds known clusters, with -1 for unknown ones. False ignores y.
+
+    label_tol : float, default=0.05
+        Error on the labelled rows below which the E-net stops learning them at the
+        end of an E-step.
+
+    n_init : int or 'auto', default='auto'
+        Number of starts, of which the one of highest quality (see Notes; no label is
+        used) is trained to the end. 'auto' means 3 for images of at least 16 x 16
+        pixels that start from equal responsibilities without labels, with 'fast' or
+        changes of it and in runs of 50 EM iterations or more, else 1.
+
+    start_iter : int, default=None
+        EM iterations of each of several starts; None means 30 % of ``max_iter``
+        (100 % below 16 x 16 pixels), at most 50. With ``max_iter`` whole runs are
+        compared.
+
+    tol : float, default=5e-3
+        Share of rows that change their cluster in an EM iteration that counts as
+        convergence.
+
+    n_iter_no_change : int, default=5
+        EM iterations in a row that must stay within ``tol``. With vectors a run then
+        ends, after half of its iterations at the earliest; with images, where falling
+        rates still bring something, it goes on to the end.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches, noise and :meth:`sample`.
+
+    device : str, default='auto'
+        Where to compute: 'auto' (the device of a tensor X, else CUDA when present),
+        'cpu', 'cuda' or 'cuda:<index>'.
+
+    verbose : int, default=0
+        Whether to print a line every EM iteration.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_samples,)
+        Cluster of each training row.
+
+    weights_ : ndarray of shape (n_clusters,)
+        Cluster priors: mean P(cluster | x) of the training rows.
+
+    means_ : ndarray of shape (n_clusters, n_features)
+        Mean of the generated rows of each cluster.
+
+    sigma_ : float
+        Deviation of the kernels around generated rows in :meth:`score_samples`, in
+        units of the networks: grey scale divided by its range, standardised features.
+
+    networks_ : dict of dict of str to ndarray
+        Weights of 'generator', 'discriminator' and 'classifier' (the E-net).
+
+    quality_ : float
+        By what runs are compared, see Notes.
+
+    converged_ : bool
+        Whether no more than ``tol`` of the rows changed their cluster in each of the
+        last ``n_iter_no_change`` EM iterations, all of them after those that ``init``
+        leads.
+
+    n_iter_ : int
+        EM iterations of the kept run.
+
+    history_ : dict of str to ndarray of shape (`n_iter_`,)
+        Per EM iteration: mean losses 'discriminator', 'generator', 'classifier'; on
+        up to 2,048 training rows 'confidence' (mean largest probability), 'changed'
+        (share with another cluster than before) and 'n_effective' (exponential of the
+        entropy of the cluster sizes).
+
+    occupancies_ : ndarray of shape (`n_iter_`, n_clusters)
+        Share of each cluster per EM iteration.
+
+    image_shape_ : tuple of int or None
+        (height, width, channels), None for vectors.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, if X had string column names.
+
+    See Also
+    --------
+    GaussianMixture : A mixture with a closed-form density.
+
+    Notes
+    -----
+    *Density.* GAN-EM has no explicit one. :meth:`score_samples` is that of the
+    mixture's own generative model, ``p(x) = sum_c phi_c E_z N(x; G(z, c), sigma^2 I)``
+    with phi the weights, 300 fixed draws of z a cluster, and the sigma that maximises
+    the likelihood of up to 500 training rows, drawn at random.
+
+    *Quality* of a run is the mutual information of rows and clusters, ``H(mean p) -
+    mean H(p)`` in nats, high if clusters are used evenly and rows assigned with
+    certainty, minus, unless ``affine`` is None, ``log n_clusters`` times the share of
+    rows whose cluster changes with a small affine change of the image.
+
+    *Collapse.* A run starts anew, at most twice and with a warning, if after 40 % of
+    the iterations 'n_effective' is below 1 + (n_clusters - 1) / 5.
+
+    *Recipe settings*, with the values of "fast":
+
+    - ``losses="binary"`` or "paper"; ``optimizer="adam"`` or "rmsprop";
+    - ``discriminator_rate=4e-4``, ``generator_rate=1e-3``, ``classifier_rate=1e-3``:
+      learning rates; ``last_rate=0.1``: share of them left at the end, reached
+      linearly from the share ``held=0.0`` of the run on, None multiplies them by 0.98
+      in every EM iteration;
+    - ``keeps_optimizers=True``: False starts them anew in every EM iteration;
+    - ``gan_steps=50``: steps of discriminator and generator in an EM iteration, None
+      means ``gan_epochs=5`` passes over the data;
+    - ``classifier_steps=None``: steps of the E-net on fresh generated rows, of
+      ``classifier_batch=200`` each; None means the rows that the M-step generated;
+    - ``batch_size=70``: unless the parameter of that name is set;
+    - ``clip=None``: bound of the discriminator's weights;
+    - ``learned_prior=False``: whether clusters are generated as often as they occur;
+    - ``std=None``: deviation of the first weights of images' networks, None by fan-in;
+    - ``discriminator_norm="batch"``, ``classifier_norm="group"``: also "layer", "none";
+    - ``joint_labels=True``: whether E-steps also see labelled rows, and the E-net
+      starts on them;
+    - ``average=0.99``: decay a step of the averaged E-net, which predicts, 0 for none;
+      ``averaged_from=1.0``: from which share of the run on it also leads the M-step.
+
+    Interrupting a fit (Ctrl-C) keeps what was learned, with a warning. Before the first
+    EM iteration begins, and by a second Ctrl-C in a fit, it leaves the estimator as it
+    was.
+
+    References
+    ----------
+    .. [1] W. Zhao, S. Wang, Z. Xie, J. Shi and C. Xu (2018). "GAN-EM: GAN based EM
+       learning framework". arXiv:1812.00335.
+    .. [2] S. Yun, D. Han, S. J. Oh, S. Chun, J. Choe and Y. Yoo (2019). "CutMix:
+       regularization strategy to train strong classifiers with localizable features".
+       ICCV. There labels are mixed as well.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeepgmm import GANEMClusterer
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.randn(100, 2), rng.randn(100, 2) + [10, 0]])
+    >>> clusterer = GANEMClusterer(n_clusters=2, random_state=0).fit(X)
+    >>> clusterer.weights_.round(1)
+    array([0.5, 0.5])
+    >>> generated, clusters = clusterer.sample(5)
+    >>> generated.shape
+    (5, 2)
+    """
+
+    _parameter_constraints = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "image_shape": [tuple, list, None],
+        "recipe": [StrOptions(set(RECIPES)), dict],
+        "networks": [StrOptions({"auto", *TABLES})],
+        "width": [Interval(Real, 0, None, closed="neither")],
+        "noise_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "init": [StrOptions({"auto", "uniform", "kmeans", "tsne"}), "array-like"],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
+        "affine": [StrOptions({"auto"}), tuple, list, None],
+        "cutmix": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, 1, closed="right"),
+            None,
+        ],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "semi_supervised": ["boolean"],
+        "label_tol": [Interval(Real, 0, 1, closed="both")],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "start_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "device": [str],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_clusters=8,
+        *,
+        image_shape=None,
+        recipe="fast",
+        networks="auto",
+        width=0.25,
+        noise_dim=None,
+        embedding_dim=None,
+        init="auto",
+        max_iter=None,
+        batch_size=None,
+        learning_rate=None,
+        affine="auto",
+        cutmix="auto",
+        temperature=1.0,
+        semi_supervised=False,
+        label_tol=0.05,
+        n_init="auto",
+        start_iter=None,
+        tol=5e-3,
+        n_iter_no_change=5,
+        random_state=None,
+        device="auto",
+        verbose=0,
+    ):
+        self.n_clusters = n_clusters
+        self.image_shape = image_shape
+        self.recipe = recipe
+        self.networks = networks
+        self.width = width
+        self.noise_dim = noise_dim
+        self.embedding_dim = embedding_dim
+        self.init = init
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.affine = affine
+        self.cutmix = cutmix
+        self.temperature = temperature
+        self.semi_supervised = semi_supervised
+        self.label_tol = label_tol
+        self.n_init = n_init
+        self.start_iter = start_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Train the three networks on X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data; images as rows in C order, or (n, height, width[,
+            channels]).
+
+        y : array-like of shape (n_samples,), default=None
+            With ``semi_supervised=True`` the known clusters, -1 for unknown ones;
+            otherwise ignored.
+
+        Returns
+        -------
+        self : GANEMClusterer
+            The fitted clusterer.
+
+        Raises
+        ------
+        ValueError
+            If X is not finite or does not have the shape, or y or ``init`` do not fit.
+        TrainingDivergedError
+            If a loss stays non-finite although steps were made smaller.
+        """
+        with all_or_nothing(self), memory_errors(self):
+            X = self._check_rows(X, reset=True)
+            labels = self._check_labels(y, X.shape[0])
+            data = callback_data(X, y)
+            fit = GANEMFit(self, X, labels, data)
+            with self._fit_tasks(data, fit.n_tasks, fit.keeping) as tasks:
+                run = fit(tasks)
+                fit.complete(lambda: self._finish(fit, run, X))
+            if fit.interrupted:
+                warn_interrupted(run.n_iter, fit.config.n_iter, "EM iterations")
+        return self
+
+    def _finish(self, fit, run, X):
+        """Store the run as fitted attributes and warn of its flaws."""
+        for name, value in fit.attributes(run.model).items():
+            setattr(self, name, value)
+        self.history_ = history_arrays(run.history)
+        self.occupancies_ = np.reshape(run.occupancies, (-1, self.n_clusters))
+        self.n_iter_ = run.n_iter
+        self.converged_ = run.converged
+        self.quality_ = fit.quality(run.model)
+        self.labels_ = self._labels(X)
+        self._warn_empty(fit)
+        if not (run.converged or fit.asked_to_stop or fit.interrupted):
+            warn_caller(run.unfinished_because(), ConvergenceWarning)
+
+    def _warn_empty(self, fit):
+        sizes = np.bincount(self.labels_, minlength=self.n_clusters)
+        empty = np.flatnonzero(
+            sizes < EMPTY_SHARE * len(self.labels_) / self.n_clusters
+        )
+        if len(empty):
+            warn_caller(
+                f"Clusters {', '.join(map(str, empty))} have less than a tenth of "
+                "their even share of the rows. Decrease n_clusters, increase n_init"
+                f"{fit.other_start}, or train longer.",
+                DegenerateComponentWarning,
+            )
+
+    # Use -------------------------------------------------------------------------
+
+    def _network(self, name, X=None):
+        return restored(Architecture, vars(self), name, self._device(X))
+
+    def _proba(self, X=None):
+        classifier = self._network("classifier", X)
+        return lambda rows: torch.softmax(classifier(rows), 1)
+
+    def _embed(self, X=None):
+        return self._network("classifier", X).embed
+
+    @property
+    def _n_features_out(self):
+        """Number of columns of the embedding."""
+        return self.networks_["classifier"]["head.weight"].shape[1]
+
+    def score_samples(self, X):
+        """Compute the log-density of each sample under the generative model.
+
+        The value is a Monte-Carlo estimate with fixed draws (see Notes of the class):
+        the same at every call, but another fit or seed moves it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples,)
+            log p(x), in nats.
+        """
+        check_is_fitted(self)
+        kernels = generated_kernels(vars(self), self._device(X))
+        log_volume = self._network_units().log_volume(self.n_features_in_)
+        return self._apply(
+            lambda rows: kernels.log_density(rows, self.sigma_) - log_volume, X
+        )
+
+    def sample(self, n_samples=1, cluster=None):
+        """Generate samples.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of samples.
+
+        cluster : int, default=None
+            Cluster of all samples; None draws clusters from ``weights_``.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Samples, in the order of their clusters.
+
+        y : ndarray of shape (n_samples,)
+            Cluster of each sample.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is below one or there is no such cluster.
+        """
+        check_is_fitted(self)
+        random_state = self._random_state()
+        labels = self._draw_clusters(n_samples, cluster, random_state)
+        draw = self._generator(random_state)
+        made = self._network("generator").sample(convert.index_tensor(labels), draw)
+        return self._rows(made), labels
+
+    def inverse_transform(self, Z):
+        """Return generated rows whose embedding is close to the given one.
+
+        The generator takes noise and not an embedding; of 300 generated rows a
+        cluster, the one nearest to ``Z`` in the embedding is returned.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_embedding)
+            Embedding, as of :meth:`transform`.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Generated rows.
+        """
+        check_is_fitted(self)
+        wanted = self._check_embedding(Z)
+        centers = generated_kernels(vars(self), wanted.device).centers
+        shape = self._architecture["shape"]
+        images = centers.reshape(len(centers), *shape).to(self._inference_dtype)
+        found = in_batches(self._embed(), images).double()
+        nearest = in_batches(lambda rows: torch.cdist(rows, found).argmin(1), wanted)
+        return self._rows(images[nearest], Z)
