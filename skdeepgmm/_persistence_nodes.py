@@ -14,7 +14,7 @@ _REGISTRY = {
     "GANEMClusterer": "skdeepgmm.estimators.clusterers.gan_em._clusterer",
     "MinMaxEMClusterer": "skdeepgmm.estimators.clusterers.minmax_em._clusterer",
     "DeepConvGMM": "skdeepgmm.estimators.deep_conv._deep_conv_gmm",
-    "PatchGMMDenoiser": "skdeepgmm.estimators._patch_denoiser",
+    "PatchGMMDenoiser": "skdeepgmm.estimators.denoising._patch_denoiser",
     "DensityOutlierDetector": "skdeepgmm.estimators._outlier",
     "FrozenEstimator": "sklearn.frozen",
 }

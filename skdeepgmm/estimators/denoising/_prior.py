@@ -10,8 +10,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.patch_prior import PatchPrior
-from skdeepgmm._torch_backend.patches import dct_basis
+from skdeepgmm._torch_backend.denoising.patches import dct_basis
+from skdeepgmm._torch_backend.denoising.prior import PatchPrior
 
 FOLDER = Path(__file__).with_name("_pretrained")
 NATURAL_SIZE = (8, 8)

@@ -22,8 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend.patch_prior import NoisyPrior, PatchPrior
-from skdeepgmm._torch_backend.patches import (
+from skdeepgmm._torch_backend.denoising.patches import (
     Size,
     Tile,
     add_patches,
@@ -31,6 +30,7 @@ from skdeepgmm._torch_backend.patches import (
     extract,
     tiles,
 )
+from skdeepgmm._torch_backend.denoising.prior import NoisyPrior, PatchPrior
 
 #: Patches that are filtered at once; bounds the working memory.
 MAX_PATCHES = 2**13

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from skdeepgmm._torch_backend.denoising.patches import Size, dct_basis, extract, tiles
 from skdeepgmm._torch_backend.linalg import pack_triangle, triangle_products
-from skdeepgmm._torch_backend.patches import Size, dct_basis, extract, tiles
 
 #: What an elementwise operation on a value costs, in multiply-adds of a product.
 ELEMENTWISE = 12
@@ -60,7 +60,7 @@ class PatchPrior:
         ----------
         means : Tensor of shape (n_components, n_features)
             n_features is the number of pixels of a patch, or one less: coefficients
-            in :func:`~skdeepgmm._torch_backend.patches.dct_basis`.
+            in :func:`~skdeepgmm._torch_backend.denoising.patches.dct_basis`.
         covariances : Tensor of shape (n_components, n_features, n_features)
         """
         basis = dct_basis(size, means.device)

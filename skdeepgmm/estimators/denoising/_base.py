@@ -8,12 +8,12 @@ from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.patch_prior import mean_log_density
-from skdeepgmm._torch_backend.patches import noise_level
-from skdeepgmm._torch_backend.restoration import Settings, denoise, inpaint
+from skdeepgmm._torch_backend.denoising.patches import noise_level
+from skdeepgmm._torch_backend.denoising.prior import mean_log_density
+from skdeepgmm._torch_backend.denoising.restoration import Settings, denoise, inpaint
 from skdeepgmm.estimators._base import TorchEstimator
-from skdeepgmm.estimators._patch_denoiser_images import ImageBatch, check_sizes
-from skdeepgmm.estimators._patch_denoiser_prior import patch_prior
+from skdeepgmm.estimators.denoising._images import ImageBatch, check_sizes
+from skdeepgmm.estimators.denoising._prior import patch_prior
 
 
 class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from skdeepgmm._torch_backend import epll, restoration
-from skdeepgmm._torch_backend.patch_prior import (
+from skdeepgmm._torch_backend.denoising import epll, restoration
+from skdeepgmm._torch_backend.denoising.patches import dct_basis, extract
+from skdeepgmm._torch_backend.denoising.prior import (
     MomentSearch,
     NoisyPrior,
     PatchPrior,
@@ -17,7 +18,6 @@ from skdeepgmm._torch_backend.patch_prior import (
     mean_log_density,
     score_log_density,
 )
-from skdeepgmm._torch_backend.patches import dct_basis, extract
 
 SIZE = (4, 4)
 N_FEATURES = 15

@@ -7,21 +7,21 @@ from sklearn.base import BaseEstimator
 from sklearn.callback import with_callbacks
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.patches import dct_basis
+from skdeepgmm._torch_backend.denoising.patches import dct_basis
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
-from skdeepgmm.estimators._patch_denoiser_base import BasePatchDenoiser
-from skdeepgmm.estimators._patch_denoiser_images import (
+from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
+from skdeepgmm.estimators.denoising._base import BasePatchDenoiser
+from skdeepgmm.estimators.denoising._images import (
     ImageBatch,
     check_sizes,
     draw_patches,
 )
-from skdeepgmm.estimators._patch_denoiser_prior import (
+from skdeepgmm.estimators.denoising._prior import (
     NATURAL_SIZE,
     mixture_parameters,
     natural_parameters,
     to_pixels,
 )
-from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators.mixture._gaussian_mixture import GaussianMixture
 
 

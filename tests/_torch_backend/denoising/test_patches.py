@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skdeepgmm._torch_backend import patches
+from skdeepgmm._torch_backend.denoising import patches
 
 SIZES = [(8, 8), (3, 5), (1, 4)]
 each_size = pytest.mark.parametrize("size", SIZES, ids=str)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from skdeepgmm import PatchGMMDenoiser
-from skdeepgmm.estimators._patch_denoiser_images import NOISE_GAIN, OPPONENT
-from tests.estimators.test_patch_denoiser import scene, with_noise
+from skdeepgmm.estimators.denoising._images import NOISE_GAIN, OPPONENT
+from tests.estimators.denoising.test_patch_denoiser import scene, with_noise
 
 NOISY = with_noise(scene((24, 20)), 0.05).clip(0, 1)
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend.epll import MAX_PATCHES
-from skdeepgmm._torch_backend.patch_prior import NoisyPrior, PatchPrior
-from skdeepgmm._torch_backend.patches import extract, tiles
+from skdeepgmm._torch_backend.denoising.epll import MAX_PATCHES
+from skdeepgmm._torch_backend.denoising.patches import extract, tiles
+from skdeepgmm._torch_backend.denoising.prior import NoisyPrior, PatchPrior
 
 #: Patches that the given mixture is worth, a component, where all patches are taken.
 #: Overlapping patches tell less: with a stride s there are 1 / s^2 as many of either.

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend.adaptation import adapt
-from skdeepgmm._torch_backend.epll import EPLLConfig, Observation, restore
-from skdeepgmm._torch_backend.patch_prior import PatchPrior
-from skdeepgmm._torch_backend.patches import Size, dct_vectors
+from skdeepgmm._torch_backend.denoising.adaptation import adapt
+from skdeepgmm._torch_backend.denoising.epll import EPLLConfig, Observation, restore
+from skdeepgmm._torch_backend.denoising.patches import Size, dct_vectors
+from skdeepgmm._torch_backend.denoising.prior import PatchPrior
 
 #: Noise variances of the schedule, as divisors of sigma^2, and the weight of the
 #: observation beside what its noise says when patches were independent. Chosen on the

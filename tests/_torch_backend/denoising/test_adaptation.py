@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from skdeepgmm._torch_backend.adaptation import RELEVANCE, adapt
-from skdeepgmm._torch_backend.patch_prior import NoisyPrior, PatchPrior
-from skdeepgmm._torch_backend.patches import dct_basis, extract, tiles
+from skdeepgmm._torch_backend.denoising.adaptation import RELEVANCE, adapt
+from skdeepgmm._torch_backend.denoising.patches import dct_basis, extract, tiles
+from skdeepgmm._torch_backend.denoising.prior import NoisyPrior, PatchPrior
 
 SIZE = (3, 3)
 VARIANCE = 0.01

@@ -1,0 +1,1 @@
+"""Patch priors and image restoration (EPLL)."""

@@ -1,0 +1,1 @@
+"""Image denoising with mixtures of patches."""
