@@ -19,8 +19,8 @@ EXPECTED_FAILED_CHECKS = {
 }
 
 # {class name: parameters}. 200 components, made for photographs, are more than the
-# checks have samples. A short training of networks; tests/estimators/clusterers/gan_em/test_clusterer.py
-# and test_minmax_em.py check the default one.
+# checks have samples. A short training of networks; the default one is checked in
+# tests/estimators/clusterers, gan_em and minmax_em.
 SETTINGS = {
     "PatchGMMDenoiser": {"n_components": 2},
     "GANEMClusterer": {

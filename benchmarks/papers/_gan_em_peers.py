@@ -16,7 +16,7 @@ from skdeepgmm._torch_backend.clusterers.network_tools import (
     random_affine,
     random_patches,
 )
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm.estimators.clusterers.gan_em._settings import (
     GENERATED_AFFINE,
     GENERATED_CUTMIX,
@@ -73,7 +73,7 @@ class LabelsOnly:
 
     def fit(self, X, y):
         """Train with Adam on batches of 64; rows with y = -1 are left out."""
-        draw = generator(self.seed)
+        draw = new_generator(self.seed)
         made = Architecture(self.shape, self.n_classes, 1, width=0.25)
         self.network = networks.build(made.classifier, draw, gain=networks.TORCH_GAIN)
         optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, (0.5, 0.999))

@@ -22,7 +22,7 @@ from skdeepgmm._torch_backend.clusterers.minmax_em import latent
 from skdeepgmm._torch_backend.clusterers.minmax_em.networks import Architecture
 from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import BETAS, Labelled
 from skdeepgmm._torch_backend.clusterers.network_tools import WeightAverage, in_batches
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm.estimators.clusterers._tsne_embedding import map_of
 
 BATCH, LABEL_BATCH, STEPS = 50, 25, 1500
@@ -41,7 +41,7 @@ class Deep:
 
     def fit(self, X, y):
         """Train; y holds -1 where the class is unknown."""
-        self.draw = generator(self.seed)
+        self.draw = new_generator(self.seed)
         self.rows, self.y = self._images(X), torch.tensor(y)
         self.labelled = Labelled(self.y)
         made = Architecture(self.shape, self.n_clusters, self.dim)

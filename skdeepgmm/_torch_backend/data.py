@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor, torch_dtype
+from skdeepgmm._torch_backend.moments import Moments
+from skdeepgmm._torch_backend.standardization import Standardization
 
 #: Standardised blocks are kept between passes while they need less than this.
 CACHE_BYTES = 128 * 2**20
@@ -22,24 +24,6 @@ FREQUENT_ROWS = 64
 #: Working set of one batch: about the outer caches of a CPU core, or a share of
 #: device memory large enough to fill the chip.
 BATCH_BYTES = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
-
-
-@dataclass(frozen=True)
-class Standardization:
-    """The affine map x -> (x - shift) / scale to the units in which models are fitted.
-
-    Attributes
-    ----------
-    shift, scale : Tensor of shape (n_features,), float64
-    """
-
-    shift: Tensor
-    scale: Tensor
-
-    @property
-    def log_scale(self) -> float:
-        """What a log-density gains (in nats) in the standardised units."""
-        return float(self.scale.log().sum())
 
 
 @dataclass
@@ -137,35 +121,18 @@ class ArraySource:
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return the weighted mean and variance of every feature, float64.
 
-        Batches are merged by Chan's update, so that an offset that is large beside
-        the spread costs no digits. NaN entries do not count.
+        NaN entries do not count.
         """
-        total = torch.zeros(self.n_features, dtype=torch.float64, device=self.device)
-        mean, scatter = torch.zeros_like(total), torch.zeros_like(total)
+        found = Moments.none(self.n_features, self.device)
         for start, stop, rows in self.rows():
-            rows = rows.double()
-            weight = self._weight(start, stop, rows)[:, None]
-            if self.patterns is not None:
-                weight = weight * ~torch.isnan(rows)
-                rows = rows.nan_to_num(0.0)
-            mass = (
-                weight.sum(0) if weight.shape[1] > 1 else weight.sum().expand_as(mean)
-            )
-            safe = mass.clamp_min(torch.finfo(torch.float64).tiny)
-            batch_mean = (weight * rows).sum(0) / safe
-            batch_scatter = (weight * (rows - batch_mean).square()).sum(0)
-            delta = batch_mean - mean
-            new_total = (total + mass).clamp_min(torch.finfo(torch.float64).tiny)
-            mean = mean + delta * (mass / new_total)
-            scatter += batch_scatter + delta.square() * (total * mass / new_total)
-            total = total + mass
-        empty = (total == 0).nonzero()[:, 0].tolist()
+            found = found.merged(rows, self._block_weight(slice(start, stop)))
+        empty = (found.mass == 0).nonzero()[:, 0].tolist()
         if empty:
             raise ValueError(
                 f"Features {empty} of X have no observed value (NaN in every row). "
                 "Drop them."
             )
-        return mean, scatter / total
+        return found.mean, found.scatter / found.mass
 
     def standardize(self, isotropic: bool = False) -> Standardization:
         """Measure mean and deviation; later blocks come standardised by them."""
@@ -289,9 +256,7 @@ class ArraySource:
     def _standardize(self, rows: Tensor) -> Tensor:
         if self.standardization is None:
             return rows.T.contiguous()
-        shift = self.standardization.shift.to(rows.dtype)
-        scale = self.standardization.scale.to(rows.dtype)
-        return ((rows - shift) / scale).T.contiguous()
+        return self.standardization(rows).T.contiguous()
 
     def _block_weight(self, index: slice | NDArray[np.int64]) -> Tensor | None:
         if self.sample_weight is None:
@@ -299,10 +264,6 @@ class ArraySource:
         if isinstance(index, slice):
             return self.sample_weight[index]
         return self.sample_weight[torch.from_numpy(index).to(self.device)]
-
-    def _weight(self, start: int, stop: int, rows: Tensor) -> Tensor:
-        weight = self._block_weight(slice(start, stop))
-        return rows.new_ones(stop - start) if weight is None else weight
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,6 @@
 import torch
 
 
-def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+def new_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a torch generator on ``device`` started from ``seed``."""
     return torch.Generator(device=device).manual_seed(seed)

@@ -15,7 +15,7 @@ class DivergenceError(RuntimeError):
 
 
 class Trainable(Protocol):
-    """What the loop needs of a model.
+    """What the loop needs of a model, whose weights an epoch changes.
 
     ``step_scale`` multiplies the model's learning rates; the loop halves it when it
     goes back to an earlier state. ``state_dict`` holds everything that a step
@@ -24,15 +24,19 @@ class Trainable(Protocol):
 
     step_scale: float
 
-    def step(self, batch: Any) -> Mapping[str, Tensor]: ...
-
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Any) -> Any: ...
 
 
-#: Returns the batches of one epoch.
-Batches = Callable[[], Iterator[Any]]
+class Steppable(Protocol):
+    """A model that learns from a batch and returns its losses."""
+
+    def step(self, batch: Any) -> Mapping[str, Tensor]: ...
+
+
+#: Trains a model for one epoch (or EM iteration) and returns its mean losses.
+Epoch = Callable[[], Mapping[str, Tensor | float]]
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,13 @@ class TrainingState:
 
 def train(
     model: Trainable,
-    batches: Batches,
+    epoch: Epoch,
     config: TrainingConfig,
     on_epoch: Callable[[TrainingState], bool] = lambda state: False,
     score: Callable[[], float | None] = lambda: None,
     state: TrainingState | None = None,
 ) -> TrainingState:
-    """Train ``model`` and return what was reached.
+    """Train ``model`` by calls of ``epoch`` and return what was reached.
 
     ``state`` is what an earlier call has reached; training goes on from there until
     ``config.epochs`` in all.
@@ -104,7 +108,7 @@ def train(
     good = copy.deepcopy(model.state_dict())
     while state.epoch < config.epochs:
         try:
-            losses = run_epoch(model, batches())
+            losses = {name: float(value) for name, value in epoch().items()}
         except KeyboardInterrupt:
             if not is_finite({}, model.state_dict()):
                 model.load_state_dict(good)
@@ -128,13 +132,17 @@ def train(
     return state
 
 
-def run_epoch(model: Trainable, batches: Iterator[Any]) -> dict[str, float]:
-    """Step through the batches and return the mean of every loss."""
-    means = Means()
-    for batch in batches:
-        for name, value in model.step(batch).items():
-            means.add(name, value)
-    return {name: float(value) for name, value in means.values().items()}
+def batched(model: Steppable, batches: Callable[[], Iterator[Any]]) -> Epoch:
+    """Return the epoch of a model that steps through ``batches()``."""
+
+    def epoch() -> Mapping[str, Tensor]:
+        means = Means()
+        for batch in batches():
+            for name, value in model.step(batch).items():
+                means.add(name, value)
+        return means.values()
+
+    return epoch
 
 
 class Means:

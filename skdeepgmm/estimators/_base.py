@@ -11,14 +11,13 @@ from sklearn.utils.validation import validate_data
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.device import resolve_device, training_mode
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm.chunked import ChunkedArray
 from skdeepgmm.estimators._sklearn_compat import (
     _check_feature_names,
     _check_n_features,
     _check_sample_weight,
 )
-from skdeepgmm.estimators._undo import undone_on_failure
 
 MAX_SEED = np.iinfo(np.int32).max
 
@@ -87,7 +86,7 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _generator(self, random_state, device="cpu"):
         """Return a torch generator seeded by the next draw of ``random_state``."""
-        return generator(int(random_state.randint(MAX_SEED)), device)
+        return new_generator(int(random_state.randint(MAX_SEED)), device)
 
     def _random_state(self):
         """Return a RandomState; None means fresh entropy, not NumPy's global one."""
@@ -126,6 +125,39 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
                 estimator=self, reconstruction_attributes=dict, **data
             )
 
+    def _initialization(self, tasks, n_iter, data, train, attributes):
+        """Run ``train(task)`` as the sub-task of one of several initializations.
+
+        Parameters
+        ----------
+        tasks : CallbackContext
+            Parent task.
+        n_iter : int
+            Most iterations, each a task below.
+        data : dict
+            What the callbacks get.
+        train : callable
+            Takes the task, returns the result of the run.
+        attributes : callable
+            Returns the fitted attributes of a result; called only if a callback
+            wants an estimator.
+
+        Returns
+        -------
+        result : object
+        asked_to_stop : bool
+            Whether a callback asked for the end of the fit.
+        """
+        task = tasks.subcontext("initialization", max_subtasks=n_iter)
+        task.call_on_fit_task_begin(estimator=self, **data)
+        result = train(task)
+        asked_to_stop = task.call_on_fit_task_end(
+            estimator=self,
+            reconstruction_attributes=lambda: attributes(result),
+            **data,
+        )
+        return result, asked_to_stop
+
     def _run_task(self, context, name, data, attributes):
         """Report one finished iteration to the callbacks; True asks to stop.
 
@@ -148,6 +180,28 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         return task.call_on_fit_task_end(
             estimator=self, reconstruction_attributes=attributes, **data
         )
+
+
+@contextmanager
+def undone_on_failure(estimator):
+    """Undo what has been set on the estimator if the block raises, Ctrl-C included.
+
+    Constructor parameters stay as they are then, and so does what scikit-learn's
+    callbacks still have to tear down.
+    """
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        names = estimator.get_params(deep=False)
+        kept = {
+            name: value
+            for name, value in vars(estimator).items()
+            if name in names or "callback" in name
+        }
+        # In one go: a second Ctrl-C must not find half of it.
+        estimator.__dict__ = before | kept
+        raise
 
 
 @contextmanager

@@ -7,9 +7,10 @@ shape always has three entries, (height, width, channels), or is None.
 """
 
 import math
-from numbers import Integral
 
 import numpy as np
+
+from skdeepgmm.estimators._checks import is_integer
 
 
 def check_image_shape(image_shape):
@@ -28,7 +29,7 @@ def check_image_shape(image_shape):
     if image_shape is None:
         return None
     sizes = tuple(image_shape) if np.iterable(image_shape) else (image_shape,)
-    positive = all(_is_size(size) for size in sizes)
+    positive = all(is_integer(size) and size > 0 for size in sizes)
     if len(sizes) not in (2, 3) or not positive:
         raise ValueError(
             "image_shape must be None, (height, width) or (height, width, channels) "
@@ -147,10 +148,6 @@ def _check_same_shapes(X):
 def _has_channels_first(shape):
     """Tell whether (height, width, channels) has the sizes of another order."""
     return shape[0] in (1, 3) and shape[1] > 4 and shape[2] > 4
-
-
-def _is_size(size):
-    return isinstance(size, Integral) and not isinstance(size, bool) and size > 0
 
 
 def _product(shape):

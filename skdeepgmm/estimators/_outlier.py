@@ -15,7 +15,7 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from skdeepgmm.estimators._undo import undone_on_failure
+from skdeepgmm.estimators._base import undone_on_failure
 
 
 def _as_numpy(scores):

@@ -8,6 +8,7 @@ import torch
 from skdeepgmm._torch_backend.training import (
     DivergenceError,
     TrainingConfig,
+    batched,
     shuffled,
     train,
 )
@@ -35,13 +36,17 @@ class Quadratic:
         self.w = state["w"]
 
 
+def fit(model, batches, *args, **kwargs):
+    return train(model, batched(model, batches), *args, **kwargs)
+
+
 def threes(count=4):
     return lambda: iter([torch.tensor(3.0, dtype=torch.float64)] * count)
 
 
 def test_parameters_move_and_loss_improves_every_epoch():
     model = Quadratic()
-    result = train(model, threes(), TrainingConfig(epochs=6))
+    result = fit(model, threes(), TrainingConfig(epochs=6))
     losses = [entry["loss"] for entry in result.history]
     assert result.epoch == 6
     assert losses == sorted(losses, reverse=True)
@@ -52,7 +57,7 @@ def test_parameters_move_and_loss_improves_every_epoch():
 
 
 def test_history_holds_the_epoch_mean():
-    result = train(Quadratic(rate=0.0), threes(), TrainingConfig(epochs=1))
+    result = fit(Quadratic(rate=0.0), threes(), TrainingConfig(epochs=1))
     assert result.history == [{"loss": 9.0}]
 
 
@@ -63,7 +68,7 @@ def test_hook_sees_every_epoch_and_stops_the_run():
         epochs.append(state.epoch)
         return state.epoch == 3
 
-    result = train(Quadratic(), threes(), TrainingConfig(epochs=10), on_epoch)
+    result = fit(Quadratic(), threes(), TrainingConfig(epochs=10), on_epoch)
     assert epochs == [1, 2, 3]
     assert result.stopped
     assert not result.converged
@@ -79,7 +84,7 @@ def test_non_finite_loss_rolls_back_to_the_last_good_state_with_half_the_step():
         good.append(copy.deepcopy(float(model.w)))
         return iter(torch.tensor(next(epochs), dtype=torch.float64))
 
-    result = train(model, batches, TrainingConfig(epochs=3))
+    result = fit(model, batches, TrainingConfig(epochs=3))
     assert result.epoch == 3
     assert model.step_scale == 0.5
     assert good[2] == good[1]  # the poisoned epoch left no trace
@@ -88,7 +93,7 @@ def test_non_finite_loss_rolls_back_to_the_last_good_state_with_half_the_step():
 
 def test_too_large_a_step_recovers():
     model = Quadratic(rate=1e200)
-    result = train(model, threes(40), TrainingConfig(epochs=2, rollbacks=1200))
+    result = fit(model, threes(40), TrainingConfig(epochs=2, rollbacks=1200))
     assert result.epoch == 2
     assert 0.0 < model.step_scale < 1.0
     assert torch.isfinite(model.w)
@@ -99,7 +104,7 @@ def test_divergence_that_smaller_steps_do_not_cure_is_an_error():
         return iter([torch.tensor(float("nan"))])
 
     with pytest.raises(DivergenceError, match=r"epoch 1.*Lower learning_rate"):
-        train(Quadratic(), batches, TrainingConfig(epochs=2, rollbacks=3))
+        fit(Quadratic(), batches, TrainingConfig(epochs=2, rollbacks=3))
 
 
 def test_early_stopping_restores_the_best_state():
@@ -112,7 +117,7 @@ def test_early_stopping_restores_the_best_state():
         return next(scores)
 
     config = TrainingConfig(epochs=7, patience=3)
-    result = train(model, threes(), config, score=score)
+    result = fit(model, threes(), config, score=score)
     assert result.converged
     assert result.epoch == 6
     assert float(model.w) == weights[2]
@@ -122,7 +127,7 @@ def test_early_stopping_restores_the_best_state():
 def test_gains_below_the_tolerance_do_not_count_as_progress():
     scores = iter([0.0, 0.001, 0.002, 0.003, 0.004, 0.005])
     config = TrainingConfig(epochs=6, tol=0.01, patience=2)
-    result = train(Quadratic(), threes(), config, score=lambda: next(scores))
+    result = fit(Quadratic(), threes(), config, score=lambda: next(scores))
     assert result.converged
     assert result.epoch == 3
 

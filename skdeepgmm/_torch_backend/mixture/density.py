@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdeepgmm._torch_backend.convert import float64_tensor, to_numpy
-from skdeepgmm._torch_backend.data import Standardization
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+from skdeepgmm._torch_backend.standardization import Standardization
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from skdeepgmm._torch_backend.mixture.e_step import (
 )
 from skdeepgmm._torch_backend.mixture.em import maximize
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 
 #: Directions drawn beyond the rank when a covariance's range is sought.
 OVERSAMPLING = 5
@@ -114,7 +114,7 @@ def _low_rank_values(
     variances = diag.covariance.values
     n_components, n_features = variances.shape
     width = min(n_features, kind.rank + OVERSAMPLING)
-    draw = generator(0)
+    draw = new_generator(0)
     basis = torch.randn(
         n_components, n_features, width, generator=draw, dtype=torch.float64
     ).to(source.device)

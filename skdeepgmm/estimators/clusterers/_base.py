@@ -1,7 +1,6 @@
 """What the deep clusterers share: input, network tensors, predictions."""
 
 from contextlib import contextmanager
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from skdeepgmm._torch_backend.clusterers.network_tools import in_batches, restor
 from skdeepgmm._torch_backend.clusterers.networks import is_image
 from skdeepgmm.chunked import ChunkedArray
 from skdeepgmm.estimators._base import TorchEstimator
+from skdeepgmm.estimators._checks import check_integer, is_integer
 from skdeepgmm.estimators._image_shape import (
     check_product,
     fitted_rows,
@@ -277,12 +277,12 @@ class DeepClusterer(
         ValueError
             If ``n_samples`` is below one or there is no such cluster.
         """
-        check_count("n_samples", n_samples, 1)
+        check_integer("n_samples", n_samples, 1)
         n_clusters = len(self.weights_)
         if cluster is None:
             counts = random_state.multinomial(n_samples, self.weights_)
             return np.repeat(np.arange(n_clusters), counts)
-        if not _is_integer(cluster) or not 0 <= cluster < n_clusters:
+        if not is_integer(cluster) or not 0 <= cluster < n_clusters:
             raise ValueError(
                 f"cluster must be None or an integer from 0 to {n_clusters - 1}, got "
                 f"{cluster!r}."
@@ -379,14 +379,6 @@ class DeepClusterer(
         return tags
 
 
-def check_count(name, value, least):
-    """Raise unless ``value`` is an integer of at least ``least``."""
-    if not _is_integer(value) or value < least:
-        raise ValueError(
-            f"{name} must be an integer of at least {least}, got {value!r}."
-        )
-
-
 def _as_labels(y, expected):
     if convert.is_tensor(y):
         return convert.to_numpy(y)
@@ -396,10 +388,6 @@ def _as_labels(y, expected):
         raise ValueError(
             f"y has entries of several lengths; {expected}, one a row."
         ) from error
-
-
-def _is_integer(value):
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _check_in_memory(X):

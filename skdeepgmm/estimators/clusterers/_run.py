@@ -25,7 +25,7 @@ class InterruptibleRun:
         self.state = None
         self.interrupted = False
 
-    def __call__(self, model, batches, config, on_epoch, *hooks):
+    def __call__(self, model, epoch, config, on_epoch, *hooks):
         """Train; see :func:`skdeepgmm._torch_backend.training.train`."""
 
         def observe(state):
@@ -33,9 +33,7 @@ class InterruptibleRun:
             return on_epoch(state)
 
         try:
-            self.state = train(
-                model, batches, config, observe, *hooks, state=self.state
-            )
+            self.state = train(model, epoch, config, observe, *hooks, state=self.state)
         except KeyboardInterrupt:
             self.interrupted = True
         except DivergenceError as error:

@@ -11,6 +11,7 @@ from skdeepgmm._torch_backend.deep_conv.schedules import RunPlan, StreamPlan
 from skdeepgmm._torch_backend.training import (
     DivergenceError,
     TrainingConfig,
+    batched,
     shuffled,
     train,
 )
@@ -101,7 +102,7 @@ class DeepFit:
         estimator = self.estimator
         config = TrainingConfig(epochs, estimator.tol, estimator.n_iter_no_change)
         try:
-            return train(learner, batches, config, *hooks)
+            return train(learner, batched(learner, batches), config, *hooks)
         except DivergenceError as error:
             raise TrainingDivergedError(str(error)) from error
 

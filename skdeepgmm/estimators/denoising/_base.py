@@ -1,7 +1,6 @@
 """What a fitted patch denoiser does: restore images, score them, draw patches."""
 
 import time
-from numbers import Integral
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
@@ -12,6 +11,7 @@ from skdeepgmm._torch_backend.denoising.patches import noise_level
 from skdeepgmm._torch_backend.denoising.prior import mean_log_density
 from skdeepgmm._torch_backend.denoising.restoration import Settings, denoise, inpaint
 from skdeepgmm.estimators._base import TorchEstimator
+from skdeepgmm.estimators._checks import check_integer
 from skdeepgmm.estimators.denoising._images import ImageBatch, check_sizes
 from skdeepgmm.estimators.denoising._prior import patch_prior
 
@@ -264,9 +264,9 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
             If ``n_samples`` is below one or there is no such component.
         """
         check_is_fitted(self)
-        check_whole(n_samples, "n_samples", 1, np.inf)
+        check_integer("n_samples", n_samples, 1)
         if component is not None:
-            check_whole(component, "component", 0, len(self.weights_) - 1)
+            check_integer("component", component, 0, len(self.weights_) - 1)
         random_state = self._random_state()
         labels = np.full(n_samples, component)
         if component is None:
@@ -313,10 +313,3 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def check_whole(value, name, least, most):
-    """Raise unless ``value`` is an integer from ``least`` to ``most``."""
-    if not isinstance(value, Integral) or not least <= value <= most:
-        wanted = f"at least {least}" if most == np.inf else f"{least} to {most}"
-        raise ValueError(f"{name}={value!r}; expected an integer, {wanted}.")

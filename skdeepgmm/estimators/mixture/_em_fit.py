@@ -68,7 +68,14 @@ class EMFit:
         if n_init == 1:
             result = self._run(start, guard, bound, tasks)
         else:
-            result = self._run_as_task(start, guard, bound, tasks)
+            result, asked_to_stop = self.estimator._initialization(
+                tasks,
+                self.estimator.max_iter,
+                self.data,
+                lambda task: self._run(start, guard, bound, task),
+                lambda result: self._attributes(result.mixture),
+            )
+            result.stopped |= asked_to_stop
         self.report.end(result.last_bound - self.log_scale, result.converged)
         return result
 
@@ -95,19 +102,6 @@ class EMFit:
             self.estimator.n_samples_seen_,
         )
         return mixture.from_units(self.units), bound - self.log_scale
-
-    def _run_as_task(self, start, guard, bound, tasks):
-        """Run EM as one subtask of several."""
-        estimator = self.estimator
-        task = tasks.subcontext("initialization", max_subtasks=estimator.max_iter)
-        task.call_on_fit_task_begin(estimator=estimator, **self.data)
-        result = self._run(start, guard, bound, task)
-        result.stopped |= task.call_on_fit_task_end(
-            estimator=estimator,
-            reconstruction_attributes=lambda: self._attributes(result.mixture),
-            **self.data,
-        )
-        return result
 
     def _run(self, start, guard, bound, tasks):
         estimator = self.estimator

@@ -6,12 +6,14 @@ import numpy as np
 import torch
 
 from skdeepgmm._torch_backend import annealing, convert
-from skdeepgmm._torch_backend.data import ArraySource, Standardization
+from skdeepgmm._torch_backend.data import ArraySource
 from skdeepgmm._torch_backend.mixture import sgd, sgd_factors
 from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.standardization import Standardization
 from skdeepgmm._torch_backend.training import (
     DivergenceError,
     TrainingConfig,
+    batched,
     shuffled,
     train,
 )
@@ -119,14 +121,14 @@ class SGDFit:
         self.draw = estimator._generator(self.random_state)
         if n_init == 1:
             return self._run(fresh, tasks)
-        task = tasks.subcontext("initialization", max_subtasks=estimator.max_iter)
-        task.call_on_fit_task_begin(estimator=estimator, **self.data)
-        model, state = self._run(fresh, task)
-        state.stopped |= task.call_on_fit_task_end(
-            estimator=estimator,
-            reconstruction_attributes=lambda: self.attributes(model),
-            **self.data,
+        (model, state), asked_to_stop = estimator._initialization(
+            tasks,
+            estimator.max_iter,
+            self.data,
+            lambda task: self._run(fresh, task),
+            lambda result: self.attributes(result[0]),
         )
+        state.stopped |= asked_to_stop
         return model, state
 
     def _run(self, fresh, tasks):
@@ -168,7 +170,7 @@ class SGDFit:
         estimator = self.estimator
         config = TrainingConfig(epochs, estimator.tol, estimator.n_iter_no_change)
         try:
-            return train(model, batches, config, *hooks)
+            return train(model, batched(model, batches), config, *hooks)
         except DivergenceError as error:
             raise TrainingDivergedError(str(error)) from error
 

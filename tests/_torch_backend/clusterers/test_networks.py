@@ -15,13 +15,13 @@ from skdeepgmm._torch_backend.clusterers.network_tools import (
     random_patches,
     to_arrays,
 )
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 
 SHAPES = [(1, 8, 8), (1, 9, 14), (1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 30, 64)]
 
 
 def rand(*shape):
-    return torch.rand(shape, generator=generator(5))
+    return torch.rand(shape, generator=new_generator(5))
 
 
 def trunk(shape, norm="group", spectral=False):
@@ -39,7 +39,7 @@ def test_strided_trunk_gives_the_announced_features(shape, norm):
         size.append(n_features)
         return module
 
-    module = networks.build(make, generator(0))
+    module = networks.build(make, new_generator(0))
     assert module(rand(3, *shape)).shape == (3, size[0])
 
 
@@ -52,7 +52,7 @@ def test_pooled_trunk_gives_the_announced_features(shape):
         size.append(n_features)
         return module
 
-    module = networks.build(make, generator(0))
+    module = networks.build(make, new_generator(0))
     assert module(rand(3, *shape)).shape == (3, size[0])
 
 
@@ -60,7 +60,7 @@ def test_pooled_trunk_gives_the_announced_features(shape):
 def test_generator_makes_images_of_the_shape(shape):
     channels = [8] * networks.n_doublings(shape)
     module = networks.build(
-        lambda: networks.deconv_generator(5, shape, [16], channels), generator(0)
+        lambda: networks.deconv_generator(5, shape, [16], channels), new_generator(0)
     )
     images = module(rand(4, 5))
     assert images.shape == (4, *shape)
@@ -68,10 +68,12 @@ def test_generator_makes_images_of_the_shape(shape):
 
 
 def test_dense_networks():
-    module = networks.build(lambda: networks.dense([3, 5, 7], "layer"), generator(0))
+    module = networks.build(
+        lambda: networks.dense([3, 5, 7], "layer"), new_generator(0)
+    )
     assert module(rand(2, 3)).shape == (2, 7)
     module = networks.build(
-        lambda: networks.dense_generator(3, 6, [8], output="tanh"), generator(0)
+        lambda: networks.dense_generator(3, 6, [8], output="tanh"), new_generator(0)
     )
     assert module(rand(2, 3)).abs().max() <= 1.0
 
@@ -79,8 +81,8 @@ def test_dense_networks():
 @pytest.mark.parametrize("std", [0.02, None])
 def test_first_weights_have_the_deviation_and_depend_on_the_seed_alone(std):
     make = lambda: nn.Sequential(nn.Linear(400, 300), nn.ConvTranspose2d(64, 32, 4, 2))  # noqa: E731
-    first, second = (networks.build(make, generator(0), std=std) for _ in range(2))
-    other = networks.build(make, generator(1), std=std)
+    first, second = (networks.build(make, new_generator(0), std=std) for _ in range(2))
+    other = networks.build(make, new_generator(1), std=std)
     assert torch.equal(first[0].weight, second[0].weight)
     assert not torch.equal(first[0].weight, other[0].weight)
     gain = 2.0 / (1.0 + networks.SLOPE**2)
@@ -93,7 +95,7 @@ def test_first_weights_have_the_deviation_and_depend_on_the_seed_alone(std):
 
 def test_layers_without_a_known_start_are_refused():
     with pytest.raises(TypeError, match="PReLU"):
-        networks.build(nn.PReLU, generator(0))
+        networks.build(nn.PReLU, new_generator(0))
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv"])
@@ -103,7 +105,7 @@ def test_spectral_norm_is_one(kind):
         if kind == "linear"
         else (lambda: networks.SpectralConv2d(2, 5, 3, 1, 1))
     )
-    layer = networks.build(make, generator(0), std=3.0)
+    layer = networks.build(make, new_generator(0), std=3.0)
     shape = (4, 6) if kind == "linear" else (4, 2, 8, 8)
     for _ in range(100):
         layer(rand(*shape))
@@ -118,7 +120,7 @@ def test_dropout_draws_from_its_own_generator():
     layer = networks.Dropout(0.25)
     x = torch.ones(4000)
     assert torch.equal(layer(x), x)
-    layer.generator = generator(0)
+    layer.generator = new_generator(0)
     dropped = layer(x)
     assert dropped.unique().tolist() == [0.0, pytest.approx(4 / 3)]
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.05)
@@ -127,7 +129,7 @@ def test_dropout_draws_from_its_own_generator():
 
 def test_weights_survive_the_way_through_arrays():
     make = lambda: trunk((1, 8, 8), "batch")[0]  # noqa: E731
-    first, second = (networks.build(make, generator(seed)) for seed in (0, 1))
+    first, second = (networks.build(make, new_generator(seed)) for seed in (0, 1))
     first(rand(5, 1, 8, 8))  # moves the running statistics
     load_arrays(second, to_arrays(first))
     images = rand(3, 1, 8, 8)
@@ -135,7 +137,7 @@ def test_weights_survive_the_way_through_arrays():
 
 
 def test_weight_average_is_the_weighted_sum():
-    module = networks.build(lambda: nn.Linear(1, 1, bias=False), generator(0))
+    module = networks.build(lambda: nn.Linear(1, 1, bias=False), new_generator(0))
     average = WeightAverage(module, decay=0.9)
     expected = None
     for step in range(1, 120):
@@ -154,7 +156,7 @@ def test_weight_average_is_the_weighted_sum():
 
 @pytest.mark.parametrize("n_rows", [1, 7, 8, 9, 20])
 def test_results_do_not_depend_on_the_number_of_rows(n_rows):
-    module = networks.build(lambda: trunk((1, 28, 28))[0], generator(0))
+    module = networks.build(lambda: trunk((1, 28, 28))[0], new_generator(0))
     images = rand(20, 1, 28, 28)
     everything = in_batches(module, images, 8)
     assert len(everything) == 20
@@ -183,13 +185,13 @@ def centre(images):
 
 
 def test_no_change_without_amounts(square):
-    same = random_affine(square, generator(0), 0.0, 0.0, 0.0)
+    same = random_affine(square, new_generator(0), 0.0, 0.0, 0.0)
     torch.testing.assert_close(same, square, rtol=0, atol=1e-5)
 
 
 def test_shifts_are_uniform_in_pixels(square):
     many = square.expand(4000, -1, -1, -1)
-    moved = random_affine(many, generator(0), shift=2.0, rotation=0.0, scale=0.0)
+    moved = random_affine(many, new_generator(0), shift=2.0, rotation=0.0, scale=0.0)
     offset = centre(moved) - centre(square)
     assert offset.abs().max() <= 2.0 + 1e-3
     torch.testing.assert_close(
@@ -200,7 +202,7 @@ def test_shifts_are_uniform_in_pixels(square):
 def test_rotation_keeps_distances_in_pixels(square):
     """Also in images that are no squares."""
     many = square.expand(500, -1, -1, -1)
-    turned = random_affine(many, generator(0), shift=0.0, rotation=40.0, scale=0.0)
+    turned = random_affine(many, new_generator(0), shift=0.0, rotation=40.0, scale=0.0)
     middle = torch.tensor([10.0, 15.0])
     radius = (centre(square) - middle).norm()
     found = centre(turned) - middle
@@ -219,7 +221,7 @@ def test_rotation_keeps_distances_in_pixels(square):
 
 def test_scale_is_relative_to_the_middle(square):
     many = square.expand(500, -1, -1, -1)
-    grown = random_affine(many, generator(0), shift=0.0, rotation=0.0, scale=0.2)
+    grown = random_affine(many, new_generator(0), shift=0.0, rotation=0.0, scale=0.2)
     middle = torch.tensor([10.0, 15.0])
     ratio = (centre(grown) - middle).norm(dim=1) / (centre(square) - middle).norm()
     assert 0.79 < ratio.min() < 0.82
@@ -232,7 +234,7 @@ def test_patches_are_rectangles_of_another_image(side):
     numbers = torch.arange(size, dtype=torch.float32)[:, None, None, None]
     place = torch.arange(height * width).reshape(height, width) / 128.0
     images = numbers + place
-    mixed = random_patches(images, generator(0), side)
+    mixed = random_patches(images, new_generator(0), side)
     # Whatever image a pixel is from, it keeps its place.
     assert torch.equal(mixed - mixed.floor(), images - images.floor())
     foreign = (mixed.floor() != numbers)[:, 0]
@@ -262,7 +264,7 @@ def test_patches_are_rectangles_of_another_image(side):
 def test_patches_leave_the_images_themselves_alone(square):
     images = square.repeat(20, 1, 1, 1) * torch.arange(1.0, 21.0)[:, None, None, None]
     before = images.clone()
-    assert not torch.equal(random_patches(images, generator(0), 1.0), images)
+    assert not torch.equal(random_patches(images, new_generator(0), 1.0), images)
     assert torch.equal(images, before)
-    single = random_patches(square, generator(0), 1.0)
+    single = random_patches(square, new_generator(0), 1.0)
     assert torch.equal(single, square)

@@ -19,7 +19,7 @@ from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
     settle,
     split_heaviest,
 )
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 
 FOLDINGS = [
     FoldingLayer((8, 10, 1), (3, 4), (1, 2)),
@@ -30,7 +30,7 @@ FOLDINGS = [
 
 
 def images(shape, n=4):
-    return torch.randn(n, *shape, generator=generator(0), dtype=torch.float64)
+    return torch.randn(n, *shape, generator=new_generator(0), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("layer", FOLDINGS)
@@ -102,7 +102,7 @@ def test_the_last_of_overlapping_cells_counts():
 
 
 def mixture(shared, grid=(2, 3), n_features=4, n_components=3):
-    draw = generator(1)
+    draw = new_generator(1)
     n_sites = 1 if shared else grid[0] * grid[1]
     size = (n_sites, n_components, n_features)
     means = torch.randn(size, generator=draw, dtype=torch.float64)
@@ -206,7 +206,7 @@ def test_training_raises_the_likelihood():
 def test_draws_have_the_moments_of_their_component():
     layer = mixture(shared=False)
     components = torch.ones(4000, 2, 3, dtype=torch.int64)
-    noise = torch.randn(4000, 2, 3, 4, generator=generator(3), dtype=torch.float64)
+    noise = torch.randn(4000, 2, 3, 4, generator=new_generator(3), dtype=torch.float64)
     drawn, precision = map(layer.rows, layer.draw(components, 0.5, noise))
     torch.testing.assert_close(drawn.mean(1), layer.means[:, 1], rtol=0, atol=0.05)
     expected = 0.25 * layer.variances[:, 1]
@@ -235,7 +235,7 @@ def test_variances_stay_above_the_floor():
 
 
 def test_start_lies_around_the_data():
-    layer = random_start((2, 3, 4), 5, False, 1e-6, generator(0), torch.float64)
+    layer = random_start((2, 3, 4), 5, False, 1e-6, new_generator(0), torch.float64)
     x = images((2, 3, 4), n=300) * 3.0 + 7.0
     settle(layer, x)
     assert float((layer.means - 7.0).abs().max()) < 1.5
@@ -248,7 +248,7 @@ def test_start_lies_around_the_data():
 
 def test_start_lies_around_the_rows_that_count():
     layers = [
-        random_start((1, 2, 4), 5, True, 1e-6, generator(0), torch.float64)
+        random_start((1, 2, 4), 5, True, 1e-6, new_generator(0), torch.float64)
         for _ in range(2)
     ]
     x = images((1, 2, 4), n=6)
@@ -265,6 +265,6 @@ def test_a_split_keeps_the_mean_of_both_halves():
     owner = int(layer.weights[0].argmax())
     mean, weight = layer.means[0, owner].clone(), layer.weights[0, owner].clone()
     k = (owner + 1) % 3
-    split_heaviest(layer, 0, k, generator(0))
+    split_heaviest(layer, 0, k, new_generator(0))
     torch.testing.assert_close((layer.means[0, k] + layer.means[0, owner]) / 2, mean)
     torch.testing.assert_close(layer.weights[0, [k, owner]].sum(), weight)

@@ -17,13 +17,13 @@ from skdeepgmm._torch_backend.deep_conv.sampling import (
     value_and_gradient,
 )
 from skdeepgmm._torch_backend.deep_conv.schedules import RunPlan, StreamPlan
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 
 SHAPE = (6, 6, 1)
 
 
 def network(dtype=torch.float64, pooling=False):
-    draw = generator(0)
+    draw = new_generator(0)
     layers = [FoldingLayer(SHAPE, (3, 3), (1, 1))]
     layers.append(random_start(layers[-1].output_shape, 5, True, 0.1, draw, dtype))
     if pooling:
@@ -36,7 +36,7 @@ def network(dtype=torch.float64, pooling=False):
 
 def pictures(n=60):
     """Images with a bright square in one of four corners, and noise."""
-    draw = generator(1)
+    draw = new_generator(1)
     x = 0.3 * torch.randn(n, *SHAPE, generator=draw, dtype=torch.float64)
     for i in range(n):
         row, col = 3 * (i % 2), 3 * (i // 2 % 2)
@@ -50,7 +50,7 @@ def learner(plans=None, **settings):
             RunPlan(0.3, 60, 0.1 * i, annealing.schedule(k, 0.4))
             for i, k in ((0, 5), (1, 4))
         ]
-    return dcgmm.Learner(network(**settings), plans, generator(2))
+    return dcgmm.Learner(network(**settings), plans, new_generator(2))
 
 
 def trained(**settings):
@@ -152,12 +152,12 @@ def test_dead_components_are_seeded_anew():
 
 def test_choice_keeps_to_the_largest_signals():
     signal = torch.tensor([0.1, -3.0, 0.6, 0.3]).expand(2000, 4)
-    assert set(choose(signal, 1, generator(0)).tolist()) == {2}
-    found = choose(signal, 2, generator(0))
+    assert set(choose(signal, 1, new_generator(0)).tolist()) == {2}
+    found = choose(signal, 2, new_generator(0))
     assert set(found.tolist()) == {2, 3}
     assert abs(float((found == 2).float().mean()) - 2 / 3) < 0.05
-    assert set(choose(signal, None, generator(0)).tolist()) == {0, 2, 3}
-    assert len(choose(torch.zeros(500, 4), None, generator(0)).unique()) == 4
+    assert set(choose(signal, None, new_generator(0)).tolist()) == {0, 2, 3}
+    assert len(choose(torch.zeros(500, 4), None, new_generator(0)).unique()) == 4
 
 
 @pytest.mark.parametrize("pooling", [False, True])
@@ -165,7 +165,7 @@ def test_samples_belong_to_the_component_they_were_drawn_from(pooling):
     found = trained(pooling=pooling)
     signal = torch.eye(4, dtype=torch.float64).reshape(4, 1, 1, 4)
     place = len(found.layers) - 1
-    drawn = descend(found, signal, place, Descent((0.0, 0.0)), generator(0))
+    drawn = descend(found, signal, place, Descent((0.0, 0.0)), new_generator(0))
     assert tuple(drawn.shape) == (4, *SHAPE)
     labels = found.up_to(drawn, place + 1).flatten(1).argmax(1)
     if not pooling:  # which forgets where in a cell a patch was

@@ -19,7 +19,7 @@ from skdeepgmm._torch_backend.mixture.em import (
     maximize,
     with_floor,
 )
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 from tests._torch_backend.mixture.problems import (
     KINDS,
     as_block,
@@ -53,7 +53,7 @@ def start_at(name, means, weights=None):
 
 def run(source, start, max_iter=20, tol=0.0, ridge=1e-6, on_iteration=keep_going, **kw):
     ridges = torch.full((source.n_features,), ridge, dtype=torch.float64)
-    guard = DegeneracyGuard(source, generator(0))
+    guard = DegeneracyGuard(source, new_generator(0))
     config = EMConfig(max_iter, tol, ridges)
     return fit_em(source, start, config, guard, on_iteration, **kw)
 
@@ -325,7 +325,7 @@ def test_reseeding_is_bounded_and_reproducible(rng, name):
     torch.testing.assert_close(
         first.mixture.means, second.mixture.means, rtol=0, atol=0
     )
-    guard = DegeneracyGuard(source, generator(0))
+    guard = DegeneracyGuard(source, new_generator(0))
     fit_em(source, start, EMConfig(30, 0.0, torch.zeros(3).double()), guard, keep_going)
     assert max(guard.reseeds.values()) <= em.MAX_RESEEDS
 
@@ -333,7 +333,7 @@ def test_reseeding_is_bounded_and_reproducible(rng, name):
 @kinds
 def test_a_healthy_mixture_is_left_alone(rng, name):
     source = source_of(clusters(rng), standardize=True)
-    guard = DegeneracyGuard(source, generator(0))
+    guard = DegeneracyGuard(source, new_generator(0))
     mixture = start_at(name, np.zeros((2, 3)))
     failed = torch.zeros(1 if name == "tied" else 2, dtype=torch.bool)
     assert guard(mixture, failed, torch.full((2,), 100.0)) == (mixture, False)
@@ -343,7 +343,7 @@ def test_a_healthy_mixture_is_left_alone(rng, name):
 @kinds
 def test_repair_of_the_start_keeps_the_means(rng, name):
     source = source_of(clusters(rng), standardize=True)
-    guard = DegeneracyGuard(source, generator(0))
+    guard = DegeneracyGuard(source, new_generator(0))
     zero = torch.zeros(COVARIANCES[name].values_shape(2, 3), dtype=torch.float64)
     covariance, failed = COVARIANCES[name].from_values(zero)
     half = torch.full((2,), 0.5, dtype=torch.float64)

@@ -12,7 +12,7 @@ from skdeepgmm._torch_backend.mixture.covariances import (
     LowRankCovariance,
 )
 from skdeepgmm._torch_backend.mixture.density import Mixture
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 from tests._torch_backend.mixture.problems import as_block, source_of
 
 SHAPES = [(1, 1, 1), (2, 3, 1), (3, 6, 2), (2, 5, 5), (2, 40, 4)]
@@ -145,7 +145,7 @@ def test_only_broken_components_are_reported(rng):
 
 def test_draws_have_the_covariance(rng):
     covariance = low_rank_mixture(rng, 2, 4, 2).covariance
-    rows = covariance.draw(1, (20000, 4), generator(0)).numpy()
+    rows = covariance.draw(1, (20000, 4), new_generator(0)).numpy()
     matrix = dense(covariance)[1]
     np.testing.assert_allclose(np.cov(rows.T), matrix, atol=0.1 * matrix.max())
     distance = np.einsum("ni,ij,nj->n", rows, np.linalg.inv(matrix), rows)

@@ -11,7 +11,7 @@ from skdeepgmm._torch_backend.data import find_patterns
 from skdeepgmm._torch_backend.mixture import em, init, scoring
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES, LowRankCovariance
 from skdeepgmm._torch_backend.mixture.e_step import expectation
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 from tests._torch_backend.mixture import problems
 from tests._torch_backend.mixture.problems import KINDS, source_of
 from tests._torch_backend.mixture.test_low_rank import dense, low_rank_mixture
@@ -291,7 +291,7 @@ def test_conditional_draws_have_the_conditional_moments(rng, name):
     resp = np.exp(log_joint - logsumexp(log_joint))
     X = np.repeat(row[None], 2000, axis=0)
     draws = scoring.sample_conditional(
-        mixture, source_of(X), torch.float64, 3, generator(0)
+        mixture, source_of(X), torch.float64, 3, new_generator(0)
     )
     draws = draws.reshape(-1, 4).numpy()
     assert (draws[:, [0, 2]] == row[[0, 2]]).all()

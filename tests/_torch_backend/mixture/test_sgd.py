@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal
 from skdeepgmm._torch_backend import annealing
 from skdeepgmm._torch_backend.mixture import sgd
 from skdeepgmm._torch_backend.mixture.sgd_factors import FACTORS
-from skdeepgmm._torch_backend.training import TrainingConfig, shuffled, train
+from skdeepgmm._torch_backend.training import TrainingConfig, batched, shuffled, train
 
 # Low rank has parameters of its own: test_sgd_low_rank.py.
 KINDS = sorted(set(FACTORS) - {"low_rank"})
@@ -188,7 +188,7 @@ def test_training_from_a_random_start_nears_the_generating_mixture(kind, name):
     config = sgd.SGDConfig(kind, plan, 0.9, ridge, objective)
     model = sgd.SGDMixture(start, config, generator)
     epoch = lambda: (x[index] for index in shuffled(len(x), 100, generator))  # noqa: E731
-    state = train(model, epoch, TrainingConfig(20))
+    state = train(model, batched(model, epoch), TrainingConfig(20))
     for value, old in zip(
         vars(model.parameters).values(), vars(before).values(), strict=True
     ):

@@ -22,7 +22,7 @@ class Model:
     def __init__(self, error=None, loss=0.0):
         self.steps, self.error, self.loss = 0, error, loss
 
-    def step(self, batch):
+    def epoch(self):
         self.steps += 1
         if self.steps > 2 and self.error is not None:
             raise self.error
@@ -37,7 +37,7 @@ class Model:
 
 def run(model):
     result = InterruptibleRun()
-    result(model, lambda: iter([None]), TrainingConfig(4), lambda state: False)
+    result(model, model.epoch, TrainingConfig(4), lambda state: False)
     return result
 
 
@@ -58,7 +58,7 @@ def test_an_interrupted_run_keeps_what_was_reached():
 def test_a_run_goes_on_where_it_was():
     model, result = Model(), InterruptibleRun()
     for epochs in (1, 4):
-        result(model, lambda: iter([None]), TrainingConfig(epochs), lambda _: False)
+        result(model, model.epoch, TrainingConfig(epochs), lambda _: False)
         assert result.n_iter == model.steps == epochs
 
 

@@ -34,7 +34,7 @@ from skdeepgmm._torch_backend.clusterers.network_tools import (
     random_patches,
 )
 from skdeepgmm._torch_backend.cuda_graphs import Recorder, Step, recordable, set_rate
-from skdeepgmm._torch_backend.rng import generator as new_generator
+from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm._torch_backend.training import Means
 
 #: Rows whose assignments are followed from iteration to iteration.
@@ -184,14 +184,14 @@ class GANEM:
 
     # One EM iteration ------------------------------------------------------------
 
-    def step(self, batch: Iterable[Tensor]) -> dict[str, Tensor]:
+    def em_iteration(self, batches: Iterable[Tensor]) -> dict[str, Tensor]:
         """Do one EM iteration over batches of row indices; returns its mean losses."""
         self._set_rates()
         if self.iteration == 0 and len(self.labelled) and self.recipe.joint_labels:
             self._start_on_labels()
             self._set_rates()
         totals = Means()
-        generated = [self._m_step(index, totals) for index in batch]
+        generated = [self._m_step(index, totals) for index in batches]
         with self._training():
             for images, labels in self._e_batches(generated):
                 totals.add("classifier", self._e_step(images, labels))

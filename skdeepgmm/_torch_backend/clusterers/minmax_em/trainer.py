@@ -39,7 +39,7 @@ from skdeepgmm._torch_backend.clusterers.network_tools import (
     random_affine,
 )
 from skdeepgmm._torch_backend.cuda_graphs import Recorder, recordable, set_rate
-from skdeepgmm._torch_backend.rng import generator as new_generator
+from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm._torch_backend.training import Means
 
 NETWORKS = ("encoder", "generator", "discriminator")
@@ -202,6 +202,15 @@ class MinMaxEM:
         self._set_rates(1.0)
         return self.recorder(self._encoder_step)["energy"]
 
+    def init_encoder(self, n_steps: int) -> dict[str, Tensor]:
+        """Do all steps of the encoder's initialisation, and the first E-step."""
+        totals = Means()
+        for _ in range(n_steps):
+            totals.add("energy", self.start_step())
+        # The average begins here: a mean over the start would lag behind it.
+        self.average.update(self.encoder)
+        return totals.values() | self.e_step()
+
     def _encoder_step(self) -> dict[str, Tensor]:
         index = self._start_index()
         found = self.encoder(self._changed(self.data.rows[index]))
@@ -222,12 +231,12 @@ class MinMaxEM:
 
     # One EM iteration ------------------------------------------------------------
 
-    def step(self, batch: Iterable[Tensor]) -> dict[str, Tensor]:
+    def em_iteration(self, batches: Iterable[Tensor]) -> dict[str, Tensor]:
         """Do one EM iteration over batches of row indices; returns its mean losses."""
         share = self.iteration / self.config.n_iter
         self._set_rates(0.5 * (1.0 + math.cos(math.pi * share)))
         totals, before = Means(), self.resp.argmax(1)
-        for index in self._refreshed(index.to(self.device) for index in batch):
+        for index in self._refreshed(index.to(self.device) for index in batches):
             for name, value in self._m_step(index).items():
                 totals.add(name, value)
         self.iteration += 1
@@ -447,36 +456,6 @@ class MinMaxEM:
         self.resp, self.weights = state["resp"], state["weights"]
         self.factors = state["factors"]
         self.recorder.forget()
-
-
-class Start:
-    """The start of the encoder, for the training loop: one epoch of ``n_steps``."""
-
-    def __init__(self, model: MinMaxEM, n_steps: int) -> None:
-        self.model, self.n_steps = model, n_steps
-
-    @property
-    def step_scale(self) -> float:
-        return self.model.step_scale
-
-    @step_scale.setter
-    def step_scale(self, value: float) -> None:
-        self.model.step_scale = value
-
-    def step(self, batch: object) -> dict[str, Tensor]:
-        """Do all steps and the first E-step; there is one batch, of any kind."""
-        totals = Means()
-        for _ in range(self.n_steps):
-            totals.add("energy", self.model.start_step())
-        # The average begins here: a mean over the start would lag behind it.
-        self.model.average.update(self.model.encoder)
-        return totals.values() | self.model.e_step()
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.model.state_dict()
-
-    def load_state_dict(self, state: Any) -> None:
-        self.model.load_state_dict(state)
 
 
 class Labelled:

@@ -15,7 +15,7 @@ from skdeepgmm._torch_backend.clusterers.network_tools import (
     random_affine,
     to_arrays,
 )
-from skdeepgmm._torch_backend.rng import generator as new_generator
+from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm._torch_backend.training import TrainingConfig, endless_batches
 from skdeepgmm.estimators._base import MAX_SEED
 from skdeepgmm.estimators._warnings import warn_caller
@@ -186,15 +186,15 @@ class GANEMFit:
         if not own_task:
             run.advance(n_iter, tasks)
             return
-        task = tasks.subcontext("initialization", max_subtasks=n_iter - run.n_iter)
         try:
-            task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
-            run.advance(n_iter, task)
-            run.asked_to_stop |= task.call_on_fit_task_end(
-                estimator=self.estimator,
-                reconstruction_attributes=lambda: self.attributes(run.model),
-                **self.data,
+            _, asked_to_stop = self.estimator._initialization(
+                tasks,
+                n_iter - run.n_iter,
+                self.data,
+                lambda task: run.advance(n_iter, task),
+                lambda _: self.attributes(run.model),
             )
+            run.asked_to_stop |= asked_to_stop
         except KeyboardInterrupt:
             run.training.interrupted = True
 
@@ -322,10 +322,9 @@ class Run:
             )
             return self.is_over or self.asked_to_stop
 
-        # One epoch of the loop is one EM iteration, and so is one step.
         self.training(
             self.model,
-            lambda: iter([islice(self.order, n_steps)]),
+            lambda: self.model.em_iteration(islice(self.order, n_steps)),
             TrainingConfig(n_iter),
             on_epoch,
         )

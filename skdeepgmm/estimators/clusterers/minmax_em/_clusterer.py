@@ -14,11 +14,11 @@ from skdeepgmm._torch_backend.clusterers.minmax_em.losses import ADVERSARIES
 from skdeepgmm._torch_backend.clusterers.minmax_em.networks import TABLES, Architecture
 from skdeepgmm._torch_backend.clusterers.network_tools import in_batches
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
+from skdeepgmm.estimators._checks import check_integer
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.clusterers._base import (
     DeepClusterer,
-    check_count,
     memory_errors,
     restored,
 )
@@ -521,7 +521,7 @@ class MinMaxEMClusterer(DeepClusterer):
             If ``n_samples`` is below two or an end has the wrong size.
         """
         check_is_fitted(self)
-        check_count("n_samples", n_samples, 2)
+        check_integer("n_samples", n_samples, 2)
         ends = [self._end(end, name) for end, name in ((a, "a"), (b, "b"))]
         rows = self._tensor(np.stack(ends))
         first, last = in_batches(self._embed(rows), rows).double()

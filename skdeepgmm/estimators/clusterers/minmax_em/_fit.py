@@ -13,7 +13,6 @@ from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import (
     NETWORKS,
     Data,
     MinMaxEM,
-    Start,
 )
 from skdeepgmm._torch_backend.clusterers.network_tools import in_batches, to_arrays
 from skdeepgmm._torch_backend.training import TrainingConfig, endless_batches
@@ -128,8 +127,8 @@ class MinMaxEMFit:
         n_start = self._start_steps(self.start_kind)
         if n_start:
             self.run(
-                Start(self.model, n_start),
-                lambda: iter([None]),
+                self.model,
+                lambda: self.model.init_encoder(n_start),
                 TrainingConfig(1),
                 lambda state: False,
             )
@@ -137,20 +136,22 @@ class MinMaxEMFit:
     def _run_training(self, tasks):
         self.run(
             self.model,
-            self._batches(),
+            self._epoch(),
             TrainingConfig(self.config.n_iter),
             lambda state: self._on_epoch(state, tasks),
         )
         # Recorded steps hold memory of the device for as long as the model lives.
         self.model.recorder.forget()
 
-    def _batches(self):
-        """Return what yields the batches of an EM iteration, as one step's."""
+    def _epoch(self):
+        """Return what does an EM iteration."""
         order = endless_batches(
             len(self.pool), batch_size_of(self.estimator), self.model.host_draw
         )
         pool = _index(self.pool)
-        return lambda: iter([(pool[index] for index in islice(order, self.n_steps))])
+        return lambda: self.model.em_iteration(
+            pool[index] for index in islice(order, self.n_steps)
+        )
 
     def _on_epoch(self, state, tasks):
         """Note one EM iteration; True asks to stop."""

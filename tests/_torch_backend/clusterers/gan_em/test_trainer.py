@@ -16,7 +16,7 @@ from skdeepgmm._torch_backend.clusterers.gan_em.trainer import (
     Data,
 )
 from skdeepgmm._torch_backend.clusterers.network_tools import Affine
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm._torch_backend.training import Means, endless_batches
 
 N_ROWS, N_CLUSTERS = 60, 3
@@ -24,7 +24,7 @@ FAST = Recipe(gan_steps=3, batch_size=20)
 
 
 def rows(*shape):
-    return torch.rand(N_ROWS, *shape, generator=generator(1))
+    return torch.rand(N_ROWS, *shape, generator=new_generator(1))
 
 
 def make(
@@ -45,7 +45,7 @@ def make(
 
 
 def batches(model, n=3):
-    return islice(endless_batches(N_ROWS, 20, generator(2)), n)
+    return islice(endless_batches(N_ROWS, 20, new_generator(2)), n)
 
 
 NETWORKS = ("generator", "discriminator", "classifier")
@@ -97,7 +97,7 @@ def test_each_update_moves_one_network(model):
 
 def test_an_iteration_moves_all_and_reports_means(model):
     before = {network: weights(model, network) for network in NETWORKS}
-    losses = model.step(batches(model))
+    losses = model.em_iteration(batches(model))
     assert moved(model, before) == set(NETWORKS)
     assert model.iteration == 1
     assert {"discriminator", "generator", "classifier", "changed"} <= set(losses)
@@ -108,7 +108,7 @@ def test_an_iteration_moves_all_and_reports_means(model):
 def test_clipped_weights_stay_in_bounds():
     recipe = dataclasses.replace(RECIPES["paper"], classifier_steps=1)
     model = make(recipe)
-    model.step(batches(model))
+    model.em_iteration(batches(model))
     bound = max(value.abs().max() for value in model.discriminator.parameters())
     assert 0.0 < bound <= recipe.clip
 
@@ -117,11 +117,11 @@ def test_released_recipe_starts_its_optimisers_anew():
     recipe = dataclasses.replace(RECIPES["released"], classifier_steps=1)
     model = make(recipe)
     first = model.optimizers["generator"]
-    model.step(batches(model))
+    model.em_iteration(batches(model))
     assert model.optimizers["generator"] is not first
     kept = make(FAST)
     first = kept.optimizers["generator"]
-    kept.step(batches(kept))
+    kept.em_iteration(batches(kept))
     assert kept.optimizers["generator"] is first
 
 
@@ -136,7 +136,7 @@ def test_first_m_step_is_uniform_and_later_ones_are_the_e_nets(averaged_from):
     first = model.responsibilities(index, real)
     torch.testing.assert_close(first, torch.full((10, 3), 1 / 3))
     for iteration in range(1, 4):
-        model.step(batches(model))
+        model.em_iteration(batches(model))
         averaged = iteration >= averaged_from * model.config.n_iter
         net = model.average.module if averaged else model.classifier
         with torch.no_grad():
@@ -152,7 +152,7 @@ def test_given_responsibilities_hold_as_long_as_asked():
     for _ in range(2):
         found = model.responsibilities(index, model.data.rows[index])
         assert torch.equal(found, start[index])
-        model.step(batches(model))
+        model.em_iteration(batches(model))
     found = model.responsibilities(index, model.data.rows[index])
     assert not torch.allclose(found, start[index])
 
@@ -179,7 +179,7 @@ def test_e_step_learns_the_labels():
 def test_unknown_labels_only_change_nothing():
     plain, unknown = make(), make(labels=torch.full((N_ROWS,), -1))
     for each in (plain, unknown):
-        each.step(batches(each))
+        each.em_iteration(batches(each))
     for name in NETWORKS:
         for first, second in zip(
             weights(plain, name), weights(unknown, name), strict=True
@@ -217,11 +217,11 @@ def test_rates_stay_then_fall_linearly_and_follow_the_scale(held, factors):
     model = make(dataclasses.replace(FAST, held=held), n_iter=8)
     rates = []
     for _ in factors:
-        model.step(batches(model, 1))
+        model.em_iteration(batches(model, 1))
         rates.append(model.optimizers["generator"].param_groups[0]["lr"])
     assert rates == pytest.approx([FAST.generator_rate * f for f in factors])
     model.step_scale = 0.5
-    model.step(batches(model, 1))
+    model.em_iteration(batches(model, 1))
     now = model.optimizers["generator"].param_groups[0]["lr"]
     last = 1.0 - 0.9 * (7 / 8 - held) / (1.0 - held)
     assert now == pytest.approx(0.5 * FAST.generator_rate * last)
@@ -234,13 +234,13 @@ def test_exponential_rates():
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_a_restored_state_repeats_its_past(average):
     model = make(dataclasses.replace(FAST, average=average))
-    model.step(batches(model))
+    model.em_iteration(batches(model))
     state = copy.deepcopy(model.state_dict())
     draws = model.draw.get_state()
-    first = model.step(batches(model))
+    first = model.em_iteration(batches(model))
     model.load_state_dict(state)
     model.draw.set_state(draws)
-    second = model.step(batches(model))
+    second = model.em_iteration(batches(model))
     assert {k: float(v) for k, v in first.items()} == {
         k: float(v) for k, v in second.items()
     }
@@ -248,19 +248,19 @@ def test_a_restored_state_repeats_its_past(average):
 
 def test_averaged_classifier_predicts():
     model = make(dataclasses.replace(FAST, average=0.9))
-    model.step(batches(model))
+    model.em_iteration(batches(model))
     assert model.predictor is model.average.module
     plain = make(dataclasses.replace(FAST, average=0.0))
-    plain.step(batches(plain))
+    plain.em_iteration(batches(plain))
     assert plain.predictor is plain.classifier
 
 
 def test_batches_are_full_and_visit_every_row():
-    found = [*islice(endless_batches(50, 20, generator(0)), 5)]
+    found = [*islice(endless_batches(50, 20, new_generator(0)), 5)]
     assert {len(batch) for batch in found} == {20}
     counts = torch.bincount(torch.cat(found), minlength=50)
     assert counts.tolist() == [2] * 50
-    (small,) = islice(endless_batches(7, 20, generator(0)), 1)
+    (small,) = islice(endless_batches(7, 20, new_generator(0)), 1)
     assert sorted(small.tolist()) == [*range(7)]
 
 
@@ -350,7 +350,7 @@ def recorded_and_launched(n_iter, n=8, **options):
     for recorded in (True, False):
         model = make(device="cuda", **options)
         model.recorder.enabled = recorded
-        found = [model.step(batches(model, n)) for _ in range(n_iter)]
+        found = [model.em_iteration(batches(model, n)) for _ in range(n_iter)]
         models.append(model)
         losses.append([{k: float(v) for k, v in each.items()} for each in found])
     return models, losses
@@ -415,11 +415,11 @@ def test_each_replay_draws_anew_and_a_restored_state_is_recorded_anew():
         assert (first - second).abs().max() > 0.01
     state = copy.deepcopy(model.state_dict())
     draws = model.draw.get_state()
-    first = model.step(batches(model, 8))
+    first = model.em_iteration(batches(model, 8))
     model.load_state_dict(state)
     assert model.recorder.recorded == 0
     model.draw.set_state(draws)
-    second = model.step(batches(model, 8))
+    second = model.em_iteration(batches(model, 8))
     for key, value in first.items():
         assert float(value) == pytest.approx(float(second[key]), rel=0.02, abs=0.02)
 
@@ -427,8 +427,8 @@ def test_each_replay_draws_anew_and_a_restored_state_is_recorded_anew():
 @pytest.mark.cuda
 def test_recorded_steps_follow_the_rate():
     model = make(device="cuda")
-    model.step(batches(model, 8))
+    model.em_iteration(batches(model, 8))
     model.step_scale = 0.0
     before = {name: weights(model, name) for name in NETWORKS}
-    model.step(batches(model, 8))
+    model.em_iteration(batches(model, 8))
     assert moved(model, before) == set()

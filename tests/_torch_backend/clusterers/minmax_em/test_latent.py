@@ -9,11 +9,11 @@ import torch
 from scipy.optimize import minimize
 
 from skdeepgmm._torch_backend.clusterers.minmax_em import latent
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 
 
 def randn(*shape, seed=1):
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
+    return torch.randn(shape, generator=new_generator(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("n_clusters", [1, 2, 3, 5, 10, 21])
@@ -105,7 +105,7 @@ def test_the_energy_is_the_bound_but_for_constants(mixture):
 def test_stratified_labels_keep_the_shares(size):
     shares = torch.tensor([0.5, 0.05, 0.45])
     for seed in range(20):
-        labels = latent.stratified_labels(shares, size, generator(seed))
+        labels = latent.stratified_labels(shares, size, new_generator(seed))
         counts = torch.bincount(labels, minlength=3)
         assert ((counts - size * shares).abs() < 1.0).all()
 

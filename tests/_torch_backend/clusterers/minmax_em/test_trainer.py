@@ -24,17 +24,16 @@ from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import (
     Data,
     Labelled,
     MinMaxEM,
-    Start,
 )
 from skdeepgmm._torch_backend.clusterers.network_tools import Affine
-from skdeepgmm._torch_backend.rng import generator
+from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm._torch_backend.training import TrainingConfig, train
 
 N_ROWS, N_CLUSTERS = 60, 3
 
 
 def rand(*shape, seed=1):
-    return torch.rand(shape, generator=generator(seed))
+    return torch.rand(shape, generator=new_generator(seed))
 
 
 def start_resp():
@@ -122,10 +121,10 @@ def test_unbounded_losses_have_a_penalty_and_the_others_spectral_norm():
 
 
 def test_gradient_penalty_of_a_linear_discriminator():
-    linear = networks.build(lambda: nn.Linear(3, 1), generator(0))
+    linear = networks.build(lambda: nn.Linear(3, 1), new_generator(0))
     with torch.no_grad():
         linear.weight.copy_(torch.tensor([[2.0, -1.0, 2.0]]))
-    penalty = gradient_penalty(linear, rand(9, 3), rand(5, 3, seed=2), generator(0))
+    penalty = gradient_penalty(linear, rand(9, 3), rand(5, 3, seed=2), new_generator(0))
     assert penalty.item() == pytest.approx((3.0 - 1.0) ** 2, rel=1e-5)
 
 
@@ -139,7 +138,7 @@ def test_gradient_penalty_of_a_linear_discriminator():
 def test_networks_by_shape(shape, table):
     made = Architecture(shape, 3, 4, table=table, width=0.1)
     built = {
-        name: networks.build(getattr(made, name), generator(0)) for name in NETWORKS
+        name: networks.build(getattr(made, name), new_generator(0)) for name in NETWORKS
     }
     images = built["generator"](rand(3, 4))
     assert images.shape == (3, *shape)
@@ -150,7 +149,7 @@ def test_networks_by_shape(shape, table):
 
 
 def test_a_generator_of_images_sees_cluster_and_style():
-    split = networks.build(lambda: LatentSplit(3, 5, separation=6.0), generator(0))
+    split = networks.build(lambda: LatentSplit(3, 5, separation=6.0), new_generator(0))
     means = latent.component_means(3, 5, 6.0)
     style = torch.tensor([0.0, 0.0, 0.0, 1.0, -2.0])
     memberships, offset = split(means + style).split([3, 5], dim=1)
@@ -165,7 +164,7 @@ def test_a_generator_of_images_sees_cluster_and_style():
 def test_spectral_norm_is_in_the_discriminator_alone():
     made = Architecture((1, 8, 8), 3, 4, width=0.1)
     for name in NETWORKS:
-        module = networks.build(getattr(made, name), generator(0))
+        module = networks.build(getattr(made, name), new_generator(0))
         found = any("direction" in key for key in module.state_dict())
         assert found == (name == "discriminator")
 
@@ -293,7 +292,7 @@ def test_memberships_are_renewed_before_every_block_but_the_first():
     model.e_step = lambda index=None: seen.append(index) or {}
     model._m_step = lambda index: seen.append(index) or {}
     a, b, c, d, e = (torch.tensor([i, i + 1]) for i in range(0, 10, 2))
-    model.step(iter([a, b, c, d, e]))
+    model.em_iteration(iter([a, b, c, d, e]))
     expected = [a, b, torch.cat([c, d]), c, d, e, e]
     assert all(map(torch.equal, seen[:-1], expected))
     assert seen[-1] is None
@@ -349,7 +348,7 @@ def test_all_labelled_rows_need_no_factors():
 
 def test_known_labels_stay_certain():
     model = make(labels=some_labels())
-    model.step(batches())
+    model.em_iteration(batches())
     torch.testing.assert_close(model.resp[:9], torch.eye(N_CLUSTERS)[some_labels()[:9]])
 
 
@@ -361,7 +360,7 @@ def test_known_labels_stay_certain():
 def test_every_adversary_trains(adversary, shape):
     model = make(shape, labels=some_labels(), adversary=adversary)
     before = {name: weights(model, name) for name in NETWORKS}
-    losses = model.step(batches())
+    losses = model.em_iteration(batches())
     assert set(losses) == {
         "discriminator",
         "energy",
@@ -384,7 +383,7 @@ def test_the_start_fits_the_encoder_to_the_memberships():
     # Clusters that can be told apart.
     rows += 4.0 * (start_resp() @ torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     before = {name: weights(model, name) for name in NETWORKS}
-    train(Start(model, 200), lambda: iter([None]), TrainingConfig(1))
+    train(model, lambda: model.init_encoder(200), TrainingConfig(1))
     moved = {n for n in NETWORKS if not equal(before[n], weights(model, n))}
     assert moved == {"encoder"}
     assert torch.equal(model.resp.argmax(1), start_resp().argmax(1))
@@ -402,7 +401,7 @@ def test_a_start_on_labels_sees_labelled_rows_only():
 def test_same_seed_same_model():
     models = [make((1, 8, 8), affine=Affine(1.0, 5.0, 0.1)) for _ in range(2)]
     for model in models:
-        model.step(batches())
+        model.em_iteration(batches())
     for name in NETWORKS:
         assert equal(weights(models[0], name), weights(models[1], name))
     other = make((1, 8, 8), affine=Affine(1.0, 5.0, 0.1), seed=1)
@@ -425,7 +424,7 @@ def test_a_lost_step_is_undone_with_a_smaller_rate():
         return losses | ({"energy": torch.tensor(math.nan)} if next(spoilt, 0) else {})
 
     model.step = step_once_spoilt
-    state = train(model, lambda: iter([batches()]), TrainingConfig(2))
+    state = train(model, lambda: model.em_iteration(batches()), TrainingConfig(2))
     assert state.epoch == 2
     assert model.iteration == 2
     assert model.step_scale == 0.5
@@ -435,7 +434,7 @@ def test_a_lost_step_is_undone_with_a_smaller_rate():
 def test_a_state_is_complete():
     model = make((1, 8, 8), labels=some_labels())
     before = copy.deepcopy(model.state_dict())
-    model.step(batches())
+    model.em_iteration(batches())
     model.load_state_dict(copy.deepcopy(before))
     after = model.state_dict()
     assert after.keys() == before.keys()
@@ -459,14 +458,14 @@ def test_labelled_rows_are_drawn_evenly():
     labels = torch.tensor([-1, 2, 0, 0, 0, 0, 0, -1, 2, 0])
     labelled = Labelled(labels)
     assert len(labelled) == 8
-    drawn = torch.cat([labelled.sample(10, generator(seed)) for seed in range(50)])
+    drawn = torch.cat([labelled.sample(10, new_generator(seed)) for seed in range(50)])
     assert set(drawn.tolist()) == set(torch.nonzero(labels >= 0)[:, 0].tolist())
     assert torch.bincount(labels[drawn]).tolist() == [250, 0, 250]
 
 
 @pytest.mark.parametrize("labels", [None, torch.full((4,), -1)])
 def test_without_labels_nothing_is_drawn(labels):
-    assert len(Labelled(labels).sample(10, generator(0))) == 0
+    assert len(Labelled(labels).sample(10, new_generator(0))) == 0
 
 
 @pytest.mark.cuda
@@ -485,8 +484,8 @@ def test_recorded_steps_do_what_launched_ones_do(shape, adversary, labelled):
             affine=Affine(1.0, 9.0, 0.1) if len(shape) == 3 else None,
         )
         model.recorder.enabled = recorded
-        start = Start(model, 6).step(None)
-        found = [start, *(model.step(batches(8)) for _ in range(3))]
+        start = model.init_encoder(6)
+        found = [start, *(model.em_iteration(batches(8)) for _ in range(3))]
         models.append(model)
         losses.append([{k: float(v) for k, v in each.items()} for each in found])
     assert models[0].recorder.recorded > 0
