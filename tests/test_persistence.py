@@ -14,11 +14,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture as ScikitLearnGaussianMixture
 
 import skdeepgmm
-from skdeepgmm import _persistence_nodes
-from skdeepgmm._persistence_nodes import Decoder, Encoder
 from skdeepgmm.estimators._outlier import DensityOutlierDetector
 from skdeepgmm.estimators.mixture._gaussian_mixture import GaussianMixture
-from skdeepgmm.persistence import load, save
+from skdeepgmm.persistence import _nodes, load, save
+from skdeepgmm.persistence._nodes import Decoder, Encoder
 
 FLAT = [
     name
@@ -315,4 +314,4 @@ def test_every_public_estimator_can_be_saved():
         for name in skdeepgmm.estimators.__all__
         if hasattr(getattr(skdeepgmm.estimators, name), "fit")
     }
-    assert public <= set(_persistence_nodes._REGISTRY)
+    assert public <= set(_nodes._REGISTRY)

@@ -1,4 +1,4 @@
-"""Save and load fitted estimators in one file, without ever executing its content.
+"""The file of an estimator: written as a whole or not at all, read without trust.
 
 The file is a safetensors file: the fitted arrays, and one JSON header that says which
 estimator they belong to. Pickles run code when loaded; this format cannot.
@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
-from skdeepgmm._persistence_nodes import Decoder, Encoder
+from skdeepgmm.persistence._nodes import Decoder, Encoder
 
 __all__ = ["load", "save"]
 

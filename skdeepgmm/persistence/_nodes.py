@@ -9,13 +9,13 @@ from skdeepgmm.layers import Folding, Mixture, Pooling
 
 # Only these classes are ever imported or constructed, whatever a file says.
 _REGISTRY = {
-    "GaussianMixture": "skdeepgmm.estimators.mixture._gaussian_mixture",
-    "SGDGaussianMixture": "skdeepgmm.estimators.mixture._sgd_gaussian_mixture",
-    "GANEMClusterer": "skdeepgmm.estimators.clusterers.gan_em._clusterer",
-    "MinMaxEMClusterer": "skdeepgmm.estimators.clusterers.minmax_em._clusterer",
-    "DeepConvGMM": "skdeepgmm.estimators.deep_conv._deep_conv_gmm",
-    "PatchGMMDenoiser": "skdeepgmm.estimators.denoising._patch_denoiser",
-    "DensityOutlierDetector": "skdeepgmm.estimators._outlier",
+    "GaussianMixture": "skdeepgmm.estimators",
+    "SGDGaussianMixture": "skdeepgmm.estimators",
+    "GANEMClusterer": "skdeepgmm.estimators",
+    "MinMaxEMClusterer": "skdeepgmm.estimators",
+    "DeepConvGMM": "skdeepgmm.estimators",
+    "PatchGMMDenoiser": "skdeepgmm.estimators",
+    "DensityOutlierDetector": "skdeepgmm.estimators",
     "FrozenEstimator": "sklearn.frozen",
 }
 
