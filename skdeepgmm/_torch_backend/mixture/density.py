@@ -15,7 +15,7 @@ from skdeepgmm._torch_backend.standardization import Standardization
 
 
 @dataclass(frozen=True)
-class Mixture:
+class MixtureDensity:
     """Weights, means and covariances, all float64 on one device.
 
     Attributes
@@ -35,7 +35,7 @@ class Mixture:
         kind: type[Covariance],
         attributes: Mapping[str, NDArray[Any]],
         device: torch.device,
-    ) -> "Mixture":
+    ) -> "MixtureDensity":
         """Return the mixture with these fitted attributes (copied, float64).
 
         ``attributes`` holds "weights_", "means_" and what ``kind.stored`` names.
@@ -51,6 +51,10 @@ class Mixture:
         tensors = {"weights_": self.weights, "means_": self.means}
         tensors |= self.covariance.attributes()
         return {name: to_numpy(value, dtype) for name, value in tensors.items()}
+
+    def dense_covariances(self) -> Tensor:
+        """Return the matrices (n_components, n_features, n_features)."""
+        return self.covariance.dense(*self.means.shape)
 
     @property
     def n_components(self) -> int:
@@ -74,25 +78,27 @@ class Mixture:
         log_weights = self.weights.log().to(x.dtype)
         return self.covariance.log_prob(x, self.means).add_(log_weights[:, None])
 
-    def marginal(self, kept: Tensor) -> "Mixture":
+    def marginal(self, kept: Tensor) -> "MixtureDensity":
         """Return the mixture of the features at the indices ``kept``."""
-        return Mixture(
+        return MixtureDensity(
             self.weights, self.means[:, kept], self.covariance.marginal(kept)
         )
 
-    def conditional(self, observed: Tensor, rest: Tensor, values: Tensor) -> "Mixture":
+    def conditional(
+        self, observed: Tensor, rest: Tensor, values: Tensor
+    ) -> "MixtureDensity":
         """Return the mixture of the features ``rest`` given ``observed`` = values."""
         seen = self.marginal(observed)
         log_joint = seen.log_joint(values[:, None])[:, 0]
         diff = (values - seen.means)[..., None]
         shift = self.covariance.regress(diff, observed, rest)[..., 0]
-        return Mixture(
+        return MixtureDensity(
             log_joint.softmax(0),
             self.means[:, rest] + shift,
             self.covariance.conditional(observed, rest),
         )
 
-    def units(self) -> Standardization:
+    def standardization(self) -> Standardization:
         """Return the mean and deviation of the mixture's own distribution."""
         mean = self.weights @ self.means
         variances = self.covariance.variances() + (self.means - mean).square()
@@ -109,20 +115,20 @@ class Mixture:
         second = self.covariance.expected_second(self.weights, ridge)
         return replace(stats, nk=self.weights, second=second)
 
-    def from_units(self, units: Standardization) -> "Mixture":
+    def unstandardized(self, standardization: Standardization) -> "MixtureDensity":
         """Return the mixture of the data whose standardised form this one models."""
-        return Mixture(
+        return MixtureDensity(
             self.weights,
-            self.means * units.scale + units.shift,
-            self.covariance.scaled(units.scale),
+            self.means * standardization.scale + standardization.shift,
+            self.covariance.scaled(standardization.scale),
         )
 
-    def to_units(self, units: Standardization) -> "Mixture":
+    def standardized(self, standardization: Standardization) -> "MixtureDensity":
         """Return the mixture of the standardised data."""
-        return Mixture(
+        return MixtureDensity(
             self.weights,
-            (self.means - units.shift) / units.scale,
-            self.covariance.scaled(1.0 / units.scale),
+            (self.means - standardization.shift) / standardization.scale,
+            self.covariance.scaled(1.0 / standardization.scale),
         )
 
     def sample(
@@ -138,7 +144,7 @@ class Mixture:
         parts = []
         for component, count in enumerate(counts):
             shape = (count, self.n_features)
-            offset = self.covariance.draw(component, shape, generator)
+            offset = self.covariance.sample(component, shape, generator)
             parts.append(self.means[component] + offset)
         device = self.means.device
         labels = torch.repeat_interleave(

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.data import ArraySource
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
-from skdeepgmm._torch_backend.mixture.density import Mixture
-from skdeepgmm._torch_backend.mixture.e_step import expectation
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
+from skdeepgmm._torch_backend.mixture.e_step import e_step
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
 #: Added to every component's mass, as scikit-learn does, so that none is zero.
@@ -53,7 +53,7 @@ class EMResult:
 
     Attributes
     ----------
-    mixture : Mixture
+    mixture : MixtureDensity
     lower_bounds : list of float
         Mean log-likelihood before every M-step, in nats per sample.
     converged : bool
@@ -65,7 +65,7 @@ class EMResult:
         Mass of the components in the last E-step.
     """
 
-    mixture: Mixture
+    mixture: MixtureDensity
     lower_bounds: list[float] = field(default_factory=list)
     converged: bool = False
     stopped: bool = False
@@ -81,17 +81,17 @@ class EMResult:
         return self.lower_bounds[-1] if self.lower_bounds else -math.inf
 
 
-OnIteration = Callable[[int, float, Mixture], bool]
+OnIteration = Callable[[int, float, MixtureDensity], bool]
 
 
 def maximize(
     kind: type[Covariance], stats: Statistics, ridge: Tensor
-) -> tuple[Mixture, Tensor]:
+) -> tuple[MixtureDensity, Tensor]:
     """Return the mixture of highest expected likelihood (the M-step).
 
     Returns
     -------
-    mixture : Mixture
+    mixture : MixtureDensity
     failed : Tensor of shape (n_components,) or (1,)
         Which covariances have no Cholesky factor.
     """
@@ -100,12 +100,12 @@ def maximize(
     values = kind.estimate(replace(stats, nk=nk), delta, ridge)
     covariance, failed = kind.from_values(values)
     failed = failed | (covariance.variances() < LEAST_VARIANCE).any(1)
-    return Mixture(nk / nk.sum(), stats.center + delta, covariance), failed
+    return MixtureDensity(nk / nk.sum(), stats.center + delta, covariance), failed
 
 
-def steadied(
-    mixture: Mixture, failed: Tensor, n_samples: float, prior: float
-) -> tuple[Mixture, Tensor]:
+def shrunk(
+    mixture: MixtureDensity, failed: Tensor, n_samples: float, prior: float
+) -> tuple[MixtureDensity, Tensor]:
     """Return the mixture with covariances pulled towards the pooled one.
 
     Each is averaged as if ``prior`` of its samples had had the pooled covariance,
@@ -140,8 +140,8 @@ class DegeneracyGuard:
         self.events: dict[int, str] = {}
 
     def __call__(
-        self, mixture: Mixture, failed: Tensor, nk: Tensor
-    ) -> tuple[Mixture, bool]:
+        self, mixture: MixtureDensity, failed: Tensor, nk: Tensor
+    ) -> tuple[MixtureDensity, bool]:
         """Return the repaired mixture and whether a component was moved."""
         empty = nk < EMPTY_MASS
         if not bool((empty | failed).any()):
@@ -156,13 +156,13 @@ class DegeneracyGuard:
             moved = moved or done
         return mixture, moved
 
-    def _collapsed_to_a_point(self, mixture: Mixture, failed: Tensor) -> Tensor:
+    def _collapsed_to_a_point(self, mixture: MixtureDensity, failed: Tensor) -> Tensor:
         """Return which components, not all, have no spread in any direction.
 
         A component that is singular along a constant feature only, or all of them
         on discrete data, keep their places.
         """
-        if len(failed) != mixture.n_components or bool(failed.all()):
+        if mixture.covariance.shared or bool(failed.all()):
             return torch.zeros(
                 mixture.n_components, dtype=torch.bool, device=failed.device
             )
@@ -170,7 +170,9 @@ class DegeneracyGuard:
         flat = ~(variances > VARIANCE_FLOOR)
         return failed & flat.all(1)
 
-    def repair_start(self, mixture: Mixture, failed: Tensor, nk: Tensor) -> Mixture:
+    def repair_initial(
+        self, mixture: MixtureDensity, failed: Tensor, nk: Tensor
+    ) -> MixtureDensity:
         """Return start values that EM can run from.
 
         Start values made of single samples have no spread of their own: their
@@ -184,15 +186,15 @@ class DegeneracyGuard:
             mixture, _ = self._reseed(mixture, k, "empty at the start", ~empty)
         return mixture
 
-    def _floor(self, mixture: Mixture, failed: Tensor) -> Mixture:
+    def _floor(self, mixture: MixtureDensity, failed: Tensor) -> MixtureDensity:
         what = "singular covariance, variances floored at 1e-6 of the features'"
         for k in failed.expand(mixture.n_components).nonzero()[:, 0]:
             self.events[int(k)] = what
         return with_floor(mixture, failed)
 
     def _reseed(
-        self, mixture: Mixture, k: int, reason: str, good: Tensor
-    ) -> tuple[Mixture, bool]:
+        self, mixture: MixtureDensity, k: int, reason: str, good: Tensor
+    ) -> tuple[MixtureDensity, bool]:
         """Start component k anew, unless that was tried often; tell if it moved."""
         if self.reseeds.get(k, 0) >= MAX_RESEEDS:
             self.events[k] = f"{reason}, kept with floored variances"
@@ -204,9 +206,9 @@ class DegeneracyGuard:
         weights = mixture.weights.clone()
         weights[k] = 1.0 / len(weights)
         covariance = self._pooled(mixture, k, good)
-        return Mixture(weights / weights.sum(), means, covariance), True
+        return MixtureDensity(weights / weights.sum(), means, covariance), True
 
-    def _badly_explained_row(self, mixture: Mixture, good: Tensor) -> Tensor:
+    def _badly_explained_row(self, mixture: MixtureDensity, good: Tensor) -> Tensor:
         """Draw a row among the worse explained half of a random subset."""
         count = min(256, self.source.n_samples)
         draw = torch.randint(
@@ -220,10 +222,10 @@ class DegeneracyGuard:
         pick = int(torch.randint(max(count // 2, 1), (1,), generator=self.generator))
         return rows[:, order[pick]]
 
-    def _pooled(self, mixture: Mixture, k: int, good: Tensor) -> Covariance:
+    def _pooled(self, mixture: MixtureDensity, k: int, good: Tensor) -> Covariance:
         values = mixture.covariance.values
         kind = type(mixture.covariance)
-        if len(values) != mixture.n_components or kind.name == "tied":
+        if kind.shared:
             return mixture.covariance
         if bool(good.any()):
             weights = mixture.weights[good] / mixture.weights[good].sum()
@@ -236,44 +238,45 @@ class DegeneracyGuard:
         return kind.from_values(values)[0]
 
 
-def with_floor(mixture: Mixture, failed: Tensor) -> Mixture:
+def with_floor(mixture: MixtureDensity, failed: Tensor) -> MixtureDensity:
     """Return the mixture with the failed covariances floored."""
     kind = type(mixture.covariance)
     values = mixture.covariance.values.nan_to_num(0.0, 0.0, 0.0)
     floored = kind.floored(values, torch.full_like(mixture.means[0], VARIANCE_FLOOR))
-    if len(failed) == mixture.n_components:
+    if not kind.shared:
         mask = failed.reshape(-1, *[1] * (floored.ndim - 1))
         floored = torch.where(mask, floored, mixture.covariance.values)
-    return Mixture(mixture.weights, mixture.means, kind.from_values(floored)[0])
+    return MixtureDensity(mixture.weights, mixture.means, kind.from_values(floored)[0])
 
 
 def em_step(
-    mixture: Mixture, source: ArraySource, ridge: Tensor
-) -> tuple[Statistics, Mixture, Tensor]:
+    mixture: MixtureDensity, source: ArraySource, ridge: Tensor
+) -> tuple[Statistics, MixtureDensity, Tensor]:
     """Return the statistics of one E-step and the M-step's mixture and failures.
 
     Where one step leads from broad to tight components, the statistics may be too
     coarse for the new mixture: the E-step is then done again, exactly.
     """
     kind = type(mixture.covariance)
-    stats = expectation(mixture, source)
+    stats = e_step(mixture, source)
     new, failed = maximize(kind, stats, ridge)
-    if math.isfinite(stats.reach):
-        reach = math.inf if bool(failed.any()) else new.covariance.magnitude(new.means)
-        if not reach <= stats.reach:
-            stats = expectation(mixture, source, reach)
+    if math.isfinite(stats.cancellation_bound):
+        bad = bool(failed.any())
+        needed = math.inf if bad else new.covariance.cancellation(new.means)
+        if not needed <= stats.cancellation_bound:
+            stats = e_step(mixture, source, needed)
             new, failed = maximize(kind, stats, ridge)
     return stats, new, failed
 
 
 def online_step(
-    mixture: Mixture,
+    mixture: MixtureDensity,
     source: ArraySource,
     ridge: Tensor,
     step: float,
     guard: DegeneracyGuard,
     n_seen: float,
-) -> tuple[Mixture, float]:
+) -> tuple[MixtureDensity, float]:
     """Return the mixture after one step of online EM, and the chunk's bound.
 
     The statistics of the past, which the parameters stand for, are averaged with
@@ -286,25 +289,25 @@ def online_step(
 
     Returns
     -------
-    mixture : Mixture
+    mixture : MixtureDensity
     lower_bound : float
         Mean log-likelihood of the chunk before the step, in nats per sample.
     """
     kind = type(mixture.covariance)
-    stats = expectation(mixture, source, reach=math.inf)
+    stats = e_step(mixture, source, math.inf)
     stats = stats.recentered(kind, mixture.means)
     past = mixture.expected_statistics(ridge).scaled(1.0 - step)
     chunk = stats.scaled(step / float(stats.total))
     new, failed = maximize(kind, past.merge(chunk), ridge)
     prior = kind.prior_samples(mixture.means.shape[1])
-    new, failed = steadied(new, failed, n_seen, prior)
+    new, failed = shrunk(new, failed, n_seen, prior)
     new, _ = guard(new, failed, new.weights * float(source.n_samples))
     return new, stats.mean_log_likelihood
 
 
 def fit_em(
     source: ArraySource,
-    start: Mixture,
+    start: MixtureDensity,
     config: EMConfig,
     guard: DegeneracyGuard,
     on_iteration: OnIteration,
@@ -319,7 +322,7 @@ def fit_em(
     result = EMResult(start, events=guard.events)
     for n_iter in range(1, config.max_iter + 1):
         stats, mixture, failed = em_step(result.mixture, source, config.ridge)
-        mixture, failed = steadied(mixture, failed, float(stats.total), config.prior)
+        mixture, failed = shrunk(mixture, failed, float(stats.total), config.prior)
         result.mixture, moved = guard(mixture, failed, stats.nk)
         previous, lower_bound = lower_bound, stats.mean_log_likelihood
         result.nk = stats.nk

@@ -1,17 +1,14 @@
 """Start values from labels, centres or random responsibilities, batch by batch."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend.data import ArraySource, Block
-from skdeepgmm._torch_backend.mixture.covariances import (
-    Covariance,
-    DiagCovariance,
-    LowRankCovariance,
-)
-from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.covariances import Covariance
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import (
     completed,
     statistics_of,
@@ -19,12 +16,6 @@ from skdeepgmm._torch_backend.mixture.e_step import (
 )
 from skdeepgmm._torch_backend.mixture.em import maximize
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
-from skdeepgmm._torch_backend.rng import new_generator
-
-#: Directions drawn beyond the rank when a covariance's range is sought.
-OVERSAMPLING = 5
-#: Start value of the least noise, in units of a component's variance.
-LEAST_NOISE = 1e-3
 
 #: Returns the responsibilities (n_samples, n_components) of one batch of rows.
 ResponsibilityFunction = Callable[[Block], Tensor]
@@ -56,86 +47,66 @@ def from_responsibilities(
         stats = statistics_of(kind, center[:, observed], pairs(blocks))
         missing = pattern.missing.to(source.device)
         total = total.merge(completed(unit, stats, observed, missing))
+    _add_mixed(total, unit, source, responsibilities)
+    return total
+
+
+def _add_mixed(
+    total: Statistics,
+    unit: MixtureDensity,
+    source: ArraySource,
+    responsibilities: ResponsibilityFunction,
+) -> None:
+    """Add the samples whose pattern of missing features is rare."""
     for block, mask in source.mixed(source.batch_size):
         resp = responsibilities(block).to(source.device, torch.float64).T
         weight = block.n_samples if block.weight is None else block.weight.sum()
         total.add(torch.zeros_like(total.total), weight)
         if block.weight is not None:
             resp = resp * block.weight
-        _, statistics = unit.covariance.masked(block.x, mask, center)
+        _, statistics = unit.covariance.masked(block.x, mask, unit.means)
         first, second = statistics(resp)
         total.nk += resp.sum(1)
         total.first += first
         total.second += second
-    return total
 
 
-def start_mixture(
+def initial_mixture(
     kind: type[Covariance],
     source: ArraySource,
     n_components: int,
     responsibilities: ResponsibilityFunction,
     ridge: Tensor,
-) -> tuple[Mixture, Tensor, Tensor]:
+) -> tuple[MixtureDensity, Tensor, Tensor]:
     """Return the M-step of given responsibilities.
 
     Returns
     -------
-    mixture : Mixture
+    mixture : MixtureDensity
     failed : Tensor of shape (n_components,) or (1,)
         Which covariances have no Cholesky factor.
     nk : Tensor of shape (n_components,)
     """
-    first = DiagCovariance if issubclass(kind, LowRankCovariance) else kind
+    first = kind.initial_class or kind
     stats = from_responsibilities(first, source, n_components, responsibilities)
     mixture, failed = maximize(first, stats, ridge)
-    if not issubclass(kind, LowRankCovariance):
+    if first is kind:
         return mixture, failed, stats.nk
     if bool(failed.any()):
         values = kind.from_variances(torch.ones_like(mixture.means[0]), n_components)
     else:
-        values = _low_rank_values(kind, source, mixture, stats.nk, responsibilities)
+        values = kind.initial_values(
+            mixture.covariance.variances().expand_as(mixture.means),
+            stats.nk,
+            lambda basis: _scatter_times(source, mixture, basis, responsibilities),
+        )
     covariance, failed = kind.from_values(values)
-    return Mixture(mixture.weights, mixture.means, covariance), failed, stats.nk
-
-
-def _low_rank_values(
-    kind: type[LowRankCovariance],
-    source: ArraySource,
-    diag: Mixture,
-    nk: Tensor,
-    responsibilities: ResponsibilityFunction,
-) -> Tensor:
-    """Return factors and noise from the leading directions of each component.
-
-    Two passes of randomised subspace iteration (Halko, Martinsson & Tropp 2011),
-    then probabilistic PCA in closed form.
-    """
-    variances = diag.covariance.values
-    n_components, n_features = variances.shape
-    width = min(n_features, kind.rank + OVERSAMPLING)
-    draw = new_generator(0)
-    basis = torch.randn(
-        n_components, n_features, width, generator=draw, dtype=torch.float64
-    ).to(source.device)
-    mass = nk.clamp_min(1.0)[:, None, None]
-    basis, _ = torch.linalg.qr(_scatter_times(source, diag, basis, responsibilities))
-    product = _scatter_times(source, diag, basis, responsibilities) / mass
-    values, vectors = torch.linalg.eigh(basis.mT @ product)
-    values = values[:, -kind.rank :].clamp_min(0.0)
-    directions = basis @ vectors[..., -kind.rank :]
-    rest = (variances.sum(1) - values.sum(1)).clamp_min(0.0)
-    noise = (rest / max(n_features - kind.rank, 1))[:, None]
-    least = 1e-4 * values[:, -1:].clamp_min(1e-12)
-    factors = directions * torch.maximum(values - noise, least).sqrt()[:, None]
-    own = variances - factors.square().sum(-1)
-    own = torch.maximum(own, LEAST_NOISE * variances)
-    return torch.cat([factors, own[..., None]], dim=-1)
+    return replace(mixture, covariance=covariance), failed, stats.nk
 
 
 def _scatter_times(
     source: ArraySource,
-    mixture: Mixture,
+    mixture: MixtureDensity,
     basis: Tensor,
     responsibilities: ResponsibilityFunction,
 ) -> Tensor:
@@ -169,7 +140,7 @@ def labels_function(labels: Tensor, n_components: int) -> ResponsibilityFunction
     return responsibilities
 
 
-def rows_function(indices: Tensor) -> ResponsibilityFunction:
+def samples_function(indices: Tensor) -> ResponsibilityFunction:
     """Return responsibilities that give row ``indices[k]`` to component k alone."""
 
     def responsibilities(block: Block) -> Tensor:

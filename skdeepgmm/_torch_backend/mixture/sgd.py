@@ -21,9 +21,8 @@ import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend import annealing
-from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES, Covariance
+from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.covariances.base import MaskedStatistics
-from skdeepgmm._torch_backend.mixture.sgd_factors import FACTORS, low_rank_covariance
 
 #: Rows, or rows and their weights (None for no weights).
 Batch: TypeAlias = Tensor | tuple[Tensor, Tensor | None]
@@ -148,7 +147,7 @@ class SGDConfig:
 
     Attributes
     ----------
-    covariance_type : str
+    covariance_class : type of Covariance
     plan : Plan
     momentum : float
     ridge : Tensor of shape (n_features,)
@@ -159,7 +158,7 @@ class SGDConfig:
         Whether rows may have missing entries (NaN).
     """
 
-    covariance_type: str
+    covariance_class: type[Covariance]
     plan: Plan
     momentum: float
     ridge: Tensor
@@ -193,10 +192,11 @@ class SGDMixture:
     events: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.kind = FACTORS[self.config.covariance_type]
+        self.shared = self.config.covariance_class.shared
+        self.factors = self.config.covariance_class.sgd_factor
         self.velocity = self.parameters.zeros()
         self.usage = torch.full_like(self.parameters.logits, 1.0 / self.n_components)
-        self.largest = self.kind.largest(self.config.ridge)
+        self.largest = self.factors.largest(self.config.ridge)
         self.distances = annealing.torus_distances(self.n_components)
 
     @property
@@ -233,7 +233,7 @@ class SGDMixture:
         now = self.parameters
         cache: Cache
         if not self.config.missing:
-            log_prob, cache = self.kind.log_prob(x, now.means, now.factor)
+            log_prob, cache = self.factors.log_prob(x, now.means, now.factor)
         else:
             log_prob, cache = self._masked(x)
         return log_prob + torch.log_softmax(now.logits, 0), cache
@@ -249,10 +249,7 @@ class SGDMixture:
 
     def covariance(self, factor: Tensor) -> Covariance:
         """Return the covariances of a factor, float64."""
-        if self.config.covariance_type == "low_rank":
-            return low_rank_covariance(factor)
-        kind = COVARIANCES[self.config.covariance_type]
-        return kind.from_stored(factor.double())
+        return self.config.covariance_class.from_sgd_factor(factor)
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Return the mean log p(x) of rows, in nats a sample."""
@@ -300,15 +297,15 @@ class SGDMixture:
         normalizer = torch.maximum(prior, mass).clamp_min(0.5 / len(x))
         ridge = self.config.ridge
         if isinstance(cache, Tensor):
-            means, factor = self.kind.directions(
+            means, factor = self.factors.directions(
                 x, cache, weights, mass, now.means, now.factor, ridge
             )
         else:
             first, second = cache(weights.T.double())
-            means, factor = self.kind.from_second(
+            means, factor = self.factors.from_second(
                 first, second, mass, now.factor, ridge
             )
-        if not self.kind.shared:
+        if not self.shared:
             factor = factor / normalizer.reshape(-1, *[1] * (factor.ndim - 1))
         logits = (mass - prior) / normalizer
         if self.annealed:
@@ -324,8 +321,8 @@ class SGDMixture:
         for name, value in vars(gradient).items():
             getattr(velocity, name).mul_(memory).add_(value, alpha=1.0 - memory)
         rate = self.config.plan.rate(self.steps) * self.step_scale
-        means = now.means + self.kind.unwhiten(rate * velocity.means, now.factor)
-        factor = self.kind.move(now.factor, rate * velocity.factor, self.largest)
+        means = now.means + self.factors.unwhiten(rate * velocity.means, now.factor)
+        factor = self.factors.move(now.factor, rate * velocity.factor, self.largest)
         logits = torch.log_softmax(now.logits + rate * velocity.logits, 0)
         self.parameters = Parameters(logits, means, factor)
 
@@ -356,7 +353,7 @@ class SGDMixture:
         self.usage[[k, owner]] = 1.0 / self.n_components
         for half in (k, owner):
             speed.logits[half], speed.means[half] = 0.0, 0.0
-        if not self.kind.shared:
+        if not self.shared:
             now.factor[k] = now.factor[owner]
             speed.factor[k] = speed.factor[owner] = 0.0
 

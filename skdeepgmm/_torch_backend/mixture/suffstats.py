@@ -33,8 +33,8 @@ class Statistics:
         Sum of responsibility times second moments about the centre; its shape is
         the covariance type's.
     center : Tensor of shape (n_components, n_features)
-    reach : float
-        Largest magnitude of a mixture that these statistics determine accurately.
+    cancellation_bound : float
+        Largest cancellation of a mixture that these statistics determine accurately.
     """
 
     log_likelihood: Tensor
@@ -43,7 +43,7 @@ class Statistics:
     first: Tensor
     second: Tensor
     center: Tensor
-    reach: float = math.inf
+    cancellation_bound: float = math.inf
 
     @classmethod
     def zeros(cls, center: Tensor, second_shape: tuple[int, ...]) -> "Statistics":

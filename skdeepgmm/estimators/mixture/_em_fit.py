@@ -6,7 +6,7 @@ import math
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.data import ArraySource, balanced, default_batch_size
 from skdeepgmm._torch_backend.mixture import init
-from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import row_bytes
 from skdeepgmm._torch_backend.mixture.em import (
     DegeneracyGuard,
@@ -15,7 +15,7 @@ from skdeepgmm._torch_backend.mixture.em import (
     online_step,
 )
 from skdeepgmm.estimators._verbose import VerboseReport
-from skdeepgmm.estimators.mixture._init_params import start_responsibilities
+from skdeepgmm.estimators.mixture._init_params import initial_responsibilities
 from skdeepgmm.estimators.mixture._validation import (
     check_means,
     check_precisions,
@@ -84,24 +84,24 @@ class EMFit:
 
         Returns
         -------
-        mixture : Mixture
+        mixture : MixtureDensity
             In the units of the data.
         lower_bound : float
             Mean log-density of X before the step, in nats per sample.
         """
         current = self.estimator._mixture(self.X)
         # The stream's own units, not those of a chunk that may be small.
-        self.units = self.source.use_units(current.units())
+        self.units = self.source.use_units(current.standardization())
         self.log_scale = self.source.mean_log_scale()
         mixture, bound = online_step(
-            current.to_units(self.units),
+            current.standardized(self.units),
             self.source,
             self._ridge(),
             step,
             self._make_guard(),
             self.estimator.n_samples_seen_,
         )
-        return mixture.from_units(self.units), bound - self.log_scale
+        return mixture.unstandardized(self.units), bound - self.log_scale
 
     def _run(self, start, guard, bound, tasks):
         estimator = self.estimator
@@ -118,7 +118,7 @@ class EMFit:
 
     def _attributes(self, mixture):
         """Return fitted attributes of a mixture in standardised units."""
-        return mixture.from_units(self.units).to_attributes(self.source.dtype)
+        return mixture.unstandardized(self.units).to_attributes(self.source.dtype)
 
     def _make_source(self, X):
         estimator = self.estimator
@@ -165,7 +165,7 @@ class EMFit:
         if precisions is not None:
             covariance = self.kind.from_precisions(precisions)
             covariance = covariance.scaled(1.0 / self.units.scale)
-        return Mixture(
+        return MixtureDensity(
             drawn.weights if weights is None else weights,
             drawn.means if means is None else means,
             drawn.covariance if precisions is None else covariance,
@@ -173,7 +173,7 @@ class EMFit:
 
     def _start_from_data(self, guard):
         estimator = self.estimator
-        responsibilities = start_responsibilities(
+        responsibilities = initial_responsibilities(
             estimator.init_params,
             self.X,
             estimator.n_components,
@@ -181,14 +181,14 @@ class EMFit:
             self.units,
             self.sample_weight,
         )
-        mixture, failed, nk = init.start_mixture(
+        mixture, failed, nk = init.initial_mixture(
             self.kind,
             self.source,
             estimator.n_components,
             responsibilities,
             self._ridge(),
         )
-        return guard.repair_start(mixture, failed, nk)
+        return guard.repair_initial(mixture, failed, nk)
 
     def _ridge(self):
         """Return what is added to the variances, in standardised units."""
@@ -199,7 +199,7 @@ class EMFit:
 
     def _continue(self):
         """Return the last fit as start values (warm start)."""
-        return self.estimator._mixture(self.X).to_units(self.units)
+        return self.estimator._mixture(self.X).standardized(self.units)
 
     def _earlier_bound(self):
         return self.estimator.lower_bound_ + self.log_scale

@@ -352,7 +352,7 @@ default='kmeans'
 
     def _set_result(self, result, run, warn=True):
         """Store the best run as fitted attributes and warn about its flaws."""
-        self._set_mixture(result.mixture.from_units(run.units), run.source.dtype)
+        self._set_mixture(result.mixture.unstandardized(run.units), run.source.dtype)
         self.converged_ = result.converged
         self.n_iter_ = result.n_iter
         self.lower_bounds_ = [bound - run.log_scale for bound in result.lower_bounds]

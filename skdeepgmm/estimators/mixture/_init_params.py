@@ -12,7 +12,7 @@ MAX_START_VALUES = 2**23
 INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
 
 
-def start_responsibilities(
+def initial_responsibilities(
     init_params, X, n_components, random_state, units, sample_weight=None
 ):
     """Return a function that makes the start responsibilities of one batch.
@@ -55,13 +55,13 @@ def _from_kmeans_plusplus(X, n_components, random_state, units, weight):
         rows, n_components, sample_weight=weight, random_state=random_state
     )
     chosen = chosen if index is None else index[chosen]
-    return init.rows_function(convert.index_tensor(chosen))
+    return init.samples_function(convert.index_tensor(chosen))
 
 
 def _from_random_rows(X, n_components, random_state, units, weight):
     chance = None if weight is None else weight / weight.sum()
     chosen = random_state.choice(X.shape[0], size=n_components, replace=False, p=chance)
-    return init.rows_function(convert.index_tensor(chosen))
+    return init.samples_function(convert.index_tensor(chosen))
 
 
 def _from_random_responsibilities(X, n_components, random_state, units, weight):

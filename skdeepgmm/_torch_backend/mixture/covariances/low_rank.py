@@ -9,6 +9,7 @@ W = L^-1 A^T D^-1,
 and the posterior of the factors is z | x ~ N(L^-T W (x - mu), M^-1).
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar, Self
@@ -21,10 +22,113 @@ from skdeepgmm._torch_backend.mixture.covariances.base import (
     LOG_2PI,
     Covariance,
     MaskedStatistics,
+    ScatterProduct,
     column_chunks,
     normal_like,
 )
+from skdeepgmm._torch_backend.mixture.covariances.checks import (
+    check_entries,
+    check_shape,
+)
+from skdeepgmm._torch_backend.mixture.covariances.diag import DiagCovariance
+from skdeepgmm._torch_backend.mixture.covariances.masked_factors import (
+    MaskedFactors,
+    masked_posterior,
+)
+from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import TRUST, SGDFactor
+from skdeepgmm._torch_backend.mixture.probabilistic_pca import probabilistic_pca
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+
+NO_PRECISIONS = (
+    "precisions_init does not apply to covariance_type='low_rank'. Give means_init and "
+    "weights_init, or start from from_parameters(...) with warm_start=True."
+)
+#: Initial factors for stochastic gradients, as a share of the features' standard
+#: deviations.
+INITIAL_FACTORS = 0.3
+
+
+class LowRankFactor(SGDFactor):
+    """Factors and noise side by side, (n_components, n_features, rank + 1).
+
+    The parameters are those of factor analysis, Sigma = A A^T + diag(d), and steps
+    follow the expected complete-data log-likelihood: with the batch's moments about
+    the means, C of x z^T and V of z z^T (z the factors' posterior), and the residual
+    variances s under A,
+
+        dA = C - A V,        d log d = s / d - 1.
+
+    Both are linear in the batch's statistics, so that their mean over batches is the
+    gradient on all data. Mean steps need no whitening: the gradient times the
+    covariance is the mean of x - mu itself.
+    """
+
+    @staticmethod
+    def log_prob(x: Tensor, means: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        covariance = LowRankCovariance.from_sgd_factor(factor)
+        scores = covariance.factor_scores(x.T, means.double())
+        precision = covariance.noise.reciprocal()
+        linear = precision * means
+        constant = covariance.log_normalizer() - 0.5 * (linear * means).sum(1)
+        precision, linear, constant = (
+            value.to(x.dtype) for value in (precision, linear, constant)
+        )
+        diagonal = torch.addmm(x @ linear.T, x.square(), precision.T, alpha=-0.5)
+        return diagonal + constant + 0.5 * scores.square().sum(1).T, scores
+
+    @staticmethod
+    def directions(
+        x: Tensor,
+        cache: Tensor,
+        weights: Tensor,
+        mass: Tensor,
+        means: Tensor,
+        factor: Tensor,
+        ridge: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        covariance, resp = LowRankCovariance.from_sgd_factor(factor), weights.T
+        squares = (resp @ x.square()).double()
+        second = covariance.second_from_scores(x.T, squares, cache, resp)
+        first, nk, center = (resp @ x).double(), mass.double(), means.double()
+        second = covariance.recentered(second, first, nk, center)
+        first = first - nk[:, None] * center
+        return LowRankFactor.from_second(first, second, mass, factor, ridge)
+
+    @staticmethod
+    def from_second(
+        first: Tensor, second: Tensor, mass: Tensor, factor: Tensor, ridge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        n_features = factor.shape[1]
+        loadings, noise = factor[..., :-1], factor[..., -1]
+        second = second.to(factor.dtype)
+        cross, squares = second[:, :n_features, :-1], second[:, :n_features, -1]
+        fitted = loadings @ second[:, n_features:, :-1]
+        residual = squares + (loadings * (fitted - 2.0 * cross)).sum(-1)
+        change = residual.clamp_min(0.0) / noise - mass[:, None]
+        step = torch.cat([cross - fitted, change[..., None]], dim=-1)
+        return first.to(factor.dtype), step
+
+    @staticmethod
+    def unwhiten(step: Tensor, factor: Tensor) -> Tensor:
+        return step
+
+    @staticmethod
+    def move(factor: Tensor, step: Tensor, largest: Tensor) -> Tensor:
+        loadings, noise = factor[..., :-1], factor[..., -1]
+        shift, change = step[..., :-1], step[..., -1]
+        largest_norm = TRUST * (loadings.square().sum((1, 2)) + noise.sum(1)).sqrt()
+        norm = shift.square().sum((1, 2)).sqrt()
+        shift = (
+            shift * (largest_norm / torch.maximum(norm, largest_norm))[:, None, None]
+        )
+        noise = noise * change.clamp(-TRUST, TRUST).exp()
+        noise = torch.maximum(noise, largest)
+        return torch.cat([loadings + shift, noise[..., None]], dim=-1)
+
+    @staticmethod
+    def largest(ridge: Tensor) -> Tensor:
+        """Return the ridge: here it bounds the noise from below."""
+        return ridge
 
 
 @dataclass(frozen=True)
@@ -47,8 +151,20 @@ class LowRankCovariance(Covariance):
     posterior_chol: Tensor
 
     name: ClassVar[str] = "low_rank"
-    stored: ClassVar[tuple[str, ...]] = ("factors_", "noise_variance_")
     rank: ClassVar[int] = 1
+    sgd_factor: ClassVar[type[SGDFactor]] = LowRankFactor
+    initial_class: ClassVar[type[Covariance] | None] = DiagCovariance
+    attribute_names: ClassVar[tuple[str, ...]] = ("factors_", "noise_variance_")
+    stored: ClassVar[tuple[str, ...]] = ("factors_", "noise_variance_")
+    supplied: ClassVar[tuple[str, ...]] = ("factors", "noise_variance")
+
+    @classmethod
+    def sized(cls, n_features: int, rank: int) -> type[Covariance]:
+        return cls.of_rank(min(rank, n_features))
+
+    @classmethod
+    def estimator_parameters(cls) -> dict[str, int]:
+        return {"rank": cls.rank}
 
     @classmethod
     def of_rank(cls, rank: int) -> type["LowRankCovariance"]:
@@ -94,15 +210,73 @@ class LowRankCovariance(Covariance):
 
     @classmethod
     def from_precisions(cls, precisions: Tensor) -> Self:
-        raise NotImplementedError("low_rank is started from factors, not precisions")
+        raise ValueError(NO_PRECISIONS)
 
     @classmethod
     def from_stored(cls, *attributes: Tensor) -> Self:
         factors, noise = attributes
         return cls.from_values(torch.cat([factors, noise[..., None]], dim=-1))[0]
 
+    @classmethod
+    def from_supplied(cls, *covariances: Tensor) -> "LowRankCovariance":
+        return cls.of_rank(covariances[0].shape[2]).from_stored(*covariances)
+
+    @classmethod
+    def from_sgd_factor(cls, factor: Tensor) -> Self:
+        return cls.from_values(factor.double())[0]
+
+    def to_sgd_factor(self) -> Tensor:
+        return self.values
+
+    @classmethod
+    def initial_sgd_factor(
+        cls, n_components: int, n_features: int, generator: torch.Generator
+    ) -> Tensor:
+        """Return small random factors, and noise that completes unit variances."""
+        shape = (n_components, n_features, cls.rank)
+        factors = torch.randn(shape, generator=generator, dtype=torch.float64)
+        factors = factors * (INITIAL_FACTORS / math.sqrt(cls.rank))
+        noise = (1.0 - factors.square().sum(-1)).clamp_min(0.5)
+        return torch.cat([factors, noise[..., None]], dim=-1)
+
+    @classmethod
+    def check_positive(cls, values: Tensor, what: str) -> None:
+        check_entries(values[..., -1], what)
+
+    @classmethod
+    def check_precisions(
+        cls, precisions: Tensor, n_components: int, n_features: int
+    ) -> None:
+        raise ValueError(NO_PRECISIONS)
+
+    @classmethod
+    def supplied_shapes(
+        cls, n_components: int, n_features: int
+    ) -> tuple[tuple[int, ...], ...]:
+        noise = n_components, n_features
+        return (*noise, cls.rank), noise
+
+    @classmethod
+    def check_supplied(
+        cls, covariances: tuple[Tensor, ...], n_components: int, n_features: int
+    ) -> None:
+        factors, noise = covariances
+        if factors.ndim != 3:
+            raise ValueError(
+                "factors should have the shape of (n_components, n_features, rank), "
+                f"but got {tuple(factors.shape)}"
+            )
+        sized = cls.of_rank(factors.shape[2])
+        shapes = sized.supplied_shapes(n_components, n_features)
+        for array, shape, name in zip(covariances, shapes, cls.supplied, strict=True):
+            check_shape(array, shape, name)
+        check_entries(noise, "noise_variance")
+
     def attributes(self) -> dict[str, Tensor]:
         return {"factors_": self.factors, "noise_variance_": self.noise}
+
+    def dense(self, n_components: int, n_features: int) -> Tensor:
+        return self.factors @ self.factors.mT + self.noise.diag_embed()
 
     @property
     def factors(self) -> Tensor:
@@ -152,6 +326,12 @@ class LowRankCovariance(Covariance):
         return torch.cat([factors, noise], dim=1).repeat(n_components, 1, 1)
 
     @classmethod
+    def initial_values(
+        cls, variances: Tensor, nk: Tensor, scatter_times: ScatterProduct
+    ) -> Tensor:
+        return probabilistic_pca(variances, nk, cls.rank, scatter_times)
+
+    @classmethod
     def pooled(cls, values: Tensor, weights: Tensor) -> Tensor:
         # Factors have no common orientation, so they cannot be averaged.
         return values[weights.argmax()]
@@ -199,7 +379,25 @@ class LowRankCovariance(Covariance):
     def features(x: Tensor, out: Tensor) -> None:
         torch.mul(x, x, out=out)
 
+    def other_log_prob(
+        self, x: Tensor, means: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        scores = self.factor_scores(x, means)
+        return scores.square().sum(1).mul_(0.5), scores
+
     # Statistics ------------------------------------------------------------------
+
+    def second_from_features(
+        self,
+        products: Tensor,
+        x: Tensor,
+        total: Tensor | None,
+        resp: Tensor,
+        cache: Tensor | None,
+    ) -> Tensor:
+        if cache is None:
+            raise RuntimeError("log_joint of a block comes before its statistics")
+        return self.second_from_scores(x, products, cache, resp)
 
     def factor_scores(self, x: Tensor, means: Tensor) -> Tensor:
         """Return W_k (x - mu_k), (n_components, rank, n_samples)."""
@@ -271,6 +469,14 @@ class LowRankCovariance(Covariance):
         moved[:, :n_features, rank] += squares
         return moved
 
+    @classmethod
+    def unobserved_second(cls, nk: Tensor) -> Tensor:
+        # Their factors have mean 0 and covariance I.
+        second = nk.new_zeros(cls.second_shape(len(nk), 0))
+        eye = torch.eye(cls.rank, dtype=nk.dtype, device=nk.device)
+        second[:, :, : cls.rank] += nk[:, None, None] * eye
+        return second
+
     def marginal(self, kept: Tensor) -> Self:
         return type(self).from_values(self.values[:, kept])[0]
 
@@ -326,14 +532,8 @@ class LowRankCovariance(Covariance):
         self, x: Tensor, mask: Tensor, means: Tensor
     ) -> tuple[Tensor, MaskedStatistics]:
         factors, noise = self.factors.to(x.dtype), self.noise.to(x.dtype)
-        n_components, n_features, rank = factors.shape
         scaled = factors / noise[..., None]
-        products = (scaled[..., None] * factors[..., None, :]).permute(1, 0, 2, 3)
-        spread = mask.T @ products.reshape(n_features, -1)
-        spread = spread.reshape(-1, n_components, rank, rank)
-        chol: Tensor = torch.linalg.cholesky(
-            spread + torch.eye(rank, dtype=x.dtype, device=x.device)
-        )
+        chol = masked_posterior(scaled, factors, mask)
         diff = (x - means.to(x.dtype)[..., None]) * mask
         scores = torch.bmm(scaled.mT, diff).permute(2, 0, 1)[..., None]
         whitened = torch.linalg.solve_triangular(chol, scores, upper=False)
@@ -341,31 +541,10 @@ class LowRankCovariance(Covariance):
         distance = distance - whitened.square().sum((2, 3)).T
         log_det = (noise.log() + LOG_2PI) @ mask
         log_det = log_det + 2.0 * linalg.log_det_triangular(chol).T
-
-        def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
-            hidden = torch.cholesky_solve(scores, chol)[..., 0].permute(1, 2, 0)
-            inverse = torch.cholesky_inverse(chol).flatten(2).permute(1, 0, 2)
-            weight, unseen = resp[:, None], 1.0 - mask
-            completed = diff + unseen * (factors @ hidden)
-            weighted = completed * weight
-            # sum r (1 - m_d) V: what missing entries share with the factors.
-            shared = torch.bmm(weight * unseen, inverse)
-            shared = shared.reshape(n_components, n_features, rank, rank)
-            borrowed = (factors[..., None, :] @ shared)[..., 0, :]
-            cross = torch.bmm(weighted, hidden.mT) + borrowed
-            squares = (weighted * completed).sum(-1) + (borrowed * factors).sum(-1)
-            squares = squares + (resp @ unseen.T) * noise
-            posterior = torch.bmm(weight, inverse).reshape(-1, rank, rank)
-            moment = torch.bmm(hidden * weight, hidden.mT) + posterior
-            mean = (hidden * weight).sum(-1)
-            top = torch.cat([cross, squares[..., None]], dim=-1)
-            bottom = torch.cat([moment, mean[..., None]], dim=-1)
-            second = torch.cat([top, bottom], dim=1)
-            return weighted.sum(-1).double(), second.double()
-
+        statistics = MaskedFactors(factors, noise, mask, chol, diff, scores)
         return -0.5 * (distance + log_det), statistics
 
-    def draw(
+    def sample(
         self, component: int, shape: tuple[int, int], generator: torch.Generator
     ) -> Tensor:
         factors, noise = self.factors[component], self.noise[component]
