@@ -144,11 +144,10 @@ default='full'
         shared = theirs.get_params()
         mine = {k: v for k, v in self.get_params().items() if k in shared}
         source = self
-        if self.covariance_type == "low_rank":
-            dense = self.factors_ @ self.factors_.transpose(0, 2, 1)
-            index = np.arange(dense.shape[1])
-            dense[:, index, index] += self.noise_variance_
-            source = type(self).from_parameters(self.weights_, self.means_, dense)
+        if not self._covariance_class.in_sklearn:
+            source = type(self).from_parameters(
+                self.weights_, self.means_, self.dense_covariances()
+            )
             mine["covariance_type"] = "full"
         theirs.set_params(**mine)
         for name in SHARED_ATTRIBUTES:
