@@ -32,19 +32,19 @@ class MixtureDensity:
     @classmethod
     def from_attributes(
         cls,
-        kind: type[Covariance],
+        covariance_class: type[Covariance],
         attributes: Mapping[str, NDArray[Any]],
         device: torch.device,
     ) -> "MixtureDensity":
         """Return the mixture with these fitted attributes (copied, float64).
 
-        ``attributes`` holds "weights_", "means_" and what ``kind.stored`` names.
+        ``attributes`` holds "weights_", "means_" and what the class's ``stored`` names.
         """
         weights, means, *covariance = (
             float64_tensor(attributes[name], device)
-            for name in ("weights_", "means_", *kind.stored)
+            for name in ("weights_", "means_", *covariance_class.stored)
         )
-        return cls(weights, means, kind.from_stored(*covariance))
+        return cls(weights, means, covariance_class.from_stored(*covariance))
 
     def to_attributes(self, dtype: torch.dtype) -> dict[str, NDArray[Any]]:
         """Return the parameters as arrays under scikit-learn's attribute names."""
@@ -99,7 +99,7 @@ class MixtureDensity:
         )
 
     def standardization(self) -> Standardization:
-        """Return the mean and deviation of the mixture's own distribution."""
+        """Return the mean and standard deviation of the mixture's own distribution."""
         mean = self.weights @ self.means
         variances = self.covariance.variances() + (self.means - mean).square()
         variance = self.weights @ variances
@@ -119,7 +119,7 @@ class MixtureDensity:
         """Return the mixture of the data whose standardised form this one models."""
         return MixtureDensity(
             self.weights,
-            self.means * standardization.scale + standardization.shift,
+            standardization.inverse(self.means),
             self.covariance.scaled(standardization.scale),
         )
 
@@ -127,18 +127,18 @@ class MixtureDensity:
         """Return the mixture of the standardised data."""
         return MixtureDensity(
             self.weights,
-            (self.means - standardization.shift) / standardization.scale,
+            standardization(self.means),
             self.covariance.scaled(1.0 / standardization.scale),
         )
 
     def sample(
         self, counts: list[int], generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Draw ``counts[k]`` rows from every component k, in component order.
+        """Draw ``counts[k]`` samples from every component k, in component order.
 
         Returns
         -------
-        rows : Tensor of shape (sum(counts), n_features)
+        x : Tensor of shape (sum(counts), n_features)
         labels : Tensor of shape (sum(counts),), int64
         """
         parts = []
@@ -154,7 +154,14 @@ class MixtureDensity:
         return torch.cat(parts), labels
 
 
-def n_parameters(kind: type[Covariance], n_components: int, n_features: int) -> int:
+def n_parameters(
+    covariance_class: type[Covariance], n_components: int, n_features: int
+) -> int:
     """Return the free parameters of weights, means and covariances."""
     means = n_components * n_features
-    return n_components - 1 + means + kind.n_parameters(n_components, n_features)
+    return (
+        n_components
+        - 1
+        + means
+        + covariance_class.n_parameters(n_components, n_features)
+    )

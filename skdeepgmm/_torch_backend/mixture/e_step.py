@@ -26,7 +26,7 @@ LEAST_EXPONENT = {torch.float32: -80.0, torch.float64: -700.0}
 #: With more second-moment features than this (full, about 180 features) a batch no
 #: longer fits the caches and triangular products are as fast.
 MAX_MOMENT_FEATURES = 2**14
-#: Working memory for rows that miss different features.
+#: Working memory for samples that miss different features.
 MIXED_BYTES = 32 * 2**20
 #: Moment features are kept between passes while they need less than this.
 FEATURE_CACHE_BYTES = 64 * 2**20
@@ -152,7 +152,7 @@ def choose_kernel(
     Parameters
     ----------
     mixture : MixtureDensity
-        In standardised units.
+        Of the standardised data.
     dtype : torch.dtype
         Arithmetic of the data.
     n_samples : int
@@ -222,7 +222,7 @@ def e_step(
 def _e_step_of_patterns(mixture: MixtureDensity, source: ArraySource) -> Statistics:
     """Return the E-step's statistics where entries are missing.
 
-    Rows that miss the same features are one complete data set of the marginal
+    Samples that miss the same features are one complete data set of the marginal
     mixture; its statistics are completed by the conditional expectations.
     """
     shape = mixture.covariance.second_shape(*mixture.means.shape)
@@ -245,7 +245,7 @@ def _e_step_of_patterns(mixture: MixtureDensity, source: ArraySource) -> Statist
 
 
 def add_mixed(total: Statistics, mixture: MixtureDensity, source: ArraySource) -> None:
-    """Add the rows whose pattern of missing features is rare, row by row."""
+    """Add the samples whose pattern of missing features is rare, one by one."""
     covariance, log_weights = mixture.covariance, mixture.weights.log()[:, None]
     n_bytes = covariance.masked_bytes(*mixture.means.shape)
     for block, mask in source.mixed(max(1, MIXED_BYTES // n_bytes)):
@@ -266,8 +266,8 @@ def completed(
     mixture: MixtureDensity, stats: Statistics, observed: Tensor, missing: Tensor
 ) -> Statistics:
     """Return statistics of all features, about the means, from observed ones."""
-    kind = type(mixture.covariance)
-    centered = stats.recentered(kind, mixture.means[:, observed])
+    covariance_class = type(mixture.covariance)
+    centered = stats.recentered(covariance_class, mixture.means[:, observed])
     if len(missing) == 0:
         return replace(centered, center=mixture.means)
     first, second = mixture.covariance.expand(centered, observed, missing)
@@ -277,7 +277,7 @@ def completed(
 def _unseen(
     mixture: MixtureDensity, blocks: list[Block], missing: Tensor
 ) -> Statistics:
-    """Return the expected statistics of rows with no observed entry."""
+    """Return the expected statistics of samples with no observed entry."""
     mass = mixture.means.new_zeros(())
     for block in blocks:
         mass += block.n_samples if block.weight is None else block.weight.sum()
@@ -307,22 +307,22 @@ def add_block(kernel: AnyKernel, stats: Statistics, block: Block) -> None:
 
 
 def statistics_of(
-    covariance: type[Covariance],
+    covariance_class: type[Covariance],
     center: Tensor,
     blocks: Iterable[tuple[Block, Tensor]],
 ) -> Statistics:
-    """Return the statistics of given responsibilities (start values).
+    """Return the statistics of responsibilities that are known (initialization).
 
     Parameters
     ----------
-    covariance : type of Covariance
+    covariance_class : type of Covariance
     center : Tensor of shape (n_components, n_features), float64
     blocks : iterable of (Block, responsibilities of shape (n_components, n_samples))
     """
-    unit = unit_mixture(covariance, center)
+    unit = unit_mixture(covariance_class, center)
     exact: AnyKernel = CenteredKernel(unit)
     fast = exact
-    small = covariance.n_moment_features(center.shape[1]) <= MAX_MOMENT_FEATURES
+    small = covariance_class.n_moment_features(center.shape[1]) <= MAX_MOMENT_FEATURES
     if small and not bool(center.any()):
         fast = MomentKernel(unit, torch.float64, keep=False)
     stats = exact.empty_statistics()
@@ -341,21 +341,27 @@ def statistics_of(
     return stats
 
 
-def unit_mixture(covariance: type[Covariance], means: Tensor) -> MixtureDensity:
+def unit_mixture(covariance_class: type[Covariance], means: Tensor) -> MixtureDensity:
     """Return equal weights and unit variances about ``means``."""
     n_components, n_features = means.shape
     ones = torch.ones(n_features, dtype=torch.float64, device=means.device)
-    unit, _ = covariance.from_values(covariance.from_variances(ones, n_components))
+    values = covariance_class.from_variances(ones, n_components)
+    unit, _ = covariance_class.from_values(values)
     weights = means.new_full((n_components,), 1.0 / n_components)
     return MixtureDensity(weights, means, unit)
 
 
 def row_bytes(
-    kind: type[Covariance], n_components: int, n_features: int, dtype: torch.dtype
+    covariance_class: type[Covariance],
+    n_components: int,
+    n_features: int,
+    dtype: torch.dtype,
 ) -> int:
     """Return the working memory of the E-step for one sample."""
-    n_moments = kind.n_moment_features(n_features)
+    n_moments = covariance_class.n_moment_features(n_features)
     if n_moments > MAX_MOMENT_FEATURES:
         n_moments = 0
-    values = 1 + 2 * n_features + n_moments + (3 + 2 * kind.rank) * n_components
+    values = (
+        1 + 2 * n_features + n_moments + (3 + 2 * covariance_class.rank) * n_components
+    )
     return values * torch.finfo(dtype).bits // 8

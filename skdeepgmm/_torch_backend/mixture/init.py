@@ -1,4 +1,4 @@
-"""Start values from labels, centres or random responsibilities, batch by batch."""
+"""Initialization from labels, centres or responsibilities, batch by batch."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -17,12 +17,12 @@ from skdeepgmm._torch_backend.mixture.e_step import (
 from skdeepgmm._torch_backend.mixture.em import maximize
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
-#: Returns the responsibilities (n_samples, n_components) of one batch of rows.
+#: Returns the responsibilities (n_samples, n_components) of one batch.
 ResponsibilityFunction = Callable[[Block], Tensor]
 
 
 def from_responsibilities(
-    kind: type[Covariance],
+    covariance_class: type[Covariance],
     source: ArraySource,
     n_components: int,
     responsibilities: ResponsibilityFunction,
@@ -38,13 +38,13 @@ def from_responsibilities(
             yield block, resp.T
 
     if source.patterns is None:
-        return statistics_of(kind, center, pairs(source.blocks()))
+        return statistics_of(covariance_class, center, pairs(source.blocks()))
     # Missing entries count as the feature's mean with its whole variance.
-    unit = unit_mixture(kind, center)
-    total = Statistics.zeros(center, kind.second_shape(*center.shape))
+    unit = unit_mixture(covariance_class, center)
+    total = Statistics.zeros(center, covariance_class.second_shape(*center.shape))
     for pattern, blocks in source.parts():
         observed = pattern.observed.to(source.device)
-        stats = statistics_of(kind, center[:, observed], pairs(blocks))
+        stats = statistics_of(covariance_class, center[:, observed], pairs(blocks))
         missing = pattern.missing.to(source.device)
         total = total.merge(completed(unit, stats, observed, missing))
     _add_mixed(total, unit, source, responsibilities)
@@ -72,13 +72,13 @@ def _add_mixed(
 
 
 def initial_mixture(
-    kind: type[Covariance],
+    covariance_class: type[Covariance],
     source: ArraySource,
     n_components: int,
     responsibilities: ResponsibilityFunction,
     ridge: Tensor,
 ) -> tuple[MixtureDensity, Tensor, Tensor]:
-    """Return the M-step of given responsibilities.
+    """Return the M-step of initial responsibilities.
 
     Returns
     -------
@@ -87,20 +87,22 @@ def initial_mixture(
         Which covariances have no Cholesky factor.
     nk : Tensor of shape (n_components,)
     """
-    first = kind.initial_class or kind
+    first = covariance_class.initial_class or covariance_class
     stats = from_responsibilities(first, source, n_components, responsibilities)
     mixture, failed = maximize(first, stats, ridge)
-    if first is kind:
+    if first is covariance_class:
         return mixture, failed, stats.nk
     if bool(failed.any()):
-        values = kind.from_variances(torch.ones_like(mixture.means[0]), n_components)
+        values = covariance_class.from_variances(
+            torch.ones_like(mixture.means[0]), n_components
+        )
     else:
-        values = kind.initial_values(
+        values = covariance_class.initial_values(
             mixture.covariance.variances().expand_as(mixture.means),
             stats.nk,
             lambda basis: _scatter_times(source, mixture, basis, responsibilities),
         )
-    covariance, failed = kind.from_values(values)
+    covariance, failed = covariance_class.from_values(values)
     return replace(mixture, covariance=covariance), failed, stats.nk
 
 
@@ -131,7 +133,7 @@ def _scatter_times(
 
 
 def labels_function(labels: Tensor, n_components: int) -> ResponsibilityFunction:
-    """Return one-hot responsibilities of given ``labels`` (n_samples,)."""
+    """Return one-hot responsibilities of ``labels`` (n_samples,)."""
 
     def responsibilities(block: Block) -> Tensor:
         part = labels[block.index].long()
@@ -141,7 +143,7 @@ def labels_function(labels: Tensor, n_components: int) -> ResponsibilityFunction
 
 
 def samples_function(indices: Tensor) -> ResponsibilityFunction:
-    """Return responsibilities that give row ``indices[k]`` to component k alone."""
+    """Return responsibilities that give sample ``indices[k]`` to component k alone."""
 
     def responsibilities(block: Block) -> Tensor:
         if isinstance(block.index, slice):
@@ -159,7 +161,7 @@ def nearest_function(centers: Tensor) -> ResponsibilityFunction:
     Parameters
     ----------
     centers : Tensor of shape (n_components, n_features)
-        In the units of the blocks.
+        Standardised as the blocks are.
     """
 
     def responsibilities(block: Block) -> Tensor:

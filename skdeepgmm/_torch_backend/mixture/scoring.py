@@ -1,4 +1,4 @@
-"""Densities, posteriors and missing entries of all rows of a source, in batches."""
+"""Densities, posteriors and missing entries of all samples, in batches."""
 
 from collections.abc import Iterator
 from typing import TypeAlias
@@ -61,7 +61,7 @@ def _log_joint_of_pattern(
 def pattern_batches(
     source: ArraySource, pattern: Pattern, dtype: torch.dtype
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Yield (row indices, rows of shape (n_features, n_rows)) of one pattern."""
+    """Yield (sample indices, samples of shape (n_features, n_rows)) of one pattern."""
     for start in range(0, len(pattern.rows), source.batch_size):
         index = pattern.rows[start : start + source.batch_size]
         rows = rows_to_tensor(source.X[index], source.device, dtype)
@@ -71,7 +71,7 @@ def pattern_batches(
 def score_samples(
     mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype
 ) -> Tensor:
-    """Return log p(x) of every row, (n_samples,)."""
+    """Return log p(x) of every sample, (n_samples,)."""
     out = torch.empty(source.n_samples, dtype=dtype, device=source.device)
     for rows, log_joint in log_joint_batches(mixture, source, dtype):
         out[rows] = normalize(log_joint)
@@ -79,7 +79,7 @@ def score_samples(
 
 
 def predict(mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype) -> Tensor:
-    """Return the most probable component of every row, (n_samples,) int64."""
+    """Return the most probable component of every sample, (n_samples,) int64."""
     out = torch.empty(source.n_samples, dtype=torch.int64, device=source.device)
     for rows, log_joint in log_joint_batches(mixture, source, dtype):
         out[rows] = log_joint.argmax(0)
@@ -89,7 +89,7 @@ def predict(mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype) ->
 def predict_proba(
     mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype
 ) -> Tensor:
-    """Return the posterior of every row, (n_samples, n_components)."""
+    """Return the posterior of every sample, (n_samples, n_components)."""
     shape = (source.n_samples, mixture.n_components)
     out = torch.empty(shape, dtype=dtype, device=source.device)
     for rows, log_joint in log_joint_batches(mixture, source, dtype):

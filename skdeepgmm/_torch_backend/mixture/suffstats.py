@@ -87,13 +87,15 @@ class Statistics:
             second=self.second * factor,
         )
 
-    def recentered(self, kind: type["Covariance"], center: Tensor) -> "Statistics":
+    def recentered(
+        self, covariance_class: type["Covariance"], center: Tensor
+    ) -> "Statistics":
         """Return the same statistics about another centre."""
         shift = center - self.center
         return replace(
             self,
             first=self.first - self.nk[:, None] * shift,
-            second=kind.recentered(self.second, self.first, self.nk, shift),
+            second=covariance_class.recentered(self.second, self.first, self.nk, shift),
             center=center,
         )
 

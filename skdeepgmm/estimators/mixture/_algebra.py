@@ -1,4 +1,4 @@
-"""Mixtures from given parameters, from scikit-learn, and from other mixtures."""
+"""Mixtures from parameters, from scikit-learn, and from other mixtures."""
 
 import numpy as np
 import sklearn.mixture
@@ -86,9 +86,9 @@ default='full'
             convert.float64_tensor(means, device),
             covariance,
         )
-        return self._set_given(mixture, convert.torch_dtype(means))
+        return self._set_parameters(mixture, convert.torch_dtype(means))
 
-    def _set_given(self, mixture, dtype):
+    def _set_parameters(self, mixture, dtype):
         """Store parameters that no fit found."""
         self.n_features_in_ = mixture.n_features
         self._set_mixture(mixture, dtype)
@@ -248,7 +248,7 @@ default='full'
         unfit = {"weights_init": None, "means_init": None, "precisions_init": None}
         params = self.get_params(deep=False) | unfit
         other = type(self)(**params)
-        return other._set_given(mixture, convert.torch_dtype(self.means_))
+        return other._set_parameters(mixture, convert.torch_dtype(self.means_))
 
 
 SHARED_ATTRIBUTES = (

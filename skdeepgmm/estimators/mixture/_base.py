@@ -85,7 +85,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         return self._output(function(mixture, source, dtype), X)
 
     def _scoring_batch_size(self):
-        """Return the rows a batch when scoring, None to choose by memory."""
+        """Return the samples a batch when scoring, None to choose by memory."""
         return self.batch_size
 
     def _check_warm_start(self, X):
@@ -294,7 +294,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
             Data; NaN marks a missing entry.
 
         n_samples : int, default=1
-            Number of draws of each row.
+            Number of draws for each sample.
 
         Returns
         -------

@@ -263,11 +263,11 @@ def test_an_empty_component_is_reseeded_and_keeps_its_samples(name):
 
 def test_a_run_decays_to_zero_and_a_stream_does_not():
     run = sgd.RunPlan(0.2, 100)
-    assert run.rate(0) == 0.2
-    assert run.rate(50) == pytest.approx(0.1)
-    assert run.rate(100) == 0.0
+    assert run.lr(0) == 0.2
+    assert run.lr(50) == pytest.approx(0.1)
+    assert run.lr(100) == 0.0
     stream = sgd.StreamPlan(0.2)
-    rates = [stream.rate(step) for step in (0, 100, 10**4, 10**6)]
+    rates = [stream.lr(step) for step in (0, 100, 10**4, 10**6)]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] > 0.0
 
@@ -276,6 +276,6 @@ def test_a_longer_run_is_the_same_schedule_stretched():
     schedule = annealing.Schedule(2.0)
     short, long = sgd.RunPlan(0.2, 100, schedule), sgd.RunPlan(0.2, 700, schedule)
     for step in range(100):
-        assert short.rate(step) == pytest.approx(long.rate(7 * step))
+        assert short.lr(step) == pytest.approx(long.lr(7 * step))
         assert short.radius(step) == pytest.approx(long.radius(7 * step))
         assert short.frees_weights(step) == long.frees_weights(7 * step)

@@ -1,4 +1,4 @@
-"""Whatever the covariance type: conversions, saving, streams, gradients, the denoiser."""
+"""Every covariance type: conversions, saving, streams, gradients, the denoiser."""
 
 import inspect
 
