@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skdeepgmm._torch_backend import linalg
-from tests._torch_backend.mixture.problems import random_spd
+from tests.oracles import random_spd
 
 SIZES = [1, 2, 5]
 

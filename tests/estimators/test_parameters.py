@@ -11,7 +11,8 @@ from sklearn.model_selection import GridSearchCV
 
 import skdeepgmm
 from skdeepgmm import GaussianMixture
-from tests.estimators.mixture.problems import COVARIANCE_TYPES, make_problem
+from tests.estimators.mixture.problems import make_problem
+from tests.oracles import COVARIANCE_TYPES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

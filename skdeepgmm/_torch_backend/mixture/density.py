@@ -15,7 +15,7 @@ from skdeepgmm._torch_backend.standardization import Standardization
 
 
 @dataclass(frozen=True)
-class Mixture:
+class MixtureDensity:
     """Weights, means and covariances, all float64 on one device.
 
     Attributes
@@ -32,25 +32,29 @@ class Mixture:
     @classmethod
     def from_attributes(
         cls,
-        kind: type[Covariance],
+        covariance_class: type[Covariance],
         attributes: Mapping[str, NDArray[Any]],
         device: torch.device,
-    ) -> "Mixture":
+    ) -> "MixtureDensity":
         """Return the mixture with these fitted attributes (copied, float64).
 
-        ``attributes`` holds "weights_", "means_" and what ``kind.stored`` names.
+        ``attributes`` holds "weights_", "means_" and what the class's ``stored`` names.
         """
         weights, means, *covariance = (
             float64_tensor(attributes[name], device)
-            for name in ("weights_", "means_", *kind.stored)
+            for name in ("weights_", "means_", *covariance_class.stored)
         )
-        return cls(weights, means, kind.from_stored(*covariance))
+        return cls(weights, means, covariance_class.from_stored(*covariance))
 
     def to_attributes(self, dtype: torch.dtype) -> dict[str, NDArray[Any]]:
         """Return the parameters as arrays under scikit-learn's attribute names."""
         tensors = {"weights_": self.weights, "means_": self.means}
         tensors |= self.covariance.attributes()
         return {name: to_numpy(value, dtype) for name, value in tensors.items()}
+
+    def dense_covariances(self) -> Tensor:
+        """Return the matrices (n_components, n_features, n_features)."""
+        return self.covariance.dense(*self.means.shape)
 
     @property
     def n_components(self) -> int:
@@ -74,26 +78,28 @@ class Mixture:
         log_weights = self.weights.log().to(x.dtype)
         return self.covariance.log_prob(x, self.means).add_(log_weights[:, None])
 
-    def marginal(self, kept: Tensor) -> "Mixture":
+    def marginal(self, kept: Tensor) -> "MixtureDensity":
         """Return the mixture of the features at the indices ``kept``."""
-        return Mixture(
+        return MixtureDensity(
             self.weights, self.means[:, kept], self.covariance.marginal(kept)
         )
 
-    def conditional(self, observed: Tensor, rest: Tensor, values: Tensor) -> "Mixture":
+    def conditional(
+        self, observed: Tensor, rest: Tensor, values: Tensor
+    ) -> "MixtureDensity":
         """Return the mixture of the features ``rest`` given ``observed`` = values."""
         seen = self.marginal(observed)
         log_joint = seen.log_joint(values[:, None])[:, 0]
         diff = (values - seen.means)[..., None]
         shift = self.covariance.regress(diff, observed, rest)[..., 0]
-        return Mixture(
+        return MixtureDensity(
             log_joint.softmax(0),
             self.means[:, rest] + shift,
             self.covariance.conditional(observed, rest),
         )
 
-    def units(self) -> Standardization:
-        """Return the mean and deviation of the mixture's own distribution."""
+    def standardization(self) -> Standardization:
+        """Return the mean and standard deviation of the mixture's own distribution."""
         mean = self.weights @ self.means
         variances = self.covariance.variances() + (self.means - mean).square()
         variance = self.weights @ variances
@@ -109,36 +115,36 @@ class Mixture:
         second = self.covariance.expected_second(self.weights, ridge)
         return replace(stats, nk=self.weights, second=second)
 
-    def from_units(self, units: Standardization) -> "Mixture":
+    def unstandardized(self, standardization: Standardization) -> "MixtureDensity":
         """Return the mixture of the data whose standardised form this one models."""
-        return Mixture(
+        return MixtureDensity(
             self.weights,
-            self.means * units.scale + units.shift,
-            self.covariance.scaled(units.scale),
+            standardization.inverse(self.means),
+            self.covariance.scaled(standardization.scale),
         )
 
-    def to_units(self, units: Standardization) -> "Mixture":
+    def standardized(self, standardization: Standardization) -> "MixtureDensity":
         """Return the mixture of the standardised data."""
-        return Mixture(
+        return MixtureDensity(
             self.weights,
-            (self.means - units.shift) / units.scale,
-            self.covariance.scaled(1.0 / units.scale),
+            standardization(self.means),
+            self.covariance.scaled(1.0 / standardization.scale),
         )
 
     def sample(
         self, counts: list[int], generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Draw ``counts[k]`` rows from every component k, in component order.
+        """Draw ``counts[k]`` samples from every component k, in component order.
 
         Returns
         -------
-        rows : Tensor of shape (sum(counts), n_features)
+        x : Tensor of shape (sum(counts), n_features)
         labels : Tensor of shape (sum(counts),), int64
         """
         parts = []
         for component, count in enumerate(counts):
             shape = (count, self.n_features)
-            offset = self.covariance.draw(component, shape, generator)
+            offset = self.covariance.sample(component, shape, generator)
             parts.append(self.means[component] + offset)
         device = self.means.device
         labels = torch.repeat_interleave(
@@ -148,7 +154,14 @@ class Mixture:
         return torch.cat(parts), labels
 
 
-def n_parameters(kind: type[Covariance], n_components: int, n_features: int) -> int:
+def n_parameters(
+    covariance_class: type[Covariance], n_components: int, n_features: int
+) -> int:
     """Return the free parameters of weights, means and covariances."""
     means = n_components * n_features
-    return n_components - 1 + means + kind.n_parameters(n_components, n_features)
+    return (
+        n_components
+        - 1
+        + means
+        + covariance_class.n_parameters(n_components, n_features)
+    )

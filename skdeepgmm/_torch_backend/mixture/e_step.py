@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend.data import ArraySource, Block
-from skdeepgmm._torch_backend.mixture.covariances import Covariance, LowRankCovariance
-from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.covariances import Covariance
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
-#: Largest ``Covariance.magnitude`` for the natural form: the absolute error of a
+#: Largest ``Covariance.cancellation`` for the natural form: the absolute error of a
 #: log-density is about machine epsilon times this, 1e-3 nats and 1e-8 nats.
-MAX_MAGNITUDE = {torch.float32: 1e4, torch.float64: 1e8}
+MAX_CANCELLATION = {torch.float32: 1e4, torch.float64: 1e8}
 #: exp is ten times slower where it underflows; nothing is lost below these.
 LEAST_EXPONENT = {torch.float32: -80.0, torch.float64: -700.0}
 #: With more second-moment features than this (full, about 180 features) a batch no
 #: longer fits the caches and triangular products are as fast.
 MAX_MOMENT_FEATURES = 2**14
-#: Working memory for rows that miss different features.
+#: Working memory for samples that miss different features.
 MIXED_BYTES = 32 * 2**20
 #: Moment features are kept between passes while they need less than this.
 FEATURE_CACHE_BYTES = 64 * 2**20
@@ -35,17 +35,19 @@ FEATURE_CACHE_BYTES = 64 * 2**20
 class MomentKernel:
     """Natural form: W [1, x, features(x)] and R [1, x, features(x)]^T."""
 
-    def __init__(self, mixture: Mixture, dtype: torch.dtype, keep: bool) -> None:
+    def __init__(self, mixture: MixtureDensity, dtype: torch.dtype, keep: bool) -> None:
         self.covariance = mixture.covariance
         natural = self.covariance.natural(mixture.means, mixture.weights.log())
         self.natural = natural.to(dtype)
         self.dtype = dtype
-        self.reach = MAX_MAGNITUDE[dtype]
+        self.cancellation_bound = MAX_CANCELLATION[dtype]
         self.n_features = mixture.n_features
+        self.means = mixture.means
         self.center = torch.zeros_like(mixture.means)
         self.keep = keep
         self._buffer: Tensor | None = None
         self._ready: Block | None = None
+        self._cached: tuple[Block | None, Tensor | None] = (None, None)
 
     def empty_statistics(self) -> Statistics:
         shape = self.covariance.second_shape(*self.center.shape)
@@ -54,8 +56,10 @@ class MomentKernel:
     def log_joint(self, block: Block) -> Tensor:
         features = self._features(block)
         log_joint = self.natural @ features
-        common = self.covariance.common_log_prob(features[1 : 1 + self.n_features])
-        return log_joint if common is None else log_joint.add_(common)
+        x = features[1 : 1 + self.n_features]
+        other, cache = self.covariance.other_log_prob(x, self.means)
+        self._cached = block, cache
+        return log_joint if other is None else log_joint.add_(other)
 
     def accumulate(
         self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
@@ -65,8 +69,14 @@ class MomentKernel:
         linear = 1 + self.n_features
         stats.nk += products[:, 0]
         stats.first += products[:, 1:linear]
+        known, cache = self._cached
+        self._cached = None, None
         stats.second += self.covariance.second_from_features(
-            products[:, linear:], features[1:linear], total
+            products[:, linear:],
+            features[1:linear],
+            total,
+            resp,
+            cache if known is block else None,
         )
 
     def _features(self, block: Block) -> Tensor:
@@ -100,12 +110,14 @@ class MomentKernel:
 class CenteredKernel:
     """Exact form, statistics about the current means."""
 
-    def __init__(self, mixture: Mixture, dtype: torch.dtype = torch.float64) -> None:
+    def __init__(
+        self, mixture: MixtureDensity, dtype: torch.dtype = torch.float64
+    ) -> None:
         self.mixture = mixture
         self.dtype = dtype
         self.center = mixture.means
         exact = dtype == torch.float64
-        self.reach = math.inf if exact else MAX_MAGNITUDE[dtype]
+        self.cancellation_bound = math.inf if exact else MAX_CANCELLATION[dtype]
 
     def empty_statistics(self) -> Statistics:
         shape = self.mixture.covariance.second_shape(*self.center.shape)
@@ -126,73 +138,40 @@ class CenteredKernel:
         )
 
 
-class FactorKernel(MomentKernel):
-    """Low rank: the D^-1 part in natural form, the factors by one more product."""
-
-    covariance: LowRankCovariance
-
-    def __init__(self, mixture: Mixture, dtype: torch.dtype, keep: bool) -> None:
-        super().__init__(mixture, dtype, keep)
-        self.means = mixture.means
-        self._scores: tuple[Block, Tensor] | None = None
-
-    def log_joint(self, block: Block) -> Tensor:
-        features = self._features(block)
-        x = features[1 : 1 + self.n_features]
-        scores = self.covariance.factor_scores(x, self.means)
-        self._scores = block, scores
-        log_joint = self.natural @ features
-        return log_joint.add_(scores.square().sum(1), alpha=0.5)
-
-    def accumulate(
-        self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
-    ) -> None:
-        if self._scores is None or self._scores[0] is not block:
-            raise RuntimeError("log_joint of a block comes before its statistics")
-        features = self._features(block)
-        linear = 1 + self.n_features
-        products = (resp @ features.T).double()
-        stats.nk += products[:, 0]
-        stats.first += products[:, 1:linear]
-        stats.second += self.covariance.second_from_scores(
-            features[1:linear], products[:, linear:], self._scores[1], resp
-        )
-        self._scores = None
-
-
 AnyKernel = MomentKernel | CenteredKernel
 
 
 def choose_kernel(
-    mixture: Mixture, dtype: torch.dtype, n_samples: int, reach: float = 0.0
+    mixture: MixtureDensity,
+    dtype: torch.dtype,
+    n_samples: int,
+    least_bound: float = 0.0,
 ) -> AnyKernel:
     """Return the fastest kernel that is accurate for ``mixture``.
 
     Parameters
     ----------
-    mixture : Mixture
-        In standardised units.
+    mixture : MixtureDensity
+        Of the standardised data.
     dtype : torch.dtype
         Arithmetic of the data.
     n_samples : int
         Decides whether the moment features are kept between passes.
-    reach : float
+    least_bound : float
         Magnitude up to which the statistics must be accurate, beyond the
         mixture's own.
     """
     n_moments = mixture.covariance.n_moment_features(mixture.n_features)
-    magnitude = max(mixture.covariance.magnitude(mixture.means), reach)
+    cancellation = max(mixture.covariance.cancellation(mixture.means), least_bound)
     if n_moments > MAX_MOMENT_FEATURES:
-        narrow = magnitude <= MAX_MAGNITUDE[dtype]
+        narrow = cancellation <= MAX_CANCELLATION[dtype]
         return CenteredKernel(mixture, dtype if narrow else torch.float64)
     for precision in (dtype, torch.float64):
-        if magnitude <= MAX_MAGNITUDE[precision]:
+        if cancellation <= MAX_CANCELLATION[precision]:
             itemsize = torch.finfo(precision).bits // 8
             n_bytes = (1 + mixture.n_features + n_moments) * n_samples * itemsize
             keep = n_bytes <= FEATURE_CACHE_BYTES
-            factors = isinstance(mixture.covariance, LowRankCovariance)
-            kernel = FactorKernel if factors else MomentKernel
-            return kernel(mixture, precision, keep=keep)
+            return MomentKernel(mixture, precision, keep=keep)
     return CenteredKernel(mixture)
 
 
@@ -221,27 +200,29 @@ def normalize(log_joint: Tensor) -> Tensor:
     return log_prob
 
 
-def expectation(
-    mixture: Mixture, source: ArraySource, reach: float = 0.0
+def e_step(
+    mixture: MixtureDensity, source: ArraySource, least_bound: float = 0.0
 ) -> Statistics:
     """Return the sufficient statistics of one pass over the data (the E-step).
 
-    ``reach`` asks for statistics that are accurate for an M-step whose mixture has
-    this magnitude.
+    ``least_bound`` asks for statistics that are accurate for an M-step whose mixture
+    has this ``Covariance.cancellation``.
     """
     if source.patterns is not None:
-        return _expectation_of_parts(mixture, source)
-    kernel = choose_kernel(mixture, source.dtype, source.n_samples, reach)
-    stats = replace(kernel.empty_statistics(), reach=kernel.reach)
+        return _e_step_of_patterns(mixture, source)
+    kernel = choose_kernel(mixture, source.dtype, source.n_samples, least_bound)
+    stats = replace(
+        kernel.empty_statistics(), cancellation_bound=kernel.cancellation_bound
+    )
     for block in source.blocks():
         add_block(kernel, stats, block)
     return stats
 
 
-def _expectation_of_parts(mixture: Mixture, source: ArraySource) -> Statistics:
+def _e_step_of_patterns(mixture: MixtureDensity, source: ArraySource) -> Statistics:
     """Return the E-step's statistics where entries are missing.
 
-    Rows that miss the same features are one complete data set of the marginal
+    Samples that miss the same features are one complete data set of the marginal
     mixture; its statistics are completed by the conditional expectations.
     """
     shape = mixture.covariance.second_shape(*mixture.means.shape)
@@ -263,8 +244,8 @@ def _expectation_of_parts(mixture: Mixture, source: ArraySource) -> Statistics:
     return total
 
 
-def add_mixed(total: Statistics, mixture: Mixture, source: ArraySource) -> None:
-    """Add the rows whose pattern of missing features is rare, row by row."""
+def add_mixed(total: Statistics, mixture: MixtureDensity, source: ArraySource) -> None:
+    """Add the samples whose pattern of missing features is rare, one by one."""
     covariance, log_weights = mixture.covariance, mixture.weights.log()[:, None]
     n_bytes = covariance.masked_bytes(*mixture.means.shape)
     for block, mask in source.mixed(max(1, MIXED_BYTES // n_bytes)):
@@ -282,19 +263,21 @@ def add_mixed(total: Statistics, mixture: Mixture, source: ArraySource) -> None:
 
 
 def completed(
-    mixture: Mixture, stats: Statistics, observed: Tensor, missing: Tensor
+    mixture: MixtureDensity, stats: Statistics, observed: Tensor, missing: Tensor
 ) -> Statistics:
     """Return statistics of all features, about the means, from observed ones."""
-    kind = type(mixture.covariance)
-    centered = stats.recentered(kind, mixture.means[:, observed])
+    covariance_class = type(mixture.covariance)
+    centered = stats.recentered(covariance_class, mixture.means[:, observed])
     if len(missing) == 0:
         return replace(centered, center=mixture.means)
     first, second = mixture.covariance.expand(centered, observed, missing)
     return replace(centered, first=first, second=second, center=mixture.means)
 
 
-def _unseen(mixture: Mixture, blocks: list[Block], missing: Tensor) -> Statistics:
-    """Return the expected statistics of rows with no observed entry."""
+def _unseen(
+    mixture: MixtureDensity, blocks: list[Block], missing: Tensor
+) -> Statistics:
+    """Return the expected statistics of samples with no observed entry."""
     mass = mixture.means.new_zeros(())
     for block in blocks:
         mass += block.n_samples if block.weight is None else block.weight.sum()
@@ -304,17 +287,13 @@ def _unseen(mixture: Mixture, blocks: list[Block], missing: Tensor) -> Statistic
     stats = Statistics.zeros(empty.means, shape)
     stats.nk += mass * mixture.weights
     stats.add(torch.zeros_like(mass), mass)
-    if isinstance(mixture.covariance, LowRankCovariance):
-        # Unseen factors have mean 0 and covariance I.
-        rank = stats.second.shape[2] - 1
-        eye = torch.eye(rank, dtype=mass.dtype, device=mass.device)
-        stats.second[:, :, :rank] += stats.nk[:, None, None] * eye
+    stats.second += empty.covariance.unobserved_second(stats.nk)
     first, second = mixture.covariance.expand(stats, observed, missing)
     return replace(stats, first=first, second=second, center=mixture.means)
 
 
 def add_block(kernel: AnyKernel, stats: Statistics, block: Block) -> None:
-    """Add one batch to the statistics; its responsibilities die here."""
+    """Add one batch to the statistics; its responsibilities end here."""
     resp = kernel.log_joint(block)
     log_prob = normalize(resp).double()
     total: Tensor | None = None
@@ -328,22 +307,22 @@ def add_block(kernel: AnyKernel, stats: Statistics, block: Block) -> None:
 
 
 def statistics_of(
-    covariance: type[Covariance],
+    covariance_class: type[Covariance],
     center: Tensor,
     blocks: Iterable[tuple[Block, Tensor]],
 ) -> Statistics:
-    """Return the statistics of given responsibilities (start values).
+    """Return the statistics of responsibilities that are known (initialization).
 
     Parameters
     ----------
-    covariance : type of Covariance
+    covariance_class : type of Covariance
     center : Tensor of shape (n_components, n_features), float64
     blocks : iterable of (Block, responsibilities of shape (n_components, n_samples))
     """
-    unit = unit_mixture(covariance, center)
+    unit = unit_mixture(covariance_class, center)
     exact: AnyKernel = CenteredKernel(unit)
     fast = exact
-    small = covariance.n_moment_features(center.shape[1]) <= MAX_MOMENT_FEATURES
+    small = covariance_class.n_moment_features(center.shape[1]) <= MAX_MOMENT_FEATURES
     if small and not bool(center.any()):
         fast = MomentKernel(unit, torch.float64, keep=False)
     stats = exact.empty_statistics()
@@ -362,22 +341,27 @@ def statistics_of(
     return stats
 
 
-def unit_mixture(covariance: type[Covariance], means: Tensor) -> Mixture:
+def unit_mixture(covariance_class: type[Covariance], means: Tensor) -> MixtureDensity:
     """Return equal weights and unit variances about ``means``."""
     n_components, n_features = means.shape
     ones = torch.ones(n_features, dtype=torch.float64, device=means.device)
-    unit, _ = covariance.from_values(covariance.from_variances(ones, n_components))
+    values = covariance_class.from_variances(ones, n_components)
+    unit, _ = covariance_class.from_values(values)
     weights = means.new_full((n_components,), 1.0 / n_components)
-    return Mixture(weights, means, unit)
+    return MixtureDensity(weights, means, unit)
 
 
 def row_bytes(
-    kind: type[Covariance], n_components: int, n_features: int, dtype: torch.dtype
+    covariance_class: type[Covariance],
+    n_components: int,
+    n_features: int,
+    dtype: torch.dtype,
 ) -> int:
     """Return the working memory of the E-step for one sample."""
-    n_moments = kind.n_moment_features(n_features)
+    n_moments = covariance_class.n_moment_features(n_features)
     if n_moments > MAX_MOMENT_FEATURES:
         n_moments = 0
-    rank = kind.rank if issubclass(kind, LowRankCovariance) else 0
-    values = 1 + 2 * n_features + n_moments + (3 + 2 * rank) * n_components
+    values = (
+        1 + 2 * n_features + n_moments + (3 + 2 * covariance_class.rank) * n_components
+    )
     return values * torch.finfo(dtype).bits // 8

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.data import ArraySource
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
-from skdeepgmm._torch_backend.mixture.density import Mixture
-from skdeepgmm._torch_backend.mixture.e_step import expectation
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
+from skdeepgmm._torch_backend.mixture.e_step import e_step
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
 #: Added to every component's mass, as scikit-learn does, so that none is zero.
 MASS_FLOOR = 10 * torch.finfo(torch.float64).eps
 #: A component with less mass than this many samples is empty.
 EMPTY_MASS = 1e-6
-#: Smaller variances, in squared standardised units, are squared rounding errors.
+#: Smaller variances of standardised data are squared rounding errors.
 LEAST_VARIANCE = 1e-20
 #: How often one component may be re-seeded in a run.
 MAX_RESEEDS = 3
-#: Floor of variances, in units of a feature's variance, where a covariance has no
+#: Floor of variances, as a share of a feature's variance, where a covariance has no
 #: Cholesky factor.
 VARIANCE_FLOOR = 1e-6
 
@@ -36,7 +36,7 @@ class EMConfig:
     tol : float
         Stop when the mean log-likelihood changes by less, in nats per sample.
     ridge : Tensor of shape (n_features,)
-        Added to the variances, in standardised units.
+        Added to the variances of the standardised data.
     prior : float
         Samples of the pooled covariance that every component gets beside its own.
     """
@@ -49,11 +49,11 @@ class EMConfig:
 
 @dataclass
 class EMResult:
-    """What a run returns (standardised units).
+    """What a run returns (for the standardised data).
 
     Attributes
     ----------
-    mixture : Mixture
+    mixture : MixtureDensity
     lower_bounds : list of float
         Mean log-likelihood before every M-step, in nats per sample.
     converged : bool
@@ -65,7 +65,7 @@ class EMResult:
         Mass of the components in the last E-step.
     """
 
-    mixture: Mixture
+    mixture: MixtureDensity
     lower_bounds: list[float] = field(default_factory=list)
     converged: bool = False
     stopped: bool = False
@@ -81,31 +81,31 @@ class EMResult:
         return self.lower_bounds[-1] if self.lower_bounds else -math.inf
 
 
-OnIteration = Callable[[int, float, Mixture], bool]
+OnIteration = Callable[[int, float, MixtureDensity], bool]
 
 
 def maximize(
-    kind: type[Covariance], stats: Statistics, ridge: Tensor
-) -> tuple[Mixture, Tensor]:
+    covariance_class: type[Covariance], stats: Statistics, ridge: Tensor
+) -> tuple[MixtureDensity, Tensor]:
     """Return the mixture of highest expected likelihood (the M-step).
 
     Returns
     -------
-    mixture : Mixture
+    mixture : MixtureDensity
     failed : Tensor of shape (n_components,) or (1,)
         Which covariances have no Cholesky factor.
     """
     nk = stats.nk + MASS_FLOOR
     delta = stats.first / nk[:, None]
-    values = kind.estimate(replace(stats, nk=nk), delta, ridge)
-    covariance, failed = kind.from_values(values)
+    values = covariance_class.estimate(replace(stats, nk=nk), delta, ridge)
+    covariance, failed = covariance_class.from_values(values)
     failed = failed | (covariance.variances() < LEAST_VARIANCE).any(1)
-    return Mixture(nk / nk.sum(), stats.center + delta, covariance), failed
+    return MixtureDensity(nk / nk.sum(), stats.center + delta, covariance), failed
 
 
-def steadied(
-    mixture: Mixture, failed: Tensor, n_samples: float, prior: float
-) -> tuple[Mixture, Tensor]:
+def shrunk(
+    mixture: MixtureDensity, failed: Tensor, n_samples: float, prior: float
+) -> tuple[MixtureDensity, Tensor]:
     """Return the mixture with covariances pulled towards the pooled one.
 
     Each is averaged as if ``prior`` of its samples had had the pooled covariance,
@@ -117,17 +117,19 @@ def steadied(
     values = mixture.covariance.values
     mass = n_samples * mixture.weights
     own = (mass / (mass + prior)).reshape(-1, *[1] * (values.ndim - 1))
-    kind = type(mixture.covariance)
-    pooled = kind.pooled(values, mixture.weights)
-    covariance, failed = kind.from_values(own * values + (1.0 - own) * pooled)
+    covariance_class = type(mixture.covariance)
+    pooled = covariance_class.pooled(values, mixture.weights)
+    covariance, failed = covariance_class.from_values(
+        own * values + (1.0 - own) * pooled
+    )
     return replace(mixture, covariance=covariance), failed
 
 
 class DegeneracyGuard:
-    """Re-seeds components that died, so that a fit never ends in an error.
+    """Re-seeds empty and collapsed components, so that a fit never ends in an error.
 
     A component is *empty* when it holds less than ``EMPTY_MASS`` samples and
-    *collapsed* when it sits on one point. Either way it starts anew on a badly
+    *collapsed* when it sits on one point. Either way it is re-seeded at a badly
     explained sample with the pooled covariance of the others, at most
     ``MAX_RESEEDS`` times. Every other covariance without a Cholesky factor keeps its
     place with variances floored at ``VARIANCE_FLOOR`` of the features' variance.
@@ -140,8 +142,8 @@ class DegeneracyGuard:
         self.events: dict[int, str] = {}
 
     def __call__(
-        self, mixture: Mixture, failed: Tensor, nk: Tensor
-    ) -> tuple[Mixture, bool]:
+        self, mixture: MixtureDensity, failed: Tensor, nk: Tensor
+    ) -> tuple[MixtureDensity, bool]:
         """Return the repaired mixture and whether a component was moved."""
         empty = nk < EMPTY_MASS
         if not bool((empty | failed).any()):
@@ -156,13 +158,13 @@ class DegeneracyGuard:
             moved = moved or done
         return mixture, moved
 
-    def _collapsed_to_a_point(self, mixture: Mixture, failed: Tensor) -> Tensor:
+    def _collapsed_to_a_point(self, mixture: MixtureDensity, failed: Tensor) -> Tensor:
         """Return which components, not all, have no spread in any direction.
 
         A component that is singular along a constant feature only, or all of them
         on discrete data, keep their places.
         """
-        if len(failed) != mixture.n_components or bool(failed.all()):
+        if mixture.covariance.shared or bool(failed.all()):
             return torch.zeros(
                 mixture.n_components, dtype=torch.bool, device=failed.device
             )
@@ -170,10 +172,12 @@ class DegeneracyGuard:
         flat = ~(variances > VARIANCE_FLOOR)
         return failed & flat.all(1)
 
-    def repair_start(self, mixture: Mixture, failed: Tensor, nk: Tensor) -> Mixture:
-        """Return start values that EM can run from.
+    def repair_initial(
+        self, mixture: MixtureDensity, failed: Tensor, nk: Tensor
+    ) -> MixtureDensity:
+        """Return initial parameters that EM can run from.
 
-        Start values made of single samples have no spread of their own: their
+        Parameters made of single samples have no spread of their own: their
         variances are floored without a word, their means stay. Only components
         without any sample move.
         """
@@ -181,99 +185,104 @@ class DegeneracyGuard:
             mixture = with_floor(mixture, failed)
         empty = nk < EMPTY_MASS
         for k in empty.nonzero()[:, 0].tolist():
-            mixture, _ = self._reseed(mixture, k, "empty at the start", ~empty)
+            mixture, _ = self._reseed(mixture, k, "empty at initialization", ~empty)
         return mixture
 
-    def _floor(self, mixture: Mixture, failed: Tensor) -> Mixture:
+    def _floor(self, mixture: MixtureDensity, failed: Tensor) -> MixtureDensity:
         what = "singular covariance, variances floored at 1e-6 of the features'"
         for k in failed.expand(mixture.n_components).nonzero()[:, 0]:
             self.events[int(k)] = what
         return with_floor(mixture, failed)
 
     def _reseed(
-        self, mixture: Mixture, k: int, reason: str, good: Tensor
-    ) -> tuple[Mixture, bool]:
-        """Start component k anew, unless that was tried often; tell if it moved."""
+        self, mixture: MixtureDensity, k: int, reason: str, good: Tensor
+    ) -> tuple[MixtureDensity, bool]:
+        """Re-seed component k, unless that was tried often; tell if it moved."""
         if self.reseeds.get(k, 0) >= MAX_RESEEDS:
             self.events[k] = f"{reason}, kept with floored variances"
             return mixture, False
         self.reseeds[k] = self.reseeds.get(k, 0) + 1
         self.events[k] = f"{reason}, re-seeded"
         means = mixture.means.clone()
-        means[k] = self._badly_explained_row(mixture, good)
+        means[k] = self._badly_explained_sample(mixture, good)
         weights = mixture.weights.clone()
         weights[k] = 1.0 / len(weights)
         covariance = self._pooled(mixture, k, good)
-        return Mixture(weights / weights.sum(), means, covariance), True
+        return MixtureDensity(weights / weights.sum(), means, covariance), True
 
-    def _badly_explained_row(self, mixture: Mixture, good: Tensor) -> Tensor:
-        """Draw a row among the worse explained half of a random subset."""
+    def _badly_explained_sample(self, mixture: MixtureDensity, good: Tensor) -> Tensor:
+        """Draw a sample among the worse explained half of a random subset."""
         count = min(256, self.source.n_samples)
-        draw = torch.randint(
+        index = torch.randint(
             self.source.n_samples, (count,), generator=self.generator
         ).tolist()
-        rows = self.source.take(draw)
-        log_joint = mixture.log_joint(rows)
+        x = self.source.take(index)
+        log_joint = mixture.log_joint(x)
         if bool(good.any()):
             log_joint = log_joint[good]
         order = log_joint.logsumexp(0).argsort()
         pick = int(torch.randint(max(count // 2, 1), (1,), generator=self.generator))
-        return rows[:, order[pick]]
+        return x[:, order[pick]]
 
-    def _pooled(self, mixture: Mixture, k: int, good: Tensor) -> Covariance:
+    def _pooled(self, mixture: MixtureDensity, k: int, good: Tensor) -> Covariance:
         values = mixture.covariance.values
-        kind = type(mixture.covariance)
-        if len(values) != mixture.n_components or kind.name == "tied":
+        covariance_class = type(mixture.covariance)
+        if covariance_class.shared:
             return mixture.covariance
         if bool(good.any()):
             weights = mixture.weights[good] / mixture.weights[good].sum()
-            fresh = kind.pooled(values[good], weights)
+            fresh = covariance_class.pooled(values[good], weights)
         else:
             ones = torch.ones_like(mixture.means[0])
-            fresh = kind.from_variances(ones, 1)[0]
+            fresh = covariance_class.from_variances(ones, 1)[0]
         values = values.clone()
         values[k] = fresh
-        return kind.from_values(values)[0]
+        return covariance_class.from_values(values)[0]
 
 
-def with_floor(mixture: Mixture, failed: Tensor) -> Mixture:
+def with_floor(mixture: MixtureDensity, failed: Tensor) -> MixtureDensity:
     """Return the mixture with the failed covariances floored."""
-    kind = type(mixture.covariance)
+    covariance_class = type(mixture.covariance)
     values = mixture.covariance.values.nan_to_num(0.0, 0.0, 0.0)
-    floored = kind.floored(values, torch.full_like(mixture.means[0], VARIANCE_FLOOR))
-    if len(failed) == mixture.n_components:
+    floored = covariance_class.floored(
+        values, torch.full_like(mixture.means[0], VARIANCE_FLOOR)
+    )
+    if not covariance_class.shared:
         mask = failed.reshape(-1, *[1] * (floored.ndim - 1))
         floored = torch.where(mask, floored, mixture.covariance.values)
-    return Mixture(mixture.weights, mixture.means, kind.from_values(floored)[0])
+    return MixtureDensity(
+        mixture.weights, mixture.means, covariance_class.from_values(floored)[0]
+    )
 
 
 def em_step(
-    mixture: Mixture, source: ArraySource, ridge: Tensor
-) -> tuple[Statistics, Mixture, Tensor]:
+    mixture: MixtureDensity, source: ArraySource, ridge: Tensor
+) -> tuple[Statistics, MixtureDensity, Tensor]:
     """Return the statistics of one E-step and the M-step's mixture and failures.
 
     Where one step leads from broad to tight components, the statistics may be too
     coarse for the new mixture: the E-step is then done again, exactly.
     """
-    kind = type(mixture.covariance)
-    stats = expectation(mixture, source)
-    new, failed = maximize(kind, stats, ridge)
-    if math.isfinite(stats.reach):
-        reach = math.inf if bool(failed.any()) else new.covariance.magnitude(new.means)
-        if not reach <= stats.reach:
-            stats = expectation(mixture, source, reach)
-            new, failed = maximize(kind, stats, ridge)
+    covariance_class = type(mixture.covariance)
+    stats = e_step(mixture, source)
+    new, failed = maximize(covariance_class, stats, ridge)
+    if math.isfinite(stats.cancellation_bound):
+        bad = bool(failed.any())
+        needed = math.inf if bad else new.covariance.cancellation(new.means)
+        if not needed <= stats.cancellation_bound:
+            stats = e_step(mixture, source, needed)
+            new, failed = maximize(covariance_class, stats, ridge)
     return stats, new, failed
 
 
 def online_step(
-    mixture: Mixture,
+    mixture: MixtureDensity,
     source: ArraySource,
     ridge: Tensor,
     step: float,
     guard: DegeneracyGuard,
     n_seen: float,
-) -> tuple[Mixture, float]:
+) -> tuple[MixtureDensity, float]:
     """Return the mixture after one step of online EM, and the chunk's bound.
 
     The statistics of the past, which the parameters stand for, are averaged with
@@ -286,40 +295,40 @@ def online_step(
 
     Returns
     -------
-    mixture : Mixture
+    mixture : MixtureDensity
     lower_bound : float
         Mean log-likelihood of the chunk before the step, in nats per sample.
     """
-    kind = type(mixture.covariance)
-    stats = expectation(mixture, source, reach=math.inf)
-    stats = stats.recentered(kind, mixture.means)
+    covariance_class = type(mixture.covariance)
+    stats = e_step(mixture, source, math.inf)
+    stats = stats.recentered(covariance_class, mixture.means)
     past = mixture.expected_statistics(ridge).scaled(1.0 - step)
     chunk = stats.scaled(step / float(stats.total))
-    new, failed = maximize(kind, past.merge(chunk), ridge)
-    prior = kind.prior_samples(mixture.means.shape[1])
-    new, failed = steadied(new, failed, n_seen, prior)
+    new, failed = maximize(covariance_class, past.merge(chunk), ridge)
+    prior = covariance_class.prior_samples(mixture.means.shape[1])
+    new, failed = shrunk(new, failed, n_seen, prior)
     new, _ = guard(new, failed, new.weights * float(source.n_samples))
     return new, stats.mean_log_likelihood
 
 
 def fit_em(
     source: ArraySource,
-    start: Mixture,
+    initial: MixtureDensity,
     config: EMConfig,
     guard: DegeneracyGuard,
     on_iteration: OnIteration,
     lower_bound: float = -math.inf,
 ) -> EMResult:
-    """Run EM from ``start`` on the standardised blocks of ``source``.
+    """Run EM from ``initial`` on the standardised blocks of ``source``.
 
     ``on_iteration(n_iter, lower_bound, mixture)`` is called after every M-step;
     a true result stops the run. ``lower_bound`` is the bound of an earlier run that
     this one continues.
     """
-    result = EMResult(start, events=guard.events)
+    result = EMResult(initial, events=guard.events)
     for n_iter in range(1, config.max_iter + 1):
         stats, mixture, failed = em_step(result.mixture, source, config.ridge)
-        mixture, failed = steadied(mixture, failed, float(stats.total), config.prior)
+        mixture, failed = shrunk(mixture, failed, float(stats.total), config.prior)
         result.mixture, moved = guard(mixture, failed, stats.nk)
         previous, lower_bound = lower_bound, stats.mean_log_likelihood
         result.nk = stats.nk

@@ -1,17 +1,14 @@
-"""Start values from labels, centres or random responsibilities, batch by batch."""
+"""Initialization from labels, centres or responsibilities, batch by batch."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend.data import ArraySource, Block
-from skdeepgmm._torch_backend.mixture.covariances import (
-    Covariance,
-    DiagCovariance,
-    LowRankCovariance,
-)
-from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.covariances import Covariance
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import (
     completed,
     statistics_of,
@@ -19,19 +16,13 @@ from skdeepgmm._torch_backend.mixture.e_step import (
 )
 from skdeepgmm._torch_backend.mixture.em import maximize
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
-from skdeepgmm._torch_backend.rng import new_generator
 
-#: Directions drawn beyond the rank when a covariance's range is sought.
-OVERSAMPLING = 5
-#: Start value of the least noise, in units of a component's variance.
-LEAST_NOISE = 1e-3
-
-#: Returns the responsibilities (n_samples, n_components) of one batch of rows.
+#: Returns the responsibilities (n_samples, n_components) of one batch.
 ResponsibilityFunction = Callable[[Block], Tensor]
 
 
 def from_responsibilities(
-    kind: type[Covariance],
+    covariance_class: type[Covariance],
     source: ArraySource,
     n_components: int,
     responsibilities: ResponsibilityFunction,
@@ -47,95 +38,77 @@ def from_responsibilities(
             yield block, resp.T
 
     if source.patterns is None:
-        return statistics_of(kind, center, pairs(source.blocks()))
+        return statistics_of(covariance_class, center, pairs(source.blocks()))
     # Missing entries count as the feature's mean with its whole variance.
-    unit = unit_mixture(kind, center)
-    total = Statistics.zeros(center, kind.second_shape(*center.shape))
+    unit = unit_mixture(covariance_class, center)
+    total = Statistics.zeros(center, covariance_class.second_shape(*center.shape))
     for pattern, blocks in source.parts():
         observed = pattern.observed.to(source.device)
-        stats = statistics_of(kind, center[:, observed], pairs(blocks))
+        stats = statistics_of(covariance_class, center[:, observed], pairs(blocks))
         missing = pattern.missing.to(source.device)
         total = total.merge(completed(unit, stats, observed, missing))
+    _add_mixed(total, unit, source, responsibilities)
+    return total
+
+
+def _add_mixed(
+    total: Statistics,
+    unit: MixtureDensity,
+    source: ArraySource,
+    responsibilities: ResponsibilityFunction,
+) -> None:
+    """Add the samples whose pattern of missing features is rare."""
     for block, mask in source.mixed(source.batch_size):
         resp = responsibilities(block).to(source.device, torch.float64).T
         weight = block.n_samples if block.weight is None else block.weight.sum()
         total.add(torch.zeros_like(total.total), weight)
         if block.weight is not None:
             resp = resp * block.weight
-        _, statistics = unit.covariance.masked(block.x, mask, center)
+        _, statistics = unit.covariance.masked(block.x, mask, unit.means)
         first, second = statistics(resp)
         total.nk += resp.sum(1)
         total.first += first
         total.second += second
-    return total
 
 
-def start_mixture(
-    kind: type[Covariance],
+def initial_mixture(
+    covariance_class: type[Covariance],
     source: ArraySource,
     n_components: int,
     responsibilities: ResponsibilityFunction,
     ridge: Tensor,
-) -> tuple[Mixture, Tensor, Tensor]:
-    """Return the M-step of given responsibilities.
+) -> tuple[MixtureDensity, Tensor, Tensor]:
+    """Return the M-step of initial responsibilities.
 
     Returns
     -------
-    mixture : Mixture
+    mixture : MixtureDensity
     failed : Tensor of shape (n_components,) or (1,)
         Which covariances have no Cholesky factor.
     nk : Tensor of shape (n_components,)
     """
-    first = DiagCovariance if issubclass(kind, LowRankCovariance) else kind
+    first = covariance_class.initial_class or covariance_class
     stats = from_responsibilities(first, source, n_components, responsibilities)
     mixture, failed = maximize(first, stats, ridge)
-    if not issubclass(kind, LowRankCovariance):
+    if first is covariance_class:
         return mixture, failed, stats.nk
     if bool(failed.any()):
-        values = kind.from_variances(torch.ones_like(mixture.means[0]), n_components)
+        values = covariance_class.from_variances(
+            torch.ones_like(mixture.means[0]), n_components
+        )
     else:
-        values = _low_rank_values(kind, source, mixture, stats.nk, responsibilities)
-    covariance, failed = kind.from_values(values)
-    return Mixture(mixture.weights, mixture.means, covariance), failed, stats.nk
-
-
-def _low_rank_values(
-    kind: type[LowRankCovariance],
-    source: ArraySource,
-    diag: Mixture,
-    nk: Tensor,
-    responsibilities: ResponsibilityFunction,
-) -> Tensor:
-    """Return factors and noise from the leading directions of each component.
-
-    Two passes of randomised subspace iteration (Halko, Martinsson & Tropp 2011),
-    then probabilistic PCA in closed form.
-    """
-    variances = diag.covariance.values
-    n_components, n_features = variances.shape
-    width = min(n_features, kind.rank + OVERSAMPLING)
-    draw = new_generator(0)
-    basis = torch.randn(
-        n_components, n_features, width, generator=draw, dtype=torch.float64
-    ).to(source.device)
-    mass = nk.clamp_min(1.0)[:, None, None]
-    basis, _ = torch.linalg.qr(_scatter_times(source, diag, basis, responsibilities))
-    product = _scatter_times(source, diag, basis, responsibilities) / mass
-    values, vectors = torch.linalg.eigh(basis.mT @ product)
-    values = values[:, -kind.rank :].clamp_min(0.0)
-    directions = basis @ vectors[..., -kind.rank :]
-    rest = (variances.sum(1) - values.sum(1)).clamp_min(0.0)
-    noise = (rest / max(n_features - kind.rank, 1))[:, None]
-    least = 1e-4 * values[:, -1:].clamp_min(1e-12)
-    factors = directions * torch.maximum(values - noise, least).sqrt()[:, None]
-    own = variances - factors.square().sum(-1)
-    own = torch.maximum(own, LEAST_NOISE * variances)
-    return torch.cat([factors, own[..., None]], dim=-1)
+        values = covariance_class.initial_values(
+            mixture.covariance.variances().expand_as(mixture.means),
+            stats.nk,
+            lambda basis: _scatter_times(source, mixture, basis, responsibilities),
+        )
+    covariance, failed = covariance_class.from_values(values)
+    return replace(mixture, covariance=covariance), failed, stats.nk
 
 
 def _scatter_times(
     source: ArraySource,
-    mixture: Mixture,
+    mixture: MixtureDensity,
     basis: Tensor,
     responsibilities: ResponsibilityFunction,
 ) -> Tensor:
@@ -160,7 +133,7 @@ def _scatter_times(
 
 
 def labels_function(labels: Tensor, n_components: int) -> ResponsibilityFunction:
-    """Return one-hot responsibilities of given ``labels`` (n_samples,)."""
+    """Return one-hot responsibilities of ``labels`` (n_samples,)."""
 
     def responsibilities(block: Block) -> Tensor:
         part = labels[block.index].long()
@@ -169,8 +142,8 @@ def labels_function(labels: Tensor, n_components: int) -> ResponsibilityFunction
     return responsibilities
 
 
-def rows_function(indices: Tensor) -> ResponsibilityFunction:
-    """Return responsibilities that give row ``indices[k]`` to component k alone."""
+def samples_function(indices: Tensor) -> ResponsibilityFunction:
+    """Return responsibilities that give sample ``indices[k]`` to component k alone."""
 
     def responsibilities(block: Block) -> Tensor:
         if isinstance(block.index, slice):
@@ -188,7 +161,7 @@ def nearest_function(centers: Tensor) -> ResponsibilityFunction:
     Parameters
     ----------
     centers : Tensor of shape (n_components, n_features)
-        In the units of the blocks.
+        Standardised as the blocks are.
     """
 
     def responsibilities(block: Block) -> Tensor:

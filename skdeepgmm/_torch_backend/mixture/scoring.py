@@ -1,4 +1,4 @@
-"""Densities, posteriors and missing entries of all rows of a source, in batches."""
+"""Densities, posteriors and missing entries of all samples, in batches."""
 
 from collections.abc import Iterator
 from typing import TypeAlias
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor, torch_dtype
 from skdeepgmm._torch_backend.data import ArraySource, Pattern, default_batch_size
-from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import MIXED_BYTES, normalize
 
 Rows: TypeAlias = slice | NDArray[np.int64]
 
 
 def scoring_source(
-    mixture: Mixture, X: ArrayLike2D, batch_size: int | None
+    mixture: MixtureDensity, X: ArrayLike2D, batch_size: int | None
 ) -> ArraySource:
     """Return X as a source on the mixture's device."""
     device = mixture.means.device
@@ -27,7 +27,7 @@ def scoring_source(
 
 
 def log_joint_batches(
-    mixture: Mixture, source: ArraySource, dtype: torch.dtype
+    mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype
 ) -> Iterator[tuple[Rows, Tensor]]:
     """Yield (rows, log(pi_k p(observed entries | k))), (n_components, n_rows)."""
     if source.patterns is None:
@@ -46,7 +46,7 @@ def log_joint_batches(
 
 
 def _log_joint_of_pattern(
-    mixture: Mixture, source: ArraySource, pattern: Pattern, dtype: torch.dtype
+    mixture: MixtureDensity, source: ArraySource, pattern: Pattern, dtype: torch.dtype
 ) -> Iterator[tuple[Rows, Tensor]]:
     observed = pattern.observed.to(source.device)
     if len(observed) == 0:
@@ -61,31 +61,35 @@ def _log_joint_of_pattern(
 def pattern_batches(
     source: ArraySource, pattern: Pattern, dtype: torch.dtype
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Yield (row indices, rows of shape (n_features, n_rows)) of one pattern."""
+    """Yield (sample indices, samples of shape (n_features, n_rows)) of one pattern."""
     for start in range(0, len(pattern.rows), source.batch_size):
         index = pattern.rows[start : start + source.batch_size]
         rows = rows_to_tensor(source.X[index], source.device, dtype)
         yield index, rows.T.contiguous()
 
 
-def score_samples(mixture: Mixture, source: ArraySource, dtype: torch.dtype) -> Tensor:
-    """Return log p(x) of every row, (n_samples,)."""
+def score_samples(
+    mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype
+) -> Tensor:
+    """Return log p(x) of every sample, (n_samples,)."""
     out = torch.empty(source.n_samples, dtype=dtype, device=source.device)
     for rows, log_joint in log_joint_batches(mixture, source, dtype):
         out[rows] = normalize(log_joint)
     return out
 
 
-def predict(mixture: Mixture, source: ArraySource, dtype: torch.dtype) -> Tensor:
-    """Return the most probable component of every row, (n_samples,) int64."""
+def predict(mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype) -> Tensor:
+    """Return the most probable component of every sample, (n_samples,) int64."""
     out = torch.empty(source.n_samples, dtype=torch.int64, device=source.device)
     for rows, log_joint in log_joint_batches(mixture, source, dtype):
         out[rows] = log_joint.argmax(0)
     return out
 
 
-def predict_proba(mixture: Mixture, source: ArraySource, dtype: torch.dtype) -> Tensor:
-    """Return the posterior of every row, (n_samples, n_components)."""
+def predict_proba(
+    mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype
+) -> Tensor:
+    """Return the posterior of every sample, (n_samples, n_components)."""
     shape = (source.n_samples, mixture.n_components)
     out = torch.empty(shape, dtype=dtype, device=source.device)
     for rows, log_joint in log_joint_batches(mixture, source, dtype):
@@ -94,7 +98,7 @@ def predict_proba(mixture: Mixture, source: ArraySource, dtype: torch.dtype) -> 
     return out
 
 
-def impute(mixture: Mixture, source: ArraySource, dtype: torch.dtype) -> Tensor:
+def impute(mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype) -> Tensor:
     """Return X with missing entries at their conditional mean."""
     out = _copy(source, dtype)
     for rows, missing, resp, centers in _conditionals(mixture, source, dtype):
@@ -104,7 +108,7 @@ def impute(mixture: Mixture, source: ArraySource, dtype: torch.dtype) -> Tensor:
 
 
 def sample_conditional(
-    mixture: Mixture,
+    mixture: MixtureDensity,
     source: ArraySource,
     dtype: torch.dtype,
     n_draws: int,
@@ -132,7 +136,7 @@ def sample_conditional(
                 for k in sorted(set(chosen.tolist())):
                     mine = (chosen == k).nonzero()[:, 0]
                     shape = (len(mine), len(missing))
-                    values[mine] += rest.draw(k, shape, generator).to(dtype)
+                    values[mine] += rest.sample(k, shape, generator).to(dtype)
                 out[draw, rows[:, None], missing] = values
     return out
 
@@ -143,7 +147,7 @@ def _copy(source: ArraySource, dtype: torch.dtype) -> Tensor:
 
 
 def _conditionals(
-    mixture: Mixture, source: ArraySource, dtype: torch.dtype
+    mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     for pattern in source.patterns or []:
         if len(pattern.missing):
@@ -151,7 +155,7 @@ def _conditionals(
 
 
 def _conditionals_of_pattern(
-    mixture: Mixture, source: ArraySource, pattern: Pattern, dtype: torch.dtype
+    mixture: MixtureDensity, source: ArraySource, pattern: Pattern, dtype: torch.dtype
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Yield rows, missing features, posteriors and conditional means.
 

@@ -2,9 +2,9 @@
 
 One step moves, for every component k with objective weights q_nk (``annealing``),
 
-    mu_k     by  rate * Sigma_k  mean_n q_nk grad_mu log N  /  pi_k
-    U_k      by  rate * U_k T_k,  T_k + T_k^T = (mean_n q_nk) I - M_k  (over pi_k)
-    logit_k  by  rate * (mean_n q_nk - pi_k)  /  pi_k
+    mu_k     by  lr * Sigma_k  mean_n q_nk grad_mu log N  /  pi_k
+    U_k      by  lr * U_k T_k,  T_k + T_k^T = (mean_n q_nk) I - M_k  (over pi_k)
+    logit_k  by  lr * (mean_n q_nk - pi_k)  /  pi_k
 
 the gradients times the inverse Fisher information of their block. The step then has
 no units: it is the same for wide and tight, frequent and rare components, and the
@@ -21,18 +21,18 @@ import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend import annealing
-from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES, Covariance
+from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.covariances.base import MaskedStatistics
-from skdeepgmm._torch_backend.mixture.sgd_factors import FACTORS, low_rank_covariance
 
-#: Rows, or rows and their weights (None for no weights).
+#: Samples, or samples and their weights (None for no weights).
 Batch: TypeAlias = Tensor | tuple[Tensor, Tensor | None]
 #: What the gradient reuses of the log-densities.
 Cache: TypeAlias = Tensor | MaskedStatistics
 
-#: Rate of the factors while annealed, relative to that of the means: precisions that
-#: follow at once starve the components which start a little worse.
-ANNEALED_FACTOR_RATE = 0.2
+#: Learning rate of the factors while annealed, relative to that of the means:
+#: precisions that follow at once starve the components which are a little worse at
+#: first.
+ANNEALED_FACTOR_LR = 0.2
 #: Features from which on that rate falls as 1 / n_features^2: advantages in log-density
 #: add up over the features, and images of 784 pixels need covariances that wait.
 ANNEALED_FEATURES = 32
@@ -40,15 +40,15 @@ ANNEALED_FEATURES = 32
 #: that loses weight loses samples, and so more weight.
 EQUAL_WEIGHTS = 0.5
 #: A component that gets less than this share of an equal part of the samples, averaged
-#: over the last batches, is dead.
-DEAD_SHARE = 0.02
+#: over the last batches, is empty.
+EMPTY_SHARE = 0.02
 USAGE_MEMORY = 0.95
-#: Steps between two looks for dead components, and how often one is re-seeded.
-REVIVE_EVERY = 25
+#: Steps between two looks for empty components, and how often one is re-seeded.
+RESEED_EVERY = 25
 MAX_RESEEDS = 3
 #: Fraction of a run after which a re-seeded component could no longer settle.
 LAST_RESEED = 0.8
-#: Step at which a stream's rate has begun to fall, and how fast it falls.
+#: Step at which a stream's learning rate has begun to fall, and how fast it falls.
 STREAM_STEPS = 100
 STREAM_POWER = 0.6
 #: Samples whose gradient is in memory at a time when the likelihood is measured.
@@ -58,7 +58,7 @@ SCORE_ROWS = 4096
 class Plan(Protocol):
     """Learning rate and coupling as functions of the step count."""
 
-    def rate(self, step: int) -> float: ...
+    def lr(self, step: int) -> float: ...
 
     def radius(self, step: int) -> float | None: ...
 
@@ -71,8 +71,8 @@ class Plan(Protocol):
 class RunPlan:
     """A run of known length: everything is a fraction of it.
 
-    The rate falls linearly to zero, so that the last epochs average over the data.
-    ``fresh`` is False for a run that goes on from a fitted mixture.
+    The learning rate falls linearly to zero, so that the last epochs average over the
+    data. ``fresh`` is False for a run that goes on from a fitted mixture.
     """
 
     learning_rate: float
@@ -83,7 +83,7 @@ class RunPlan:
     def progress(self, step: int) -> float:
         return step / self.total_steps
 
-    def rate(self, step: int) -> float:
+    def lr(self, step: int) -> float:
         return self.learning_rate * max(0.0, 1.0 - self.progress(step))
 
     def radius(self, step: int) -> float | None:
@@ -100,11 +100,11 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """A stream without end: rates fall as step^-0.6, which sums to infinity."""
+    """A stream without end: learning rates fall as step^-0.6, whose sum diverges."""
 
     learning_rate: float
 
-    def rate(self, step: int) -> float:
+    def lr(self, step: int) -> float:
         return self.learning_rate * math.pow(1.0 + step / STREAM_STEPS, -STREAM_POWER)
 
     def radius(self, step: int) -> float | None:
@@ -119,7 +119,7 @@ class StreamPlan:
 
 @dataclass
 class Parameters:
-    """A mixture in standardised units, or a velocity of one.
+    """A mixture of the standardised data, or a velocity of one.
 
     Attributes
     ----------
@@ -148,18 +148,18 @@ class SGDConfig:
 
     Attributes
     ----------
-    covariance_type : str
+    covariance_class : type of Covariance
     plan : Plan
     momentum : float
     ridge : Tensor of shape (n_features,)
-        Variance floor in standardised units.
+        Variance floor for the standardised data.
     objective : callable
         Annealed objective, used while the plan has a radius.
     missing : bool
-        Whether rows may have missing entries (NaN).
+        Whether samples may have missing entries (NaN).
     """
 
-    covariance_type: str
+    covariance_class: type[Covariance]
     plan: Plan
     momentum: float
     ridge: Tensor
@@ -176,7 +176,7 @@ class SGDMixture:
     parameters, velocity : Parameters
     config : SGDConfig
     generator : torch.Generator
-        Chooses the rows on which dead components start anew.
+        Chooses the samples at which empty components are re-seeded.
     events : dict of int to int
         How often each re-seeded component was re-seeded.
     usage : Tensor of shape (n_components,)
@@ -193,10 +193,11 @@ class SGDMixture:
     events: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.kind = FACTORS[self.config.covariance_type]
+        self.shared = self.config.covariance_class.shared
+        self.factors = self.config.covariance_class.sgd_factor
         self.velocity = self.parameters.zeros()
         self.usage = torch.full_like(self.parameters.logits, 1.0 / self.n_components)
-        self.largest = self.kind.largest(self.config.ridge)
+        self.largest = self.factors.largest(self.config.ridge)
         self.distances = annealing.torus_distances(self.n_components)
 
     @property
@@ -229,11 +230,11 @@ class SGDMixture:
         self.steps, self.events = state["steps"], dict(state["events"])
 
     def log_joint(self, x: Tensor) -> tuple[Tensor, Cache]:
-        """Return log(pi_k N(x; mu_k, Sigma_k)) of rows and components, and cache."""
+        """Return log(pi_k N(x; mu_k, Sigma_k)) of samples and components, and cache."""
         now = self.parameters
         cache: Cache
         if not self.config.missing:
-            log_prob, cache = self.kind.log_prob(x, now.means, now.factor)
+            log_prob, cache = self.factors.log_prob(x, now.means, now.factor)
         else:
             log_prob, cache = self._masked(x)
         return log_prob + torch.log_softmax(now.logits, 0), cache
@@ -249,20 +250,17 @@ class SGDMixture:
 
     def covariance(self, factor: Tensor) -> Covariance:
         """Return the covariances of a factor, float64."""
-        if self.config.covariance_type == "low_rank":
-            return low_rank_covariance(factor)
-        kind = COVARIANCES[self.config.covariance_type]
-        return kind.from_stored(factor.double())
+        return self.config.covariance_class.from_sgd_factor(factor)
 
     def log_likelihood(self, x: Tensor) -> Tensor:
-        """Return the mean log p(x) of rows, in nats a sample."""
+        """Return the mean log p(x) of samples, in nats per sample."""
         total = x.new_zeros((), dtype=torch.float64)
         for part in torch.split(x, SCORE_ROWS):
             total += torch.logsumexp(self.log_joint(part)[0], 1).double().sum()
         return total / len(x)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Learn from rows (n_samples, n_features), weighted or not.
+        """Learn from samples (n_samples, n_features), weighted or not.
 
         Weights have mean one over the data. Returns the losses.
         """
@@ -274,8 +272,8 @@ class SGDMixture:
         self.move(self.gradient(x, cache, weights))
         self.usage = self.usage.lerp(weights.mean(0), 1.0 - USAGE_MEMORY)
         self.steps += 1
-        if self.steps % REVIVE_EVERY == 0 and self.config.plan.may_reseed(self.steps):
-            self.reseed_dead(x, log_joint)
+        if self.steps % RESEED_EVERY == 0 and self.config.plan.may_reseed(self.steps):
+            self.reseed_empty(x, log_joint)
         log_prob = torch.logsumexp(log_joint, 1)
         if sample_weight is None:
             return {"loss": -value.mean(), "log_likelihood": log_prob.mean()}
@@ -300,20 +298,20 @@ class SGDMixture:
         normalizer = torch.maximum(prior, mass).clamp_min(0.5 / len(x))
         ridge = self.config.ridge
         if isinstance(cache, Tensor):
-            means, factor = self.kind.directions(
+            means, factor = self.factors.directions(
                 x, cache, weights, mass, now.means, now.factor, ridge
             )
         else:
             first, second = cache(weights.T.double())
-            means, factor = self.kind.from_second(
+            means, factor = self.factors.from_second(
                 first, second, mass, now.factor, ridge
             )
-        if not self.kind.shared:
+        if not self.shared:
             factor = factor / normalizer.reshape(-1, *[1] * (factor.ndim - 1))
         logits = (mass - prior) / normalizer
         if self.annealed:
             slower = min(1.0, ANNEALED_FEATURES / x.shape[1]) ** 2
-            factor = factor * (ANNEALED_FACTOR_RATE * slower)
+            factor = factor * (ANNEALED_FACTOR_LR * slower)
         if not self.config.plan.frees_weights(self.steps):
             logits = torch.zeros_like(logits)
         return Parameters(logits, means / normalizer[:, None], factor)
@@ -323,30 +321,31 @@ class SGDMixture:
         now, velocity, memory = self.parameters, self.velocity, self.config.momentum
         for name, value in vars(gradient).items():
             getattr(velocity, name).mul_(memory).add_(value, alpha=1.0 - memory)
-        rate = self.config.plan.rate(self.steps) * self.step_scale
-        means = now.means + self.kind.unwhiten(rate * velocity.means, now.factor)
-        factor = self.kind.move(now.factor, rate * velocity.factor, self.largest)
-        logits = torch.log_softmax(now.logits + rate * velocity.logits, 0)
+        lr = self.config.plan.lr(self.steps) * self.step_scale
+        means = now.means + self.factors.unwhiten(lr * velocity.means, now.factor)
+        factor = self.factors.move(now.factor, lr * velocity.factor, self.largest)
+        logits = torch.log_softmax(now.logits + lr * velocity.logits, 0)
         self.parameters = Parameters(logits, means, factor)
 
-    def reseed_dead(self, x: Tensor, log_joint: Tensor) -> None:
-        """Start dead components anew on rows that the mixture explains badly."""
+    def reseed_empty(self, x: Tensor, log_joint: Tensor) -> None:
+        """Re-seed empty components at samples that the mixture explains badly."""
         share = self.usage * self.n_components
         worst = torch.logsumexp(log_joint, 1).argsort()
-        for k in (share < DEAD_SHARE).nonzero()[:, 0].tolist():
+        for k in (share < EMPTY_SHARE).nonzero()[:, 0].tolist():
             if self.events.get(k, 0) < MAX_RESEEDS:
                 self.events[k] = self.events.get(k, 0) + 1
                 row = worst[self._draw(max(1, len(x) // 2))]
                 self.reseed(k, x[row].nan_to_num(0.0), int(log_joint[row].argmax()))
 
-    def reseed(self, k: int, row: Tensor, owner: int) -> None:
-        """Split ``owner`` along the direction of one of its rows; k is the other half.
+    def reseed(self, k: int, sample: Tensor, owner: int) -> None:
+        """Split ``owner`` along the direction of one of its samples; k gets one half.
 
-        A row lies about sqrt(n_features) deviations from its mean, so each half moves
-        by about one: a component put on the row itself would hold that row alone.
+        A sample lies about sqrt(n_features) standard deviations from its mean, so each
+        half moves by about one: a component put on the sample itself would hold that
+        sample alone.
         """
         now, speed = self.parameters, self.velocity
-        shift = (row - now.means[owner]) / math.sqrt(len(row))
+        shift = (sample - now.means[owner]) / math.sqrt(len(sample))
         now.means[k], now.means[owner] = (
             now.means[owner] + shift,
             now.means[owner] - shift,
@@ -356,7 +355,7 @@ class SGDMixture:
         self.usage[[k, owner]] = 1.0 / self.n_components
         for half in (k, owner):
             speed.logits[half], speed.means[half] = 0.0, 0.0
-        if not self.kind.shared:
+        if not self.shared:
             now.factor[k] = now.factor[owner]
             speed.factor[k] = speed.factor[owner] = 0.0
 
@@ -367,7 +366,7 @@ class SGDMixture:
 def random_means(
     n_components: int, n_features: int, generator: torch.Generator
 ) -> Tensor:
-    """Return means U(-0.1, 0.1) in standardised units: all near the data's mean."""
+    """Return means U(-0.1, 0.1) for standardised data: all near their mean."""
     uniform = torch.rand(
         n_components, n_features, generator=generator, dtype=torch.float64
     )

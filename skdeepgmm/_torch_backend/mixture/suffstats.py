@@ -33,8 +33,8 @@ class Statistics:
         Sum of responsibility times second moments about the centre; its shape is
         the covariance type's.
     center : Tensor of shape (n_components, n_features)
-    reach : float
-        Largest magnitude of a mixture that these statistics determine accurately.
+    cancellation_bound : float
+        Largest cancellation of a mixture that these statistics determine accurately.
     """
 
     log_likelihood: Tensor
@@ -43,7 +43,7 @@ class Statistics:
     first: Tensor
     second: Tensor
     center: Tensor
-    reach: float = math.inf
+    cancellation_bound: float = math.inf
 
     @classmethod
     def zeros(cls, center: Tensor, second_shape: tuple[int, ...]) -> "Statistics":
@@ -87,13 +87,15 @@ class Statistics:
             second=self.second * factor,
         )
 
-    def recentered(self, kind: type["Covariance"], center: Tensor) -> "Statistics":
+    def recentered(
+        self, covariance_class: type["Covariance"], center: Tensor
+    ) -> "Statistics":
         """Return the same statistics about another centre."""
         shift = center - self.center
         return replace(
             self,
             first=self.first - self.nk[:, None] * shift,
-            second=kind.recentered(self.second, self.first, self.nk, shift),
+            second=covariance_class.recentered(self.second, self.first, self.nk, shift),
             center=center,
         )
 

@@ -73,20 +73,17 @@ def check_mixture(mixture):
 
 def full_covariances(mixture):
     """Return the covariance matrices of a mixture of any covariance type."""
-    shape = mixture.means_.shape
-    eye = np.eye(shape[1])
-    if hasattr(mixture, "factors_"):
-        factors = np.asarray(mixture.factors_, float)
-        noise = np.asarray(mixture.noise_variance_, float)
-        return factors @ factors.swapaxes(1, 2) + noise[:, :, None] * eye
-    values = np.asarray(mixture.covariances_, float)
-    expand = {
-        "full": lambda: values,
-        "tied": lambda: np.broadcast_to(values, (shape[0], *values.shape)).copy(),
-        "diag": lambda: values[:, :, None] * eye,
-        "spherical": lambda: values[:, None, None] * eye,
-    }
-    return expand[mixture.covariance_type]()
+    from skdeepgmm.estimators import GaussianMixture
+
+    if not hasattr(mixture, "dense_covariances"):
+        mixture = GaussianMixture.from_parameters(
+            np.full(len(mixture.means_), 1.0 / len(mixture.means_)),
+            mixture.means_,
+            mixture.covariances_,
+            covariance_type=mixture.covariance_type,
+            device="cpu",
+        )
+    return np.asarray(mixture.dense_covariances(), dtype=np.float64)
 
 
 def to_pixels(parameters, patch_shape):

@@ -1,4 +1,4 @@
-"""Mixtures from given parameters, from scikit-learn, and from other mixtures."""
+"""Mixtures from parameters, from scikit-learn, and from other mixtures."""
 
 import numpy as np
 import sklearn.mixture
@@ -7,12 +7,11 @@ from sklearn.utils.validation import check_is_fitted
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.device import resolve_device
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
-from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm.estimators.mixture._validation import (
-    check_factors,
+    check_covariances,
     check_features,
     check_means,
-    check_precisions,
     check_weights,
 )
 
@@ -74,27 +73,22 @@ default='full'
         n_components, n_features = means.shape
         weights = check_weights(weights, n_components)
         means = check_means(means, n_components, n_features)
-        kind = COVARIANCES[covariance_type]
-        if covariance_type == "low_rank":
-            factors, noise = check_factors(covariances, n_components, n_features)
-            params = {"rank": factors.shape[2], **params}
-            values = np.concatenate([factors, noise[..., None]], axis=2)
-            kind = kind.of_rank(factors.shape[2])
-        else:
-            values = check_precisions(
-                covariances, kind, n_components, n_features, what="covariance"
-            )
+        covariance_class = COVARIANCES[covariance_type]
+        tensors = check_covariances(
+            covariances, covariance_class, n_components, n_features
+        )
+        device = resolve_device(params.get("device", "auto"))
+        covariance = covariance_class.from_supplied(*(t.to(device) for t in tensors))
+        params = {**covariance.estimator_parameters(), **params}
         self = cls(n_components, covariance_type=covariance_type, **params)
-        device = resolve_device(self.device)
-        covariance, _ = kind.from_values(convert.float64_tensor(values, device))
-        mixture = Mixture(
+        mixture = MixtureDensity(
             convert.float64_tensor(weights, device),
             convert.float64_tensor(means, device),
             covariance,
         )
-        return self._set_given(mixture, convert.torch_dtype(means))
+        return self._set_parameters(mixture, convert.torch_dtype(means))
 
-    def _set_given(self, mixture, dtype):
+    def _set_parameters(self, mixture, dtype):
         """Store parameters that no fit found."""
         self.n_features_in_ = mixture.n_features
         self._set_mixture(mixture, dtype)
@@ -142,25 +136,53 @@ default='full'
         Returns
         -------
         mixture : sklearn.mixture.GaussianMixture
-            Fitted; 'low_rank' covariances become 'full' matrices of
-            n_features x n_features.
+            Fitted; covariances of a type that scikit-learn lacks ('low_rank') become
+            'full' matrices of n_features x n_features.
         """
         check_is_fitted(self)
         theirs = sklearn.mixture.GaussianMixture()
         shared = theirs.get_params()
         mine = {k: v for k, v in self.get_params().items() if k in shared}
         source = self
-        if self.covariance_type == "low_rank":
-            dense = self.factors_ @ self.factors_.transpose(0, 2, 1)
-            index = np.arange(dense.shape[1])
-            dense[:, index, index] += self.noise_variance_
-            source = type(self).from_parameters(self.weights_, self.means_, dense)
+        if not self._covariance_class.in_sklearn:
+            source = type(self).from_parameters(
+                self.weights_, self.means_, self.dense_covariances()
+            )
             mine["covariance_type"] = "full"
         theirs.set_params(**mine)
         for name in SHARED_ATTRIBUTES:
             value = getattr(source if hasattr(source, name) else self, name)
             setattr(theirs, name, np.copy(value) if np.ndim(value) else value)
         return theirs
+
+    def dense_covariances(self):
+        """Return the covariance matrices, whatever the covariance type.
+
+        Returns
+        -------
+        covariances : ndarray of shape (n_components, n_features, n_features)
+            One matrix for every component, also where all share one.
+
+        Examples
+        --------
+        >>> from skdeepgmm import GaussianMixture
+        >>> gm = GaussianMixture.from_parameters(
+        ...     [1.0], [[0.0, 0.0]], [2.0], covariance_type="spherical"
+        ... )
+        >>> gm.dense_covariances()
+        array([[[2., 0.],
+                [0., 2.]]])
+        """
+        check_is_fitted(self)
+        covariance_class = self._covariance_class
+        covariance = covariance_class.from_supplied(
+            *(
+                convert.float64_tensor(getattr(self, f"{name}_"), "cpu")
+                for name in covariance_class.supplied
+            )
+        )
+        dense = covariance.dense(*self.means_.shape)
+        return convert.to_numpy(dense, convert.torch_dtype(self.means_))
 
     def marginal(self, features):
         """Return the mixture of some of the features.
@@ -226,7 +248,7 @@ default='full'
         unfit = {"weights_init": None, "means_init": None, "precisions_init": None}
         params = self.get_params(deep=False) | unfit
         other = type(self)(**params)
-        return other._set_given(mixture, convert.torch_dtype(self.means_))
+        return other._set_parameters(mixture, convert.torch_dtype(self.means_))
 
 
 SHARED_ATTRIBUTES = (

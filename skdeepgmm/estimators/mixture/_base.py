@@ -9,8 +9,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.mixture import scoring
-from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES, LowRankCovariance
-from skdeepgmm._torch_backend.mixture.density import Mixture, n_parameters
+from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity, n_parameters
 from skdeepgmm.estimators._base import TorchEstimator
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions
 from skdeepgmm.estimators._warnings import warn_caller
@@ -18,15 +18,9 @@ from skdeepgmm.estimators.mixture._algebra import MixtureAlgebraMixin
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 #: Attributes that depend on the covariance type; a new fit drops the old ones.
-COVARIANCE_ATTRIBUTES = (
-    "covariances_",
-    "precisions_",
-    "precisions_cholesky_",
-    "factors_",
-    "noise_variance_",
-)
-#: Fitted attributes that tell the covariance type of the last fit.
-FITTED_COVARIANCES = ("covariances_", "factors_")
+COVARIANCE_ATTRIBUTES = {
+    name for cls in COVARIANCES.values() for name in cls.attribute_names
+}
 
 
 class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
@@ -60,10 +54,8 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
 
     @property
     def _covariance_class(self):
-        kind = COVARIANCES[self.covariance_type]
-        if issubclass(kind, LowRankCovariance):
-            return kind.of_rank(min(self.rank, self.n_features_in_))
-        return kind
+        covariance_class = COVARIANCES[self.covariance_type]
+        return covariance_class.sized(self.n_features_in_, self.rank)
 
     def _set_mixture(self, mixture, dtype):
         """Store the parameters as NumPy attributes."""
@@ -79,7 +71,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
     def _mixture(self, X=None):
         """Return the fitted parameters as tensors on the compute device."""
         check_is_fitted(self)
-        return Mixture.from_attributes(
+        return MixtureDensity.from_attributes(
             self._covariance_class, vars(self), self._device(X)
         )
 
@@ -93,7 +85,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         return self._output(function(mixture, source, dtype), X)
 
     def _scoring_batch_size(self):
-        """Return the rows a batch when scoring, None to choose by memory."""
+        """Return the samples a batch when scoring, None to choose by memory."""
         return self.batch_size
 
     def _check_warm_start(self, X):
@@ -106,16 +98,13 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
                 f"warm_start=True continues a fit on {self.n_features_in_} features, "
                 f"but X has {width}. Set warm_start=False to start anew."
             )
-        fitted = tuple(name for name in FITTED_COVARIANCES if hasattr(self, name))
-        kind = self._covariance_class
-        shape = kind.values_shape(self.n_components, width)
-        same = "covariances_" in fitted and self.covariances_.shape == shape
-        if "factors_" in fitted:
-            same = kind.stored[0] == "factors_" and self.factors_.shape == (
-                *shape[:-1],
-                shape[-1] - 1,
-            )
-        if len(self.means_) != self.n_components or not same:
+        covariance_class = self._covariance_class
+        shapes = covariance_class.supplied_shapes(self.n_components, width)
+        fitted = tuple(
+            np.shape(getattr(self, f"{name}_", None))
+            for name in covariance_class.supplied
+        )
+        if len(self.means_) != self.n_components or fitted != shapes:
             raise ValueError(
                 "warm_start=True continues the last fit, but n_components, "
                 "covariance_type or rank has changed since. Set warm_start=False to "
@@ -133,8 +122,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
                 f"but got n_components = {self.n_components}, "
                 f"n_samples = {n_samples}"
             )
-        kind = self._covariance_class
-        least = kind.degenerate_below(self.n_components, n_features)
+        least = self._covariance_class.degenerate_below(self.n_components, n_features)
         if n_samples < least and not stream:
             warn_caller(
                 f"covariance_type={self.covariance_type!r} with "
@@ -268,10 +256,10 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         weights = np.asarray(self.weights_, dtype=np.float64)
         counts = random_state.multinomial(n_samples, weights / weights.sum())
         mixture = self._mixture()
-        draw = self._generator(random_state, mixture.means.device)
-        rows, labels = mixture.sample(counts.tolist(), draw)
+        generator = self._generator(random_state, mixture.means.device)
+        X, labels = mixture.sample(counts.tolist(), generator)
         dtype = convert.torch_dtype(self.means_)
-        return convert.to_numpy(rows, dtype), convert.to_numpy(labels)
+        return convert.to_numpy(X, dtype), convert.to_numpy(labels)
 
     def impute(self, X):
         """Fill missing entries by their conditional mean.
@@ -306,7 +294,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
             Data; NaN marks a missing entry.
 
         n_samples : int, default=1
-            Number of draws of each row.
+            Number of draws for each sample.
 
         Returns
         -------
@@ -319,9 +307,9 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         random_state = self._random_state()
 
         def draw(mixture, source, dtype):
-            device_draw = self._generator(random_state, mixture.means.device)
+            generator = self._generator(random_state, mixture.means.device)
             return scoring.sample_conditional(
-                mixture, source, dtype, n_samples, device_draw
+                mixture, source, dtype, n_samples, generator
             )
 
         return self._score(draw, X)

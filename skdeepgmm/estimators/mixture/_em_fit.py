@@ -1,4 +1,4 @@
-"""One call of ``GaussianMixture.fit``: data source, start values, runs."""
+"""One call of ``GaussianMixture.fit``: data source, initialization, runs."""
 
 import copy
 import math
@@ -6,7 +6,7 @@ import math
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.data import ArraySource, balanced, default_batch_size
 from skdeepgmm._torch_backend.mixture import init
-from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import row_bytes
 from skdeepgmm._torch_backend.mixture.em import (
     DegeneracyGuard,
@@ -15,7 +15,7 @@ from skdeepgmm._torch_backend.mixture.em import (
     online_step,
 )
 from skdeepgmm.estimators._verbose import VerboseReport
-from skdeepgmm.estimators.mixture._init_params import start_responsibilities
+from skdeepgmm.estimators.mixture._init_params import initial_responsibilities
 from skdeepgmm.estimators.mixture._validation import (
     check_means,
     check_precisions,
@@ -48,31 +48,31 @@ class EMFit:
             # Mean one: a common factor means nothing.
             sample_weight = sample_weight * (len(sample_weight) / sample_weight.sum())
         self.sample_weight = sample_weight
-        self.kind = estimator._covariance_class
-        self.given = self._check_given(X.shape[1])
+        self.covariance_class = estimator._covariance_class
+        self.supplied = self._check_supplied(X.shape[1])
         self.source = self._make_source(X)
-        self.units = self.source.standardize(self.kind.isotropic)
+        self.standardization = self.source.standardize(self.covariance_class.isotropic)
         self.log_scale = self.source.mean_log_scale()
-        self.prior = self.kind.prior_samples(X.shape[1]) if stream else 0.0
+        self.prior = self.covariance_class.prior_samples(X.shape[1]) if stream else 0.0
         self.random_state = estimator._random_state()
         self.report = VerboseReport(
             estimator.verbose, estimator.verbose_interval, estimator.max_iter
         )
 
     def __call__(self, index, n_init, fresh, tasks):
-        """Run EM once; returns an EMResult in standardised units."""
+        """Run EM once; returns an EMResult for the standardised data."""
         guard = self._make_guard()
-        start = self._start(guard) if fresh else self._continue()
+        initial = self._initial(guard) if fresh else self._continue()
         bound = -math.inf if fresh else self._earlier_bound()
         self.report.begin(index)
         if n_init == 1:
-            result = self._run(start, guard, bound, tasks)
+            result = self._run(initial, guard, bound, tasks)
         else:
             result, asked_to_stop = self.estimator._initialization(
                 tasks,
                 self.estimator.max_iter,
                 self.data,
-                lambda task: self._run(start, guard, bound, task),
+                lambda task: self._run(initial, guard, bound, task),
                 lambda result: self._attributes(result.mixture),
             )
             result.stopped |= asked_to_stop
@@ -84,26 +84,26 @@ class EMFit:
 
         Returns
         -------
-        mixture : Mixture
+        mixture : MixtureDensity
             In the units of the data.
         lower_bound : float
             Mean log-density of X before the step, in nats per sample.
         """
         current = self.estimator._mixture(self.X)
-        # The stream's own units, not those of a chunk that may be small.
-        self.units = self.source.use_units(current.units())
+        # The stream's own standardization, not that of a chunk that may be small.
+        self.standardization = self.source.use_units(current.standardization())
         self.log_scale = self.source.mean_log_scale()
         mixture, bound = online_step(
-            current.to_units(self.units),
+            current.standardized(self.standardization),
             self.source,
             self._ridge(),
             step,
             self._make_guard(),
             self.estimator.n_samples_seen_,
         )
-        return mixture.from_units(self.units), bound - self.log_scale
+        return mixture.unstandardized(self.standardization), bound - self.log_scale
 
-    def _run(self, start, guard, bound, tasks):
+    def _run(self, initial, guard, bound, tasks):
         estimator = self.estimator
 
         def on_iteration(n_iter, lower_bound, mixture):
@@ -114,11 +114,13 @@ class EMFit:
 
         ridge = self._ridge()
         config = EMConfig(estimator.max_iter, estimator.tol, ridge, self.prior)
-        return fit_em(self.source, start, config, guard, on_iteration, bound)
+        return fit_em(self.source, initial, config, guard, on_iteration, bound)
 
     def _attributes(self, mixture):
-        """Return fitted attributes of a mixture in standardised units."""
-        return mixture.from_units(self.units).to_attributes(self.source.dtype)
+        """Return fitted attributes of a mixture of the standardised data."""
+        return mixture.unstandardized(self.standardization).to_attributes(
+            self.source.dtype
+        )
 
     def _make_source(self, X):
         estimator = self.estimator
@@ -126,21 +128,24 @@ class EMFit:
         size = estimator.batch_size
         if size is None:
             n_bytes = row_bytes(
-                self.kind, estimator.n_components, X.shape[1], convert.torch_dtype(X)
+                self.covariance_class,
+                estimator.n_components,
+                X.shape[1],
+                convert.torch_dtype(X),
             )
             size = balanced(default_batch_size(n_bytes, device), X.shape[0])
         weight = self._tensor(self.sample_weight, device)
         return ArraySource(X, device, size, weight)
 
     def _make_guard(self):
-        # A copy: scikit-learn's start values follow from the undisturbed stream.
+        # A copy: scikit-learn's initialization follows from the undisturbed stream.
         random_state = copy.deepcopy(self.random_state)
         return DegeneracyGuard(self.source, self.estimator._generator(random_state))
 
-    # Start values ----------------------------------------------------------------
+    # Initialization --------------------------------------------------------------
 
-    def _check_given(self, n_features):
-        """Return the checked ``*_init`` parameters, None where not given."""
+    def _check_supplied(self, n_features):
+        """Return the checked ``*_init`` parameters, None where there are none."""
         estimator, size = self.estimator, self.estimator.n_components
         weights, means, precisions = (
             getattr(estimator, f"{name}_init")
@@ -151,55 +156,57 @@ class EMFit:
         if means is not None:
             means = check_means(means, size, n_features)
         if precisions is not None:
-            precisions = check_precisions(precisions, self.kind, size, n_features)
+            precisions = check_precisions(
+                precisions, self.covariance_class, size, n_features
+            )
         return weights, means, precisions
 
-    def _start(self, guard):
-        """Return the start mixture: given parameters first, data for the rest."""
-        weights, means, precisions = (self._tensor(value) for value in self.given)
-        drawn = None
-        if any(value is None for value in self.given):
-            drawn = self._start_from_data(guard)
+    def _initial(self, guard):
+        """Return the first mixture: user-supplied parameters, data for the rest."""
+        weights, means, precisions = (self._tensor(value) for value in self.supplied)
+        estimated = None
+        if any(value is None for value in self.supplied):
+            estimated = self._initial_from_data(guard)
         if means is not None:
-            means = (means - self.units.shift) / self.units.scale
+            means = self.standardization(means)
         if precisions is not None:
-            covariance = self.kind.from_precisions(precisions)
-            covariance = covariance.scaled(1.0 / self.units.scale)
-        return Mixture(
-            drawn.weights if weights is None else weights,
-            drawn.means if means is None else means,
-            drawn.covariance if precisions is None else covariance,
+            covariance = self.covariance_class.from_precisions(precisions)
+            covariance = covariance.scaled(1.0 / self.standardization.scale)
+        return MixtureDensity(
+            estimated.weights if weights is None else weights,
+            estimated.means if means is None else means,
+            estimated.covariance if precisions is None else covariance,
         )
 
-    def _start_from_data(self, guard):
+    def _initial_from_data(self, guard):
         estimator = self.estimator
-        responsibilities = start_responsibilities(
+        responsibilities = initial_responsibilities(
             estimator.init_params,
             self.X,
             estimator.n_components,
             self.random_state,
-            self.units,
+            self.standardization,
             self.sample_weight,
         )
-        mixture, failed, nk = init.start_mixture(
-            self.kind,
+        mixture, failed, nk = init.initial_mixture(
+            self.covariance_class,
             self.source,
             estimator.n_components,
             responsibilities,
             self._ridge(),
         )
-        return guard.repair_start(mixture, failed, nk)
+        return guard.repair_initial(mixture, failed, nk)
 
     def _ridge(self):
-        """Return what is added to the variances, in standardised units."""
-        reg_covar, scale = self.estimator.reg_covar, self.units.scale
+        """Return what is added to the variances of the standardised data."""
+        reg_covar, scale = self.estimator.reg_covar, self.standardization.scale
         if self.estimator.reg_covar_relative:
             return scale.new_full(scale.shape, reg_covar)
         return reg_covar / scale.square()
 
     def _continue(self):
-        """Return the last fit as start values (warm start)."""
-        return self.estimator._mixture(self.X).to_units(self.units)
+        """Return the last fit (warm start)."""
+        return self.estimator._mixture(self.X).standardized(self.standardization)
 
     def _earlier_bound(self):
         return self.estimator.lower_bound_ + self.log_scale

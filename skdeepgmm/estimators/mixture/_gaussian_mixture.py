@@ -17,8 +17,8 @@ from skdeepgmm.exceptions import DegenerateComponentWarning
 #: A component with less mass than this many samples has no spread of its own.
 COLLAPSED_MASS = 1.5
 
-#: Starts on the first chunk of a stream, which later chunks cannot make good.
-STREAM_STARTS = 5
+#: Initializations on the first chunk of a stream, which later chunks cannot make good.
+STREAM_N_INIT = 5
 #: Decay of the step size of online EM, between 1/2 and 1 for convergence.
 STEP_EXPONENT = 0.7
 
@@ -27,12 +27,12 @@ class GaussianMixture(BaseGaussianMixture):
     """Gaussian mixture fitted by exact expectation maximisation (EM).
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: same parameters,
-    attributes, start values and results, computed batch by batch on additive
+    attributes, initialization and results, computed batch by batch on additive
     sufficient statistics, on CPU or CUDA. On purpose, it repairs components that
     collapse or become empty, with a
     :class:`~skdeepgmm.exceptions.DegenerateComponentWarning`, where scikit-learn
     raises; it warns about parameters that the data cannot determine; and NaN marks a
-    missing entry. The user guide lists the differences in start values.
+    missing entry. The user guide lists the differences in the initialization.
 
     Parameters
     ----------
@@ -54,27 +54,27 @@ default='full'
         variance).
 
     max_iter : int, default=100
-        Maximum number of EM iterations; 0 keeps the start values.
+        Maximum number of EM iterations; 0 keeps the initial parameters.
 
     n_init : int, default=1
-        Number of starts; the one with the highest log-likelihood is kept.
+        Number of initializations; the fit with the highest log-likelihood is kept.
 
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, \
 default='kmeans'
-        Start values, as in scikit-learn. Data with more than 8 million values start
-        from a random subset of rows.
+        How the parameters are initialized, as in scikit-learn; data with more than 8
+        million values from a random subset of samples.
 
     weights_init : array-like of shape (n_components,), default=None
-        Start weights.
+        Initial weights.
 
     means_init : array-like of shape (n_components, n_features), default=None
-        Start means.
+        Initial means.
 
     precisions_init : array-like, default=None
-        Start precisions (inverse covariances), shaped as ``precisions_``.
+        Initial precisions (inverse covariances), shaped as ``precisions_``.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the start values and of :meth:`sample`.
+        Seed of the initialization and of :meth:`sample`.
 
     warm_start : bool, default=False
         Whether to go on from the last fit. ``n_init`` is then ignored after the
@@ -91,7 +91,7 @@ default='kmeans'
         'cpu', 'cuda' or 'cuda:<index>'.
 
     batch_size : int or None, default=None
-        Rows a batch of the E-step. It changes memory and speed, not the result.
+        Samples a batch of the E-step. It changes memory and speed, not the result.
         None chooses it by the size of the processor's caches.
 
     rank : int, default=10
@@ -249,7 +249,7 @@ default='kmeans'
             Not used, present for API consistency by convention.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights; an integer weight counts a row that often.
+            Non-negative weights; an integer weight counts a sample that often.
 
         Returns
         -------
@@ -259,8 +259,8 @@ default='kmeans'
         Raises
         ------
         ValueError
-            If X is not finite, has fewer rows than ``n_components`` or a start value
-            does not fit.
+            If X is not finite, has fewer samples than ``n_components`` or an initial
+            parameter does not fit.
         """
         with all_or_nothing(self):
             self._check_warm_start(X)
@@ -285,8 +285,8 @@ default='kmeans'
     def partial_fit(self, X, y=None, sample_weight=None):
         """Update the parameters by one chunk of a stream (online EM).
 
-        The first chunk is fitted by EM from at least five starts. Every later one
-        is seen once: its statistics are averaged with those of the past with step
+        The first chunk is fitted by EM from at least five initializations. Every later
+        one is seen once: its statistics are averaged with those of the past with step
         size ``t ** -0.7`` [1]_, t the number of chunks so far (weighted by size).
         Early chunks are small for the number of parameters: covariances are pulled
         towards their mean, as by a few samples, which fades as the stream goes on.
@@ -295,7 +295,7 @@ default='kmeans'
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            A chunk; the first one needs at least ``n_components`` rows.
+            A chunk; the first one needs at least ``n_components`` samples.
 
         y : Ignored
             Not used, present for API consistency by convention.
@@ -323,7 +323,7 @@ default='kmeans'
             data = callback_data(X, y, sample_weight)
             run = EMFit(self, X, data, sample_weight, stream=first)
             if first:
-                n_init = max(self.n_init, STREAM_STARTS)
+                n_init = max(self.n_init, STREAM_N_INIT)
                 results = [run(index, 1, True, None) for index in range(n_init)]
                 best = max(results, key=lambda result: result.last_bound)
                 self._set_result(best, run, warn=False)
@@ -352,7 +352,9 @@ default='kmeans'
 
     def _set_result(self, result, run, warn=True):
         """Store the best run as fitted attributes and warn about its flaws."""
-        self._set_mixture(result.mixture.from_units(run.units), run.source.dtype)
+        self._set_mixture(
+            result.mixture.unstandardized(run.standardization), run.source.dtype
+        )
         self.converged_ = result.converged
         self.n_iter_ = result.n_iter
         self.lower_bounds_ = [bound - run.log_scale for bound in result.lower_bounds]

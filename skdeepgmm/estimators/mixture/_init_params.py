@@ -1,4 +1,4 @@
-"""Start values of the flat mixtures, drawn as scikit-learn draws them."""
+"""Initialization of the flat mixtures, with scikit-learn's draws."""
 
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
@@ -6,16 +6,16 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.mixture import init
 
-#: Larger data are started from a random subset of rows with this many values.
-MAX_START_VALUES = 2**23
+#: Larger data are initialized from a random subset of this many values.
+MAX_INIT_VALUES = 2**23
 
 INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
 
 
-def start_responsibilities(
-    init_params, X, n_components, random_state, units, sample_weight=None
+def initial_responsibilities(
+    init_params, X, n_components, random_state, standardization, sample_weight=None
 ):
-    """Return a function that makes the start responsibilities of one batch.
+    """Return a function that makes the initial responsibilities of one batch.
 
     Parameters
     ----------
@@ -28,43 +28,47 @@ def start_responsibilities(
         Number of components.
     random_state : RandomState
         Source of randomness.
-    units : Standardization
-        Units of the batches.
+    standardization : Standardization
+        Standardization of the batches.
     sample_weight : ndarray of shape (n_samples,) or None
-        Weights; rows without weight are not drawn.
+        Weights; samples without weight are not drawn.
     """
-    start = STARTS[init_params]
-    return start(X, n_components, random_state, units, sample_weight)
+    initialize = INITIALIZERS[init_params]
+    return initialize(X, n_components, random_state, standardization, sample_weight)
 
 
-def _from_kmeans(X, n_components, random_state, units, weight):
-    rows, index = _host_rows(X, n_components, random_state)
+def _from_kmeans(X, n_components, random_state, standardization, weight):
+    rows, index = _host_samples(X, n_components, random_state)
     weight = weight if weight is None or index is None else weight[index]
     kmeans = KMeans(n_clusters=n_components, n_init=1, random_state=random_state)
     kmeans.fit(rows, sample_weight=weight)
     if index is None:
         return init.labels_function(convert.index_tensor(kmeans.labels_), n_components)
-    centers = convert.float64_tensor(kmeans.cluster_centers_, units.shift.device)
-    return init.nearest_function((centers - units.shift) / units.scale)
+    centers = convert.float64_tensor(
+        kmeans.cluster_centers_, standardization.shift.device
+    )
+    return init.nearest_function(standardization(centers))
 
 
-def _from_kmeans_plusplus(X, n_components, random_state, units, weight):
-    rows, index = _host_rows(X, n_components, random_state)
+def _from_kmeans_plusplus(X, n_components, random_state, standardization, weight):
+    rows, index = _host_samples(X, n_components, random_state)
     weight = weight if weight is None or index is None else weight[index]
     _, chosen = kmeans_plusplus(
         rows, n_components, sample_weight=weight, random_state=random_state
     )
     chosen = chosen if index is None else index[chosen]
-    return init.rows_function(convert.index_tensor(chosen))
+    return init.samples_function(convert.index_tensor(chosen))
 
 
-def _from_random_rows(X, n_components, random_state, units, weight):
+def _from_random_samples(X, n_components, random_state, standardization, weight):
     chance = None if weight is None else weight / weight.sum()
     chosen = random_state.choice(X.shape[0], size=n_components, replace=False, p=chance)
-    return init.rows_function(convert.index_tensor(chosen))
+    return init.samples_function(convert.index_tensor(chosen))
 
 
-def _from_random_responsibilities(X, n_components, random_state, units, weight):
+def _from_random_responsibilities(
+    X, n_components, random_state, standardization, weight
+):
     state = random_state.get_state()
 
     def responsibilities(block):
@@ -76,18 +80,18 @@ def _from_random_responsibilities(X, n_components, random_state, units, weight):
     return responsibilities
 
 
-STARTS = {
+INITIALIZERS = {
     "kmeans": _from_kmeans,
     "k-means++": _from_kmeans_plusplus,
     "random": _from_random_responsibilities,
-    "random_from_data": _from_random_rows,
+    "random_from_data": _from_random_samples,
 }
 
 
-def _host_rows(X, n_components, random_state):
-    """Return rows for a k-means start, and their indices if they are a subset."""
+def _host_samples(X, n_components, random_state):
+    """Return samples for k-means, and their indices if they are a subset."""
     n_samples, n_features = X.shape
-    most = max(MAX_START_VALUES // n_features, 20 * n_components)
+    most = max(MAX_INIT_VALUES // n_features, 20 * n_components)
     if n_samples <= most:
         return _filled(convert.to_numpy(X) if convert.is_tensor(X) else X[:]), None
     index = np.sort(random_state.choice(n_samples, size=most, replace=False))

@@ -7,8 +7,8 @@ import torch
 
 from skdeepgmm._torch_backend import annealing, convert
 from skdeepgmm._torch_backend.data import ArraySource
-from skdeepgmm._torch_backend.mixture import sgd, sgd_factors
-from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture import sgd
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.standardization import Standardization
 from skdeepgmm._torch_backend.training import (
     DivergenceError,
@@ -219,7 +219,7 @@ class SGDFit:
         if estimator.reg_covar_relative:
             floor = floor * self.units.scale.square()
         config = sgd.SGDConfig(
-            estimator.covariance_type,
+            self.kind,
             plan,
             estimator.momentum,
             floor.clamp_min(RELATIVE_FLOOR).to(self.rows.dtype),
@@ -235,12 +235,8 @@ class SGDFit:
         size, width = self.estimator.n_components, self.X.shape[1]
         logits = torch.full((size,), -math.log(size))
         means = self._means()
-        if self.low_rank:
-            factor = sgd_factors.random_low_rank(size, width, self.kind.rank, self.draw)
-            return self._parameters(logits, means, factor)
-        variances = torch.ones(width, dtype=torch.float64, device=self.device)
-        covariance, _ = self.kind.from_values(self.kind.from_variances(variances, size))
-        return self._parameters(logits, means, covariance.precisions_chol)
+        factor = self.kind.initial_sgd_factor(size, width, self.draw)
+        return self._parameters(logits, means, factor)
 
     def _means(self):
         """Return start means: given, near the mean of the data, or rows."""
@@ -255,18 +251,9 @@ class SGDFit:
 
     def fitted(self):
         """Return the fitted mixture in the units of this fit."""
-        mixture = self.estimator._mixture(self.X).to_units(self.units)
-        return self._parameters(
-            mixture.weights.log(), mixture.means, self._factor(mixture.covariance)
-        )
-
-    @property
-    def low_rank(self):
-        return self.estimator.covariance_type == "low_rank"
-
-    def _factor(self, covariance):
-        """Return a covariance's parameters as the training has them."""
-        return covariance.values if self.low_rank else covariance.precisions_chol
+        mixture = self.estimator._mixture(self.X).standardized(self.units)
+        factor = mixture.covariance.to_sgd_factor()
+        return self._parameters(mixture.weights.log(), mixture.means, factor)
 
     def _weight(self, sample_weight):
         if sample_weight is None:
@@ -282,7 +269,8 @@ class SGDFit:
         now = model.parameters
         covariance = model.covariance(now.factor)
         weights = torch.softmax(now.logits.double(), 0)
-        return Mixture(weights, now.means.double(), covariance).from_units(self.units)
+        mixture = MixtureDensity(weights, now.means.double(), covariance)
+        return mixture.unstandardized(self.units)
 
     def attributes(self, model):
         """Return a model's parameters as fitted attributes."""

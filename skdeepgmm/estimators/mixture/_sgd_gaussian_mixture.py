@@ -9,7 +9,6 @@ from sklearn.exceptions import ConvergenceWarning
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.mixture import sgd
-from skdeepgmm._torch_backend.mixture.sgd_factors import FACTORS
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
@@ -203,12 +202,12 @@ default='full'
         **{
             name: BaseGaussianMixture._parameter_constraints[name]
             for name in (
-                *("n_components", "tol", "reg_covar", "n_init", "means_init"),
+                *("n_components", "covariance_type", "tol", "reg_covar"),
+                *("n_init", "means_init"),
                 *("rank", "reg_covar_relative"),
                 *("random_state", "warm_start", "verbose", "device", "batch_size"),
             )
         },
-        "covariance_type": [StrOptions(set(FACTORS))],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0.0, None, closed="neither")],
         "momentum": [Interval(Real, 0.0, 1.0, closed="left")],

@@ -1,4 +1,4 @@
-"""Checks of start values, with scikit-learn's messages."""
+"""Checks of user-supplied parameters, with scikit-learn's messages."""
 
 import numpy as np
 from sklearn.utils import check_array
@@ -7,7 +7,7 @@ from skdeepgmm._torch_backend import convert
 
 
 def check_weights(weights, n_components):
-    """Return the start weights, checked to be a distribution.
+    """Return mixture weights, checked to be a distribution.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def check_weights(weights, n_components):
 
 
 def check_means(means, n_components, n_features):
-    """Return the start means, checked for their shape.
+    """Return means, checked for their shape.
 
     Parameters
     ----------
@@ -51,72 +51,57 @@ def check_means(means, n_components, n_features):
     return means
 
 
-def check_precisions(precisions, kind, n_components, n_features, what="precision"):
-    """Return precisions or covariances, checked to be positive (definite).
+def check_precisions(precisions, covariance_class, n_components, n_features):
+    """Return precisions, checked by their covariance type.
 
     Parameters
     ----------
     precisions : array-like
-        In the shape of ``kind``.
-    kind : type
+        In the shape of ``precisions_``.
+    covariance_class : type
         Covariance class.
-    what : {"precision", "covariance"}
-        Word for the messages.
 
     Raises
     ------
     ValueError
-        If the shape is wrong or a matrix is not symmetric and positive.
+        If the type has no precisions, the shape is wrong or a matrix is not symmetric
+        and positive-definite.
     """
-    if kind.name == "low_rank":
-        raise ValueError(
-            "precisions_init does not apply to covariance_type='low_rank'. Give "
-            "means_init and weights_init, or start from from_parameters(...) with "
-            "warm_start=True."
-        )
     precisions = _parameter(precisions)
-    shape = kind.values_shape(n_components, n_features)
-    _check_shape(precisions, shape, f"{kind.name} {what}")
-    if kind.name in ("diag", "spherical"):
-        if (precisions <= 0.0).any():
-            raise ValueError(f"'{kind.name} {what}' should be positive")
-        return precisions
-    matrices = precisions.reshape(-1, n_features, n_features)
-    symmetric = np.allclose(matrices, np.swapaxes(matrices, 1, 2))
-    if not symmetric or (np.linalg.eigvalsh(matrices) <= 0.0).any():
-        raise ValueError(f"'{kind.name} {what}' should be symmetric, positive-definite")
+    values = convert.float64_tensor(precisions, "cpu")
+    covariance_class.check_precisions(values, n_components, n_features)
     return precisions
 
 
-def check_factors(covariances, n_components, n_features):
-    """Return the factors and noise variances of low-rank covariances.
+def check_covariances(covariances, covariance_class, n_components, n_features):
+    """Return user-supplied covariances as a tuple of tensors, checked by their type.
 
     Parameters
     ----------
-    covariances : tuple
-        (factors, noise_variance).
+    covariances : array-like or tuple of array-like
+        In the shape of the fitted attributes that ``covariance_class.supplied`` names;
+        a tuple where these are several.
+    covariance_class : type
+        Covariance class.
 
     Raises
     ------
     ValueError
-        If this is no such pair, shapes are wrong or a variance is not positive.
+        If there is no array for every name, a shape is wrong or the covariances are
+        not positive (definite).
     """
-    if not (isinstance(covariances, (tuple, list)) and len(covariances) == 2):
+    names = covariance_class.supplied
+    if len(names) == 1:
+        covariances = (covariances,)
+    elif not isinstance(covariances, (tuple, list)) or len(covariances) != len(names):
         raise ValueError(
-            "covariances of covariance_type='low_rank' should be the tuple (factors, "
-            "noise_variance)."
+            f"covariances of covariance_type={covariance_class.name!r} should be the "
+            f"tuple ({', '.join(names)})."
         )
-    factors, noise = (_parameter(part) for part in covariances)
-    if factors.ndim != 3:
-        raise ValueError(
-            "factors should have the shape of (n_components, n_features, rank), but "
-            f"got {factors.shape}"
-        )
-    _check_shape(factors, (n_components, n_features, factors.shape[2]), "factors")
-    _check_shape(noise, (n_components, n_features), "noise_variance")
-    if (noise <= 0.0).any():
-        raise ValueError("'noise_variance' should be positive")
-    return factors, noise
+    arrays = map(_parameter, covariances)
+    tensors = tuple(convert.float64_tensor(array, "cpu") for array in arrays)
+    covariance_class.check_supplied(tensors, n_components, n_features)
+    return tensors
 
 
 def check_features(features, n_features):

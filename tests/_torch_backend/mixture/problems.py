@@ -1,59 +1,36 @@
 """Random mixtures and the dense NumPy / SciPy forms that serve as oracles."""
 
 import numpy as np
+import pytest
 import torch
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from skdeepgmm._torch_backend.data import ArraySource, Block
-from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
-from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+from tests.oracles import ALL_TYPES, COVARIANCE_TYPES, ORACLES
 
-KINDS = ("full", "tied", "diag", "spherical")
 CPU = torch.device("cpu")
-
-
-def random_spd(rng, n_features, condition=10.0):
-    """Return a random symmetric positive definite matrix of given condition."""
-    vectors, _ = np.linalg.qr(rng.normal(size=(n_features, n_features)))
-    values = np.geomspace(1.0, condition, n_features)
-    return (vectors * values) @ vectors.T
-
-
-def random_values(name, rng, n_components, n_features, condition=10.0):
-    """Return random covariances in scikit-learn's shape for the type ``name``."""
-    if name == "full":
-        return np.stack(
-            [random_spd(rng, n_features, condition) for _ in range(n_components)]
-        )
-    if name == "tied":
-        return random_spd(rng, n_features, condition)
-    shape = COVARIANCES[name].values_shape(n_components, n_features)
-    return rng.uniform(0.3, 3.0, size=shape)
+types = pytest.mark.parametrize("name", COVARIANCE_TYPES)
+all_types = pytest.mark.parametrize("name", ALL_TYPES)
 
 
 def random_mixture(name, rng, n_components=3, n_features=4, spread=3.0):
     """Return a random mixture of covariance type ``name``."""
-    values = torch.from_numpy(random_values(name, rng, n_components, n_features))
-    covariance, failed = COVARIANCES[name].from_values(values)
+    oracle = ORACLES[name]
+    values = torch.from_numpy(oracle.random(rng, n_components, n_features))
+    covariance, failed = oracle.covariance_class(n_features).from_values(values)
     assert not failed.any()
     weights = torch.from_numpy(rng.dirichlet(np.full(n_components, 3.0)))
     means = torch.from_numpy(rng.normal(scale=spread, size=(n_components, n_features)))
-    return Mixture(weights, means, covariance)
+    return MixtureDensity(weights, means, covariance)
 
 
 def dense_covariances(mixture):
     """Return the covariances as an array of shape (K, D, D)."""
-    name, values = mixture.covariance.name, mixture.covariance.values.numpy()
-    n_components, n_features = mixture.means.shape
-    if name == "full":
-        return values
-    if name == "tied":
-        return np.broadcast_to(values, (n_components, n_features, n_features))
-    if name == "diag":
-        return np.stack([np.diag(row) for row in values])
-    return np.stack([value * np.eye(n_features) for value in values])
+    oracle = ORACLES[mixture.covariance.name]
+    return oracle.as_matrices(mixture.covariance.values.numpy(), *mixture.means.shape)
 
 
 def dense_log_joint(mixture, X):
@@ -88,12 +65,7 @@ def weighted_covariances(name, X, resp, means):
     )
     for k, mean in enumerate(means):
         np.testing.assert_allclose(resp[:, k] @ X / masses[k], mean, atol=1e-8)
-    if name == "full":
-        return full
-    if name == "tied":
-        return np.tensordot(masses, full, axes=1) / masses.sum()
-    variances = np.diagonal(full, axis1=1, axis2=2)
-    return variances if name == "diag" else variances.mean(1)
+    return ORACLES[name].project(full, masses)
 
 
 def as_block(X, dtype=torch.float64, weight=None):

@@ -1,4 +1,4 @@
-"""Exact EM: the likelihood never falls, and no component dies in silence."""
+"""Exact EM: the likelihood never falls, and no component is lost in silence."""
 
 import math
 
@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from skdeepgmm._torch_backend.mixture import e_step as expectation
-from skdeepgmm._torch_backend.mixture import em
+from skdeepgmm._torch_backend.mixture import e_step, em
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
-from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import CenteredKernel, add_block
 from skdeepgmm._torch_backend.mixture.em import (
     DegeneracyGuard,
@@ -21,15 +20,14 @@ from skdeepgmm._torch_backend.mixture.em import (
 )
 from skdeepgmm._torch_backend.rng import new_generator
 from tests._torch_backend.mixture.problems import (
-    KINDS,
     as_block,
     dense_responsibilities,
     random_mixture,
     source_of,
+    types,
     weighted_covariances,
 )
-
-kinds = pytest.mark.parametrize("name", KINDS)
+from tests.oracles import ORACLES, OWN_TYPES
 
 
 def keep_going(*_):
@@ -44,7 +42,7 @@ def start_at(name, means, weights=None):
     covariance, _ = cls.from_values(cls.from_variances(ones, n_components))
     if weights is None:
         weights = np.full(n_components, 1 / n_components)
-    return Mixture(
+    return MixtureDensity(
         torch.tensor(weights, dtype=torch.float64),
         torch.tensor(np.asarray(means), dtype=torch.float64),
         covariance,
@@ -76,11 +74,13 @@ def assert_healthy(mixture):
 # The M-step ----------------------------------------------------------------------
 
 
-@kinds
+@types
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 def test_maximize_equals_weighted_numpy_plus_the_ridge(rng, name, offset):
     mixture = random_mixture(name, rng)
-    mixture = Mixture(mixture.weights, mixture.means + offset, mixture.covariance)
+    mixture = MixtureDensity(
+        mixture.weights, mixture.means + offset, mixture.covariance
+    )
     X = rng.normal(scale=3.0, size=(100, 4)) + offset
     kernel = CenteredKernel(mixture)
     stats = kernel.empty_statistics()
@@ -91,20 +91,13 @@ def test_maximize_equals_weighted_numpy_plus_the_ridge(rng, name, offset):
     resp, _ = dense_responsibilities(mixture, X)
     means = resp.T @ X / resp.sum(0)[:, None]
     expected = weighted_covariances(name, X - offset, resp, means - offset)
-    expected = (
-        expected
-        + {
-            "full": np.diag(ridge),
-            "tied": np.diag(ridge),
-            "diag": ridge,
-            "spherical": ridge.mean(),
-        }[name]
-    )
+    ridges = np.repeat(np.diag(ridge)[None], 3, axis=0)
+    expected = expected + ORACLES[name].project(ridges, np.ones(3))
     np.testing.assert_allclose(fitted.means, means, rtol=1e-12, atol=1e-9)
     np.testing.assert_allclose(fitted.covariance.values, expected, rtol=1e-6, atol=1e-6)
 
 
-@kinds
+@types
 def test_maximize_leaves_the_statistics_alone(rng, name):
     kernel = CenteredKernel(random_mixture(name, rng))
     stats = kernel.empty_statistics()
@@ -115,7 +108,7 @@ def test_maximize_leaves_the_statistics_alone(rng, name):
         torch.testing.assert_close(tensor, copy, rtol=0, atol=0)
 
 
-@kinds
+@types
 def test_maximize_gives_an_empty_component_a_finite_mean(rng, name):
     kernel = CenteredKernel(random_mixture(name, rng))
     fitted, _ = maximize(
@@ -128,7 +121,7 @@ def test_maximize_gives_an_empty_component_a_finite_mean(rng, name):
 # Laws of a run -------------------------------------------------------------------
 
 
-@kinds
+@types
 @pytest.mark.parametrize("batch_size", [7, 240])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_likelihood_never_falls(name, batch_size, seed):
@@ -143,7 +136,7 @@ def test_the_likelihood_never_falls(name, batch_size, seed):
     assert gains.max() > 0.01
 
 
-@kinds
+@types
 def test_weighted_likelihood_never_falls(rng, name):
     weight = rng.uniform(0.1, 3.0, size=240)
     source = source_of(clusters(rng), 50, weight, standardize=True)
@@ -151,12 +144,12 @@ def test_weighted_likelihood_never_falls(rng, name):
     assert np.diff(result.lower_bounds).min() > -1e-10
 
 
-@kinds
+@types
 def test_both_kernels_run_the_same_em(rng, name, monkeypatch):
     source = source_of(clusters(rng), 50, standardize=True)
     start = start_at(name, rng.normal(size=(3, 3)))
     fast = run(source, start)
-    monkeypatch.setattr(expectation, "MAX_MOMENT_FEATURES", -1)
+    monkeypatch.setattr(e_step, "MAX_MOMENT_FEATURES", -1)
     exact = run(source, start)
     np.testing.assert_allclose(fast.lower_bounds, exact.lower_bounds, rtol=1e-9)
     torch.testing.assert_close(
@@ -164,7 +157,7 @@ def test_both_kernels_run_the_same_em(rng, name, monkeypatch):
     )
 
 
-@kinds
+@types
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_float32_runs_like_float64(rng, name, offset):
     X = (clusters(rng) + offset).astype(np.float32)
@@ -246,12 +239,12 @@ def test_no_iterations_return_the_start(rng):
 # Degenerate components -----------------------------------------------------------
 
 
-@kinds
+@types
 def test_an_empty_component_is_reseeded_and_named(rng, name):
     means = np.concatenate([rng.normal(size=(2, 3)), np.full((1, 3), 1e4)])
     source = source_of(clusters(rng), 50, standardize=True)
     result = run(source, start_at(name, means))
-    if name == "tied":  # the shared covariance may stretch, any component may go
+    if ORACLES[name].shared:  # it may stretch, any component may go
         assert all("empty" in event for event in result.events.values())
     else:
         assert list(result.events) == [2]
@@ -260,7 +253,7 @@ def test_an_empty_component_is_reseeded_and_named(rng, name):
     assert_healthy(result.mixture)
 
 
-@kinds
+@types
 def test_a_start_weight_of_zero_is_repaired(rng, name):
     start = start_at(name, rng.normal(size=(2, 3)), weights=[0.0, 1.0])
     result = run(source_of(clusters(rng), 50, standardize=True), start)
@@ -269,7 +262,7 @@ def test_a_start_weight_of_zero_is_repaired(rng, name):
     assert_healthy(result.mixture)
 
 
-@kinds
+@types
 @pytest.mark.parametrize("ridge", [0.0, 1e-6])
 @pytest.mark.parametrize("data", ["duplicates", "constant column", "constant"])
 def test_collapsed_data_never_end_in_an_error(rng, name, ridge, data):
@@ -288,7 +281,7 @@ def test_collapsed_data_never_end_in_an_error(rng, name, ridge, data):
     assert np.isfinite(result.lower_bounds).all()
 
 
-@kinds
+@types
 def test_a_singular_covariance_is_reported(rng, name):
     X = np.full((30, 3), 2.0)
     result = run(source_of(X), start_at(name, [[2.0] * 3]), ridge=0.0, max_iter=6)
@@ -296,7 +289,7 @@ def test_a_singular_covariance_is_reported(rng, name):
     assert result.mixture.means[0].tolist() == pytest.approx([2.0] * 3)
 
 
-@kinds
+@types
 def test_a_run_on_singular_data_converges(rng, name):
     X = np.full((30, 3), 2.0)
     result = run(
@@ -316,7 +309,7 @@ def test_a_constant_feature_does_not_move_the_components(rng, name):
     )
 
 
-@kinds
+@types
 def test_reseeding_is_bounded_and_reproducible(rng, name):
     X = np.repeat(clusters(rng)[[0, 100]], 10, axis=0)
     source = source_of(X, standardize=True)
@@ -330,58 +323,61 @@ def test_reseeding_is_bounded_and_reproducible(rng, name):
     assert max(guard.reseeds.values()) <= em.MAX_RESEEDS
 
 
-@kinds
+@types
 def test_a_healthy_mixture_is_left_alone(rng, name):
     source = source_of(clusters(rng), standardize=True)
     guard = DegeneracyGuard(source, new_generator(0))
     mixture = start_at(name, np.zeros((2, 3)))
-    failed = torch.zeros(1 if name == "tied" else 2, dtype=torch.bool)
+    failed = torch.zeros(1 if ORACLES[name].shared else 2, dtype=torch.bool)
     assert guard(mixture, failed, torch.full((2,), 100.0)) == (mixture, False)
     assert not guard.events
 
 
-@kinds
+@types
 def test_repair_of_the_start_keeps_the_means(rng, name):
     source = source_of(clusters(rng), standardize=True)
     guard = DegeneracyGuard(source, new_generator(0))
     zero = torch.zeros(COVARIANCES[name].values_shape(2, 3), dtype=torch.float64)
     covariance, failed = COVARIANCES[name].from_values(zero)
     half = torch.full((2,), 0.5, dtype=torch.float64)
-    mixture = Mixture(half, torch.eye(3, dtype=torch.float64)[:2], covariance)
-    repaired = guard.repair_start(mixture, failed, torch.ones(2))
+    mixture = MixtureDensity(half, torch.eye(3, dtype=torch.float64)[:2], covariance)
+    repaired = guard.repair_initial(mixture, failed, torch.ones(2))
     assert torch.equal(repaired.means, mixture.means)
     assert not guard.events
     assert_healthy(repaired)
 
 
-@pytest.mark.parametrize("name", ["full", "diag", "spherical"])
+@pytest.mark.parametrize("name", OWN_TYPES)
 def test_with_floor_changes_only_what_failed(rng, name):
     mixture = random_mixture(name, rng)
     values = mixture.covariance.values.clone()
     values[1] = -values[1]
     covariance, failed = COVARIANCES[name].from_values(values)
-    repaired = with_floor(Mixture(mixture.weights, mixture.means, covariance), failed)
+    repaired = with_floor(
+        MixtureDensity(mixture.weights, mixture.means, covariance), failed
+    )
     assert_healthy(repaired)
     torch.testing.assert_close(
         repaired.covariance.values[[0, 2]], values[[0, 2]], rtol=0, atol=0
     )
 
 
-@pytest.mark.parametrize("name", ["full", "diag"])
-def test_steadied_covariances_are_averaged_with_pooled_samples(name):
+@pytest.mark.parametrize("name", OWN_TYPES)
+def test_shrunk_covariances_are_averaged_with_pooled_samples(name):
     # The mean of the component's own scatter and of `prior` rows whose scatter is
     # the pooled one.
     kind = COVARIANCES[name]
-    values = torch.stack([1.0 * torch.eye(3), 4.0 * torch.eye(3)]).double()
-    if name == "diag":
-        values = values.diagonal(dim1=1, dim2=2)
+    matrices = np.stack([1.0 * np.eye(3), 4.0 * np.eye(3)])
+    values = torch.tensor(ORACLES[name].project(matrices, np.ones(2)))
     weights = torch.tensor([0.25, 0.75], dtype=torch.float64)
     covariance, failed = kind.from_values(values)
-    mixture = Mixture(weights, torch.zeros(2, 3, dtype=torch.float64), covariance)
-    steady, _ = em.steadied(mixture, failed, n_samples=8.0, prior=2.0)
+    mixture = MixtureDensity(
+        weights, torch.zeros(2, 3, dtype=torch.float64), covariance
+    )
+    shrunk, _ = em.shrunk(mixture, failed, n_samples=8.0, prior=2.0)
     pooled = 0.25 * 1.0 + 0.75 * 4.0
     expected = [(2.0 * 1.0 + 2.0 * pooled) / 4.0, (6.0 * 4.0 + 2.0 * pooled) / 8.0]
-    got = steady.covariance.variances()
+    got = shrunk.covariance.variances().expand(2, 3)
     np.testing.assert_allclose(got, np.array(expected)[:, None].repeat(3, 1))
-    unchanged, _ = em.steadied(mixture, failed, n_samples=1e12, prior=2.0)
+    unchanged, _ = em.shrunk(mixture, failed, n_samples=1e12, prior=2.0)
     torch.testing.assert_close(unchanged.covariance.values, values)

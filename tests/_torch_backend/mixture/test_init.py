@@ -9,13 +9,12 @@ from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
 from skdeepgmm._torch_backend.mixture.em import maximize
 from tests._torch_backend.mixture.problems import (
     CPU,
-    KINDS,
     assert_statistics_close,
     source_of,
+    types,
     weighted_covariances,
 )
 
-kinds = pytest.mark.parametrize("name", KINDS)
 batches = pytest.mark.parametrize("batch_size", [1, 7, 60])
 
 
@@ -24,7 +23,7 @@ def gather(function, X, batch_size):
     return torch.cat([function(block) for block in blocks]).numpy()
 
 
-@kinds
+@types
 @batches
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_start_from_labels_equals_numpy(rng, name, batch_size, dtype):
@@ -49,7 +48,7 @@ def test_start_from_labels_equals_numpy(rng, name, batch_size, dtype):
 @batches
 def test_rows_function_gives_one_row_to_each_component(rng, batch_size):
     indices = [59, 0, 8, 7]
-    function = init.rows_function(torch.tensor(indices))
+    function = init.samples_function(torch.tensor(indices))
     resp = gather(function, rng.normal(size=(60, 2)), batch_size)
     expected = np.zeros((60, 4))
     expected[indices, range(4)] = 1
@@ -57,7 +56,7 @@ def test_rows_function_gives_one_row_to_each_component(rng, batch_size):
 
 
 def test_one_row_may_start_two_components(rng):
-    function = init.rows_function(torch.tensor([3, 3]))
+    function = init.samples_function(torch.tensor([3, 3]))
     resp = gather(function, rng.normal(size=(6, 2)), 2)
     np.testing.assert_array_equal(resp[3], [1, 1])
     assert resp.sum() == 2
@@ -73,7 +72,7 @@ def test_nearest_function_finds_the_nearest_centre(rng, batch_size, dtype):
     np.testing.assert_array_equal(resp, np.eye(5)[distance.argmin(1)])
 
 
-@kinds
+@types
 @batches
 def test_soft_responsibilities_do_not_depend_on_the_batches(rng, name, batch_size):
     X, resp = rng.normal(size=(60, 3)), rng.dirichlet(np.ones(2), size=60)
@@ -91,7 +90,7 @@ def test_soft_responsibilities_do_not_depend_on_the_batches(rng, name, batch_siz
     assert split.center.device == CPU
 
 
-@kinds
+@types
 def test_sample_weights_act_as_repeated_rows(rng, name):
     X, counts = rng.normal(size=(30, 3)), rng.integers(1, 4, size=30)
     labels = np.arange(30) % 2

@@ -5,13 +5,13 @@ import pytest
 import torch
 from scipy.stats import kstest, multivariate_normal
 
-from skdeepgmm._torch_backend.mixture import e_step as expectation
+from skdeepgmm._torch_backend.mixture import e_step as kernels
 from skdeepgmm._torch_backend.mixture import em, init
 from skdeepgmm._torch_backend.mixture.covariances import (
     FullCovariance,
     LowRankCovariance,
 )
-from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.rng import new_generator
 from tests._torch_backend.mixture.problems import as_block, source_of
 
@@ -28,7 +28,7 @@ def low_rank_mixture(rng, n_components=3, n_features=6, rank=2, spread=2.0):
     assert not failed.any()
     weights = torch.from_numpy(rng.dirichlet(np.full(n_components, 3.0)))
     means = torch.from_numpy(rng.normal(scale=spread, size=(n_components, n_features)))
-    return Mixture(weights, means, covariance)
+    return MixtureDensity(weights, means, covariance)
 
 
 def dense(covariance):
@@ -68,10 +68,10 @@ def test_log_prob_equals_a_dense_normal(problem):
 
 
 @shapes
-def test_the_factor_kernel_equals_a_dense_normal(problem):
+def test_the_moment_kernel_equals_a_dense_normal(problem):
     mixture, X = problem
-    kernel = expectation.choose_kernel(mixture, torch.float64, len(X))
-    assert isinstance(kernel, expectation.FactorKernel)
+    kernel = kernels.choose_kernel(mixture, torch.float64, len(X))
+    assert isinstance(kernel, kernels.MomentKernel)
     expected = dense_log_prob(mixture, X) + mixture.weights.log().numpy()[:, None]
     np.testing.assert_allclose(
         kernel.log_joint(as_block(X)), expected, rtol=0, atol=1e-8
@@ -145,7 +145,7 @@ def test_only_broken_components_are_reported(rng):
 
 def test_draws_have_the_covariance(rng):
     covariance = low_rank_mixture(rng, 2, 4, 2).covariance
-    rows = covariance.draw(1, (20000, 4), new_generator(0)).numpy()
+    rows = covariance.sample(1, (20000, 4), new_generator(0)).numpy()
     matrix = dense(covariance)[1]
     np.testing.assert_allclose(np.cov(rows.T), matrix, atol=0.1 * matrix.max())
     distance = np.einsum("ni,ij,nj->n", rows, np.linalg.inv(matrix), rows)
@@ -203,8 +203,8 @@ def test_both_kernels_give_the_textbook_statistics(problem, rng):
     block = as_block(X)
     expected = dense_second(mixture, X, resp)
     for kernel in (
-        expectation.FactorKernel(mixture, torch.float64, keep=False),
-        expectation.CenteredKernel(mixture),
+        kernels.MomentKernel(mixture, torch.float64, keep=False),
+        kernels.CenteredKernel(mixture),
     ):
         stats = kernel.empty_statistics()
         kernel.log_joint(block)
@@ -215,7 +215,7 @@ def test_both_kernels_give_the_textbook_statistics(problem, rng):
 
 def test_statistics_before_the_density_are_refused(rng):
     mixture = low_rank_mixture(rng)
-    kernel = expectation.FactorKernel(mixture, torch.float64, keep=False)
+    kernel = kernels.MomentKernel(mixture, torch.float64, keep=False)
     block = as_block(rng.normal(size=(5, 6)))
     with pytest.raises(RuntimeError, match="log_joint"):
         kernel.accumulate(
@@ -237,7 +237,9 @@ def start(source, rank, labels, kind=None):
     kind = kind or LowRankCovariance.of_rank(rank)
     function = init.labels_function(torch.from_numpy(labels), labels.max() + 1)
     ridge = torch.full((source.n_features,), 1e-6).double()
-    return init.start_mixture(kind, source, labels.max() + 1, function, ridge)[0], ridge
+    return init.initial_mixture(kind, source, labels.max() + 1, function, ridge)[
+        0
+    ], ridge
 
 
 @pytest.mark.parametrize("rank", [1, 2, 5])
@@ -273,7 +275,7 @@ def test_start_values_explain_the_data_better_than_their_variances(rng):
     values = torch.zeros_like(mixture.covariance.values)
     values[..., -1] = mixture.covariance.variances()
     independent = type(mixture.covariance).from_values(values)[0]
-    without = Mixture(mixture.weights, mixture.means, independent)
+    without = MixtureDensity(mixture.weights, mixture.means, independent)
     x = next(source.blocks()).x
     gain = mixture.log_joint(x).logsumexp(0) - without.log_joint(x).logsumexp(0)
     assert gain.mean() > 0.5

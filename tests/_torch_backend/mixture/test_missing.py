@@ -6,30 +6,22 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from skdeepgmm._torch_backend import linalg
 from skdeepgmm._torch_backend.data import find_patterns
 from skdeepgmm._torch_backend.mixture import em, init, scoring
-from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES, LowRankCovariance
-from skdeepgmm._torch_backend.mixture.e_step import expectation
+from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
+from skdeepgmm._torch_backend.mixture.e_step import e_step
 from skdeepgmm._torch_backend.rng import new_generator
 from tests._torch_backend.mixture import problems
-from tests._torch_backend.mixture.problems import KINDS, source_of
-from tests._torch_backend.mixture.test_low_rank import dense, low_rank_mixture
-
-ALL_KINDS = (*KINDS, "low_rank")
-kinds = pytest.mark.parametrize("name", ALL_KINDS)
+from tests._torch_backend.mixture.problems import (
+    all_types,
+    dense_covariances,
+    source_of,
+)
+from tests.oracles import ORACLES
 
 
 def random_mixture(name, rng, n_features=4):
-    if name == "low_rank":
-        return low_rank_mixture(rng, 3, n_features, 2)
     return problems.random_mixture(name, rng, 3, n_features, spread=1.5)
-
-
-def matrices(mixture):
-    if mixture.covariance.name == "low_rank":
-        return dense(mixture.covariance)
-    return problems.dense_covariances(mixture)
 
 
 def with_holes(rng, n_samples=40, n_features=4, share=0.4):
@@ -45,7 +37,7 @@ def conditionals(mixture, row):
     seen, hidden = np.flatnonzero(~np.isnan(row)), np.flatnonzero(np.isnan(row))
     log_joint, filled, residuals = np.log(mixture.weights.numpy()), [], []
     for k, (mean, matrix) in enumerate(
-        zip(mixture.means.numpy(), matrices(mixture), strict=True)
+        zip(mixture.means.numpy(), dense_covariances(mixture), strict=True)
     ):
         own, residual = row.copy(), np.zeros_like(matrix)
         block = matrix[np.ix_(seen, seen)]
@@ -78,51 +70,36 @@ def expected_moments(mixture, X, weight):
     return total, nk, first, second
 
 
-def as_stored(name, second):
-    """Return second moments in the shape that Statistics has for the type."""
-    diagonals = np.diagonal(second, axis1=1, axis2=2)
-    if name == "full":
-        return linalg.pack_triangle(torch.from_numpy(second)).numpy()
-    return {
-        "tied": second.sum(0),
-        "diag": diagonals,
-        "spherical": diagonals.sum(1),
-        "low_rank": diagonals,
-    }[name]
-
-
 # The E-step ----------------------------------------------------------------------
 
 
-@kinds
+@all_types
 @pytest.mark.parametrize("batch_size", [40, 7])
 def test_statistics_equal_a_loop_over_rows(rng, name, batch_size):
     mixture, X = random_mixture(name, rng), with_holes(rng)
     weight = rng.uniform(0.0, 2.0, size=len(X))
-    stats = expectation(mixture, source_of(X, batch_size, weight))
+    stats = e_step(mixture, source_of(X, batch_size, weight))
     stats = stats.recentered(type(mixture.covariance), mixture.means)
     total, nk, first, second = expected_moments(mixture, X, weight)
     assert float(stats.log_likelihood) == pytest.approx(total, rel=1e-10)
     np.testing.assert_allclose(stats.nk, nk, rtol=1e-9)
     np.testing.assert_allclose(stats.first, first, rtol=1e-8, atol=1e-9)
-    actual = stats.second.numpy()
-    if name == "low_rank":
-        actual = actual[:, : X.shape[1], -1]
-    expected = as_stored(name, second)
+    actual = ORACLES[name].squares(stats.second.numpy(), X.shape[1])
+    expected = ORACLES[name].second(second)
     np.testing.assert_allclose(
         actual.reshape(expected.shape), expected, rtol=1e-8, atol=1e-8
     )
 
 
 def test_factors_of_missing_rows_equal_a_loop_over_rows(rng):
-    mixture, X = low_rank_mixture(rng, 3, 4, 2), with_holes(rng)
-    stats = expectation(mixture, source_of(X))
+    mixture, X = random_mixture("low_rank", rng), with_holes(rng)
+    stats = e_step(mixture, source_of(X))
     stats = stats.recentered(type(mixture.covariance), mixture.means)
     expected = np.zeros((3, 6, 3))
     for row in X:
         log_joint, filled, residuals = conditionals(mixture, row)
         resp = np.exp(log_joint - logsumexp(log_joint))
-        for k, matrix in enumerate(matrices(mixture)):
+        for k, matrix in enumerate(dense_covariances(mixture)):
             # z given x_observed, by conditioning the joint normal of (x, z).
             factors = mixture.covariance.factors[k].numpy()
             seen = ~np.isnan(row)
@@ -140,15 +117,15 @@ def test_factors_of_missing_rows_equal_a_loop_over_rows(rng):
     np.testing.assert_allclose(stats.second, expected, rtol=1e-8, atol=1e-8)
 
 
-@kinds
+@all_types
 def test_complete_rows_give_the_plain_statistics(rng, name):
     mixture = random_mixture(name, rng)
     X = rng.normal(size=(30, 4))
     kind = type(mixture.covariance)
-    plain = expectation(mixture, source_of(X)).recentered(kind, mixture.means)
+    plain = e_step(mixture, source_of(X)).recentered(kind, mixture.means)
     both = np.concatenate([X, np.full((1, 4), np.nan)])
     weight = np.r_[np.ones(30), 0.0]
-    holed = expectation(mixture, source_of(both, None, weight))
+    holed = e_step(mixture, source_of(both, None, weight))
     holed = holed.recentered(kind, mixture.means)
     for name in ("log_likelihood", "total", "nk", "first", "second"):
         np.testing.assert_allclose(
@@ -156,10 +133,10 @@ def test_complete_rows_give_the_plain_statistics(rng, name):
         )
 
 
-@kinds
+@all_types
 def test_an_unseen_row_tells_nothing(rng, name):
     mixture = random_mixture(name, rng)
-    stats = expectation(mixture, source_of(np.full((5, 4), np.nan)))
+    stats = e_step(mixture, source_of(np.full((5, 4), np.nan)))
     assert float(stats.log_likelihood) == pytest.approx(0.0, abs=1e-12)
     np.testing.assert_allclose(stats.nk, 5 * mixture.weights)
     again, failed = em.maximize(
@@ -167,10 +144,12 @@ def test_an_unseen_row_tells_nothing(rng, name):
     )
     assert not failed.any()
     np.testing.assert_allclose(again.means, mixture.means, atol=1e-9)
-    np.testing.assert_allclose(matrices(again), matrices(mixture), atol=1e-9)
+    np.testing.assert_allclose(
+        dense_covariances(again), dense_covariances(mixture), atol=1e-9
+    )
 
 
-@kinds
+@all_types
 def test_the_likelihood_never_falls(rng, name):
     X = with_holes(rng, 150)
     X[:75] += 3.0
@@ -178,7 +157,7 @@ def test_the_likelihood_never_falls(rng, name):
     source.standardize(COVARIANCES[name].isotropic)
     mixture = random_mixture(name, rng)
     ridge = torch.full((4,), 1e-9, dtype=torch.float64)
-    if name != "low_rank":
+    if not ORACLES[name].latent:
         ridge.zero_()
     bounds = []
     for _ in range(40):
@@ -189,20 +168,20 @@ def test_the_likelihood_never_falls(rng, name):
     assert bounds[-1] > bounds[0] + 0.1
 
 
-@kinds
+@all_types
 def test_start_values_are_finite_and_near_the_labels(rng, name):
     X = with_holes(rng, 200)
     labels = rng.integers(0, 2, 200)
     X[labels == 1] += 5.0
     source = source_of(X, 50, standardize=True)
     source.standardize(COVARIANCES[name].isotropic)
-    kind = LowRankCovariance.of_rank(2) if name == "low_rank" else COVARIANCES[name]
+    kind = ORACLES[name].covariance_class(4)
     function = init.labels_function(torch.from_numpy(labels), 2)
     ridge = torch.full((4,), 1e-6, dtype=torch.float64)
-    mixture, failed, nk = init.start_mixture(kind, source, 2, function, ridge)
+    mixture, failed, nk = init.initial_mixture(kind, source, 2, function, ridge)
     assert not failed.any()
     np.testing.assert_allclose(nk, np.bincount(labels))
-    means = mixture.from_units(source.standardization).means
+    means = mixture.unstandardized(source.standardization).means
     assert (means[1] - means[0] > 1.0).all()
 
 
@@ -255,7 +234,7 @@ def test_a_feature_that_is_never_seen_is_refused(rng):
 # Scores --------------------------------------------------------------------------
 
 
-@kinds
+@all_types
 @pytest.mark.parametrize("batch_size", [40, 3])
 def test_scores_and_posteriors_equal_the_dense_marginal(rng, name, batch_size):
     mixture, X = random_mixture(name, rng), with_holes(rng)
@@ -272,7 +251,7 @@ def test_scores_and_posteriors_equal_the_dense_marginal(rng, name, batch_size):
     assert actual[1].numpy() == pytest.approx(mixture.weights.numpy())
 
 
-@kinds
+@all_types
 @pytest.mark.parametrize("batch_size", [40, 3])
 def test_impute_equals_a_loop_over_rows(rng, name, batch_size):
     mixture, X = random_mixture(name, rng), with_holes(rng)
@@ -283,7 +262,7 @@ def test_impute_equals_a_loop_over_rows(rng, name, batch_size):
         np.testing.assert_allclose(actual, resp @ means, rtol=1e-9, atol=1e-9)
 
 
-@kinds
+@all_types
 def test_conditional_draws_have_the_conditional_moments(rng, name):
     mixture = random_mixture(name, rng)
     row = np.array([0.5, np.nan, -0.3, np.nan])

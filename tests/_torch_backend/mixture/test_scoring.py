@@ -6,13 +6,12 @@ import torch
 
 from skdeepgmm._torch_backend.mixture import scoring
 from tests._torch_backend.mixture.problems import (
-    KINDS,
     dense_log_joint,
     dense_responsibilities,
     random_mixture,
+    types,
 )
 
-kinds = pytest.mark.parametrize("name", KINDS)
 batches = pytest.mark.parametrize("batch_size", [1, 7, 40, None, 1000])
 
 
@@ -20,7 +19,7 @@ def apply(function, mixture, X, batch_size, dtype=torch.float64):
     return function(mixture, scoring.scoring_source(mixture, X, batch_size), dtype)
 
 
-@kinds
+@types
 @batches
 def test_scores_equal_scipy(rng, name, batch_size):
     mixture = random_mixture(name, rng)
@@ -34,7 +33,7 @@ def test_scores_equal_scipy(rng, name, batch_size):
     np.testing.assert_array_equal(found, dense_log_joint(mixture, X).argmax(1))
 
 
-@kinds
+@types
 def test_float64_scores_do_not_depend_on_the_batches(rng, name):
     mixture = random_mixture(name, rng)
     X = rng.normal(size=(50, 4))
@@ -43,7 +42,7 @@ def test_float64_scores_do_not_depend_on_the_batches(rng, name):
     torch.testing.assert_close(whole, split, rtol=1e-13, atol=1e-13)
 
 
-@kinds
+@types
 def test_float32_scores_are_near_the_float64_answer(rng, name):
     mixture = random_mixture(name, rng)
     X = (rng.normal(scale=4.0, size=(40, 4))).astype(np.float32)
@@ -53,7 +52,7 @@ def test_float32_scores_are_near_the_float64_answer(rng, name):
     np.testing.assert_allclose(found, log_prob, rtol=1e-4)
 
 
-@kinds
+@types
 @pytest.mark.parametrize("n_features", [1, 4])
 def test_scoring_never_writes_the_data(rng, name, n_features):
     mixture = random_mixture(name, rng, n_features=n_features)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from skdeepgmm._torch_backend.mixture import sgd, sgd_factors
-from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
-from skdeepgmm._torch_backend.mixture.sgd_factors import FACTORS, LowRankFactor
+from skdeepgmm._torch_backend.mixture import sgd
+from skdeepgmm._torch_backend.mixture.covariances import LowRankCovariance
+from skdeepgmm._torch_backend.mixture.covariances.low_rank import LowRankFactor
+from tests.oracles import ALL_TYPES, ORACLES
 
 N_COMPONENTS, N_FEATURES, RANK = 3, 5, 2
 
@@ -19,7 +20,8 @@ def draw():
 
 @pytest.fixture
 def factor(draw):
-    return sgd_factors.random_low_rank(N_COMPONENTS, N_FEATURES, RANK, draw)
+    covariance_class = LowRankCovariance.of_rank(RANK)
+    return covariance_class.initial_sgd_factor(N_COMPONENTS, N_FEATURES, draw)
 
 
 @pytest.fixture
@@ -79,18 +81,15 @@ def test_directions_are_the_complete_data_gradient(x, means, factor):
     )
 
 
-@pytest.mark.parametrize("name", sorted(FACTORS))
-def test_masked_steps_equal_plain_ones_on_complete_rows(name, x, means, factor, draw):
-    if name != "low_rank":
-        kind = COVARIANCES[name]
-        ones = torch.ones(N_FEATURES, dtype=torch.float64)
-        factor = kind.from_values(kind.from_variances(ones, N_COMPONENTS))[0]
-        factor = factor.precisions_chol
+@pytest.mark.parametrize("name", ALL_TYPES)
+def test_masked_steps_equal_plain_ones_on_complete_rows(name, x, means, draw):
+    covariance_class = ORACLES[name].covariance_class(N_FEATURES)
+    factor = covariance_class.initial_sgd_factor(N_COMPONENTS, N_FEATURES, draw)
     steps = []
     for missing in (False, True):
         start = sgd.Parameters(torch.zeros(N_COMPONENTS).double(), means, factor)
         config = sgd.SGDConfig(
-            name,
+            covariance_class,
             sgd.StreamPlan(0.1),
             0.9,
             torch.full((N_FEATURES,), 1e-6, dtype=torch.float64),
@@ -107,20 +106,17 @@ def test_masked_steps_equal_plain_ones_on_complete_rows(name, x, means, factor, 
         )
 
 
-@pytest.mark.parametrize("name", sorted(FACTORS))
-def test_integer_weights_are_repeated_rows(name, x, means, factor, draw):
-    if name != "low_rank":
-        kind = COVARIANCES[name]
-        ones = torch.ones(N_FEATURES, dtype=torch.float64)
-        factor = kind.from_values(kind.from_variances(ones, N_COMPONENTS))[0]
-        factor = factor.precisions_chol
+@pytest.mark.parametrize("name", ALL_TYPES)
+def test_integer_weights_are_repeated_rows(name, x, means, draw):
+    covariance_class = ORACLES[name].covariance_class(N_FEATURES)
+    factor = covariance_class.initial_sgd_factor(N_COMPONENTS, N_FEATURES, draw)
     counts = torch.arange(len(x)) % 3
     weight = counts.double() * len(x) / counts.sum()
     results = []
     for batch in ((x, weight), (x.repeat_interleave(counts, 0), None)):
         start = sgd.Parameters(torch.zeros(N_COMPONENTS).double(), means, factor)
         ridge = torch.full((N_FEATURES,), 1e-6, dtype=torch.float64)
-        config = sgd.SGDConfig(name, sgd.StreamPlan(0.1), 0.9, ridge)
+        config = sgd.SGDConfig(covariance_class, sgd.StreamPlan(0.1), 0.9, ridge)
         model = sgd.SGDMixture(start.clone(), config, draw)
         results.append((model.step(batch), model.parameters))
     (losses, weighted), (repeated_losses, repeated) = results

@@ -4,26 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+from tests.oracles import ORACLES
+
 INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
 
 
-def random_spd(rng, n_features):
-    """Return a well-conditioned symmetric positive definite matrix."""
-    basis, _ = np.linalg.qr(rng.normal(size=(n_features, n_features)))
-    return (basis * rng.uniform(0.5, 2.0, n_features)) @ basis.T
-
-
-def as_matrices(covariances, covariance_type, n_components, n_features):
-    """Return covariances (or precisions) of any type as full matrices."""
-    eye = np.eye(n_features)
-    if covariance_type == "full":
-        return np.asarray(covariances)
-    if covariance_type == "tied":
-        return np.repeat(covariances[None], n_components, axis=0)
-    if covariance_type == "diag":
-        return covariances[:, :, None] * eye
-    return covariances[:, None, None] * eye
+def matrices_of(mixture):
+    """Return the covariances of a fitted mixture as matrices, by the oracle."""
+    oracle = ORACLES[mixture.covariance_type]
+    return oracle.as_matrices(oracle.fitted(mixture), *mixture.means_.shape)
 
 
 @dataclass
@@ -39,14 +28,11 @@ class Problem:
         return len(self.weights)
 
     def precisions(self, covariance_type):
-        values = self.covariances[covariance_type]
-        if covariance_type in ("full", "tied"):
-            return np.linalg.inv(values)
-        return 1.0 / values
+        return ORACLES[covariance_type].inverse(self.covariances[covariance_type])
 
     def matrices(self, covariance_type):
         values = self.covariances[covariance_type]
-        return as_matrices(values, covariance_type, *self.means.shape)
+        return ORACLES[covariance_type].as_matrices(values, *self.means.shape)
 
     def start(self, covariance_type):
         """Return the true parameters as keyword arguments of the estimator."""
@@ -71,13 +57,11 @@ def make_problem(rng, n_components=3, n_features=2, spread=8.0):
     """Return a random mixture whose means lie about ``spread`` apart."""
     weights = rng.dirichlet(np.full(n_components, 8.0))
     means = rng.normal(size=(n_components, n_features)) * spread
-    full = np.array([random_spd(rng, n_features) for _ in range(n_components)])
-    covariances = {
-        "full": full,
-        "tied": random_spd(rng, n_features),
-        "diag": rng.uniform(0.5, 2.0, (n_components, n_features)),
-        "spherical": rng.uniform(0.5, 2.0, n_components),
-    }
+    covariances = {}
+    for index, (name, oracle) in enumerate(ORACLES.items()):
+        # A generator of its own: one more type changes no other test.
+        own = rng if oracle.in_sklearn else np.random.default_rng(index)
+        covariances[name] = oracle.random(own, n_components, n_features)
     return Problem(weights, means, covariances)
 
 

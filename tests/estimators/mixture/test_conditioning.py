@@ -6,13 +6,9 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from skdeepgmm import GaussianMixture
-from tests.estimators.mixture.problems import (
-    COVARIANCE_TYPES,
-    as_matrices,
-    make_problem,
-)
+from tests.estimators.mixture.problems import make_problem, matrices_of
+from tests.oracles import ALL_TYPES, ORACLES
 
-ALL_TYPES = (*COVARIANCE_TYPES, "low_rank")
 all_types = pytest.mark.parametrize("covariance_type", ALL_TYPES)
 GIVEN = [3, 1]
 REST = [0, 2, 4]
@@ -21,24 +17,14 @@ REST = [0, 2, 4]
 def mixture(rng, covariance_type):
     """Return a known mixture of five features."""
     problem = make_problem(rng, 3, 5, spread=2.0)
-    if covariance_type == "low_rank":
-        values = rng.normal(size=(3, 5, 2)), rng.uniform(0.5, 2.0, size=(3, 5))
-    else:
-        values = problem.covariances[covariance_type]
+    values = problem.covariances[covariance_type]
     return GaussianMixture.from_parameters(
         problem.weights,
         problem.means,
-        values,
+        ORACLES[covariance_type].supplied(values),
         covariance_type=covariance_type,
         random_state=0,
     )
-
-
-def matrices(gm):
-    if gm.covariance_type == "low_rank":
-        diagonals = np.stack([np.diag(row) for row in gm.noise_variance_])
-        return gm.factors_ @ np.swapaxes(gm.factors_, 1, 2) + diagonals
-    return as_matrices(gm.covariances_, gm.covariance_type, *gm.means_.shape)
 
 
 @all_types
@@ -56,14 +42,14 @@ def test_conditions_equal_the_closed_form(rng, covariance_type):
     gm, values = mixture(rng, covariance_type), np.array([0.3, -1.2])
     conditional = gm.condition(GIVEN, values)
     log_weights = np.log(gm.weights_)
-    for k, (mean, matrix) in enumerate(zip(gm.means_, matrices(gm), strict=True)):
+    for k, (mean, matrix) in enumerate(zip(gm.means_, matrices_of(gm), strict=True)):
         block, cross = matrix[np.ix_(GIVEN, GIVEN)], matrix[np.ix_(REST, GIVEN)]
         gain = cross @ np.linalg.inv(block)
         log_weights[k] += multivariate_normal(mean[GIVEN], block).logpdf(values)
         expected = mean[REST] + gain @ (values - mean[GIVEN])
         np.testing.assert_allclose(conditional.means_[k], expected, atol=1e-10)
         expected = matrix[np.ix_(REST, REST)] - gain @ cross.T
-        np.testing.assert_allclose(matrices(conditional)[k], expected, atol=1e-10)
+        np.testing.assert_allclose(matrices_of(conditional)[k], expected, atol=1e-10)
     expected = np.exp(log_weights - logsumexp(log_weights))
     np.testing.assert_allclose(conditional.weights_, expected, atol=1e-12)
 
@@ -75,8 +61,8 @@ def test_marginals_are_blocks_in_the_order_asked_for(rng, covariance_type):
     assert part.n_features_in_ == 3
     np.testing.assert_allclose(part.means_, gm.means_[:, [4, 0, 2]])
     np.testing.assert_allclose(part.weights_, gm.weights_)
-    expected = matrices(gm)[:, [[4], [0], [2]], [4, 0, 2]]
-    np.testing.assert_allclose(matrices(part), expected, atol=1e-12)
+    expected = matrices_of(gm)[:, [[4], [0], [2]], [4, 0, 2]]
+    np.testing.assert_allclose(matrices_of(part), expected, atol=1e-12)
 
 
 @all_types

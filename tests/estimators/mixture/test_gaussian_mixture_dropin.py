@@ -12,12 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
 from skdeepgmm import GaussianMixture
-from tests.estimators.mixture.problems import (
-    COVARIANCE_TYPES,
-    as_matrices,
-    make_problem,
-    spaced_problem,
-)
+from tests.estimators.mixture.problems import make_problem, matrices_of, spaced_problem
+from tests.oracles import COVARIANCE_TYPES, ORACLES
 
 NOT_CONVERGED = (
     "Best performing initialization did not converge. Try different init parameters, "
@@ -55,7 +51,7 @@ def test_fit_recovers_the_truth(spaced, rng, covariance_type, dtype):
     order = mixture.means_[:, 0].argsort()
     np.testing.assert_allclose(mixture.weights_[order], spaced.weights, atol=0.02)
     np.testing.assert_allclose(mixture.means_[order], spaced.means, atol=0.15)
-    found = as_matrices(mixture.covariances_, covariance_type, 3, 2)
+    found = matrices_of(mixture)
     truth = spaced.matrices(covariance_type)
     np.testing.assert_allclose(found[order], truth, atol=0.25)
     assert adjusted_rand_score(labels, mixture.predict(X)) > 0.95
@@ -88,9 +84,9 @@ def test_shapes_of_fitted_attributes(spaced, rng, covariance_type):
     X, _ = spaced.draw(covariance_type, 300, rng)
     mixture = GaussianMixture(3, covariance_type=covariance_type, random_state=0)
     assert mixture.fit(X) is mixture
-    shape = {"full": (3, 2, 2), "tied": (2, 2), "diag": (3, 2), "spherical": (3,)}
+    shape = ORACLES[covariance_type].shape(3, 2)
     for name in ("covariances_", "precisions_", "precisions_cholesky_"):
-        assert getattr(mixture, name).shape == shape[covariance_type]
+        assert getattr(mixture, name).shape == shape
     assert mixture.weights_.shape == (3,)
     assert mixture.means_.shape == (3, 2)
     assert mixture.n_features_in_ == 2
@@ -105,8 +101,8 @@ def test_precisions_invert_the_covariances(spaced, rng, covariance_type, dtype):
     mixture = GaussianMixture(
         3, covariance_type=covariance_type, random_state=0, n_init=3
     ).fit(X)
-    inverse = np.linalg.inv(as_matrices(mixture.covariances_, covariance_type, 3, 2))
-    precisions = as_matrices(mixture.precisions_, covariance_type, 3, 2)
+    inverse = np.linalg.inv(matrices_of(mixture))
+    precisions = ORACLES[covariance_type].as_matrices(mixture.precisions_, 3, 2)
     rtol = 1e-4 if dtype == np.float32 else 1e-9
     np.testing.assert_allclose(precisions, inverse, rtol=rtol, atol=rtol)
 
@@ -156,12 +152,10 @@ def test_score_is_the_mean_of_score_samples_and_grows(overlapping):
 # Information criteria ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "covariance_type, n_parameters",
+@each_type
+def test_bic_and_aic_count_the_free_parameters(rng, covariance_type):
     # Five features, two components: 1 weight, 10 means and the covariances.
-    [("full", 41), ("tied", 26), ("diag", 21), ("spherical", 13)],
-)
-def test_bic_and_aic_count_the_free_parameters(rng, covariance_type, n_parameters):
+    n_parameters = 11 + ORACLES[covariance_type].n_parameters(2, 5)
     X = rng.normal(size=(200, 5))
     mixture = GaussianMixture(2, covariance_type=covariance_type, random_state=0)
     deviance = -2 * mixture.fit(X).score_samples(X).sum()
@@ -172,8 +166,8 @@ def test_bic_and_aic_count_the_free_parameters(rng, covariance_type, n_parameter
 def test_one_feature_one_component_is_the_same_in_every_type(rng):
     X = rng.normal(size=(100, 1))
     mixtures = [
-        GaussianMixture(covariance_type=kind, random_state=0)
-        for kind in COVARIANCE_TYPES
+        GaussianMixture(covariance_type=name, random_state=0)
+        for name in COVARIANCE_TYPES
     ]
     bics = [mixture.fit(X).bic(X) for mixture in mixtures]
     np.testing.assert_allclose(bics, bics[0], rtol=1e-10)

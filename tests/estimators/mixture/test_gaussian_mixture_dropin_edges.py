@@ -11,12 +11,8 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from skdeepgmm import GaussianMixture
 from skdeepgmm.exceptions import DegenerateComponentWarning
-from tests.estimators.mixture.problems import (
-    COVARIANCE_TYPES,
-    as_matrices,
-    make_problem,
-    spaced_problem,
-)
+from tests.estimators.mixture.problems import make_problem, matrices_of, spaced_problem
+from tests.oracles import COVARIANCE_TYPES, ORACLES, OWN_TYPES
 
 each_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 
@@ -44,7 +40,7 @@ def test_samples_have_the_moments_of_their_components(spaced, rng, covariance_ty
     assert rows.shape == (30_000, 2)
     assert labels.shape == (30_000,)
     assert (np.diff(labels) >= 0).all()
-    covariances = as_matrices(mixture.covariances_, covariance_type, 3, 2)
+    covariances = matrices_of(mixture)
     for k in range(3):
         mine = rows[labels == k]
         np.testing.assert_allclose(mine.mean(axis=0), mixture.means_[k], atol=0.1)
@@ -127,16 +123,12 @@ def test_singular_data_are_fitted_where_scikit_learn_raises(covariance_type):
         assert np.isfinite(getattr(mixture, name)).all()
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+@pytest.mark.parametrize("covariance_type", OWN_TYPES)
 def test_empty_components_start_anew(rng, covariance_type):
     """No sample belongs to two of the components: they start anew."""
     X = rng.uniform(size=(40, 3))
     widths = np.array([1e-3, 1e-3, 0.3, 0.3])
-    precisions = {
-        "full": np.eye(3) / widths[:, None, None] ** 2,
-        "diag": np.ones(3) / widths[:, None] ** 2,
-        "spherical": 1 / widths**2,
-    }
+    matrices = np.eye(3) / widths[:, None, None] ** 2
     mixture = GaussianMixture(
         4,
         covariance_type=covariance_type,
@@ -144,7 +136,7 @@ def test_empty_components_start_anew(rng, covariance_type):
         max_iter=1,
         means_init=[[9.0] * 3, [-9.0] * 3, [0.2] * 3, [0.8] * 3],
         weights_init=[0.25] * 4,
-        precisions_init=precisions[covariance_type],
+        precisions_init=ORACLES[covariance_type].project(matrices, widths),
         random_state=0,
     )
     with (

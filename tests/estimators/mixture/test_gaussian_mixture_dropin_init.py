@@ -8,12 +8,8 @@ import sklearn.mixture
 from sklearn.cluster import KMeans
 
 from skdeepgmm import GaussianMixture
-from tests.estimators.mixture.problems import (
-    COVARIANCE_TYPES,
-    INIT_PARAMS,
-    make_problem,
-    spaced_problem,
-)
+from tests.estimators.mixture.problems import INIT_PARAMS, make_problem, spaced_problem
+from tests.oracles import COVARIANCE_TYPES, ORACLES, SKLEARN_TYPES
 
 ignore_convergence = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning"
@@ -49,9 +45,9 @@ equal_starts = pytest.mark.parametrize(
     [
         (covariance_type, init_params)
         for covariance_type, init_params in itertools.product(
-            COVARIANCE_TYPES, INIT_PARAMS
+            SKLEARN_TYPES, INIT_PARAMS
         )
-        if covariance_type != "tied" or init_params not in from_rows
+        if not ORACLES[covariance_type].shared or init_params not in from_rows
     ],
 )
 

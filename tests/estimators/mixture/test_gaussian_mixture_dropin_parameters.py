@@ -14,11 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skdeepgmm import GaussianMixture
-from tests.estimators.mixture.problems import (
-    COVARIANCE_TYPES,
-    make_problem,
-    spaced_problem,
-)
+from tests.estimators.mixture.problems import make_problem, spaced_problem
+from tests.oracles import COVARIANCE_TYPES, MATRIX_TYPES, ORACLES
 
 ignore_convergence = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning"
@@ -133,38 +130,27 @@ def test_means_init_is_checked(X):
         GaussianMixture(2, means_init=np.zeros((3, 2))).fit(X)
 
 
-NOT_POSITIVE = {
-    "full": np.array([np.eye(2), [[-1.0, 0.0], [0.0, 1.0]]]),
-    "tied": np.array([[1.0, 2.0], [2.0, 1.0]]),
-    "diag": np.full((2, 2), -1.0),
-    "spherical": np.array([1.0, 0.0]),
-}
-WRONG_SHAPE = {
-    "full": np.ones((3, 2, 2)),
-    "tied": np.ones((3, 3)),
-    "diag": np.ones((3, 2)),
-    "spherical": np.ones(3),
-}
-
-
 @each_type
-def test_precisions_init_is_checked(X, covariance_type):
+@pytest.mark.parametrize("value", [-1.0, 0.0])
+def test_precisions_init_is_checked(X, rng, covariance_type, value):
+    oracle = ORACLES[covariance_type]
+    wrong_shape = [size + 1 for size in oracle.shape(2, 2)]
     mixture = GaussianMixture(2, covariance_type=covariance_type)
-    mixture.precisions_init = WRONG_SHAPE[covariance_type]
+    mixture.precisions_init = np.ones(wrong_shape)
     shape_message = f"The parameter '{covariance_type} precision' should have the shape"
     with pytest.raises(ValueError, match=shape_message):
         mixture.fit(X)
-    matrix = covariance_type in ("full", "tied")
-    kind = "symmetric, positive-definite" if matrix else "positive"
-    mixture.precisions_init = NOT_POSITIVE[covariance_type]
-    with pytest.raises(ValueError, match=f"'{covariance_type} precision' .* be {kind}"):
+    what = "symmetric, positive-definite" if oracle.matrices else "positive"
+    mixture.precisions_init = oracle.random(rng, 2, 2)
+    mixture.precisions_init.flat[-1] = value
+    with pytest.raises(ValueError, match=f"'{covariance_type} precision' .* be {what}"):
         mixture.fit(X)
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+@pytest.mark.parametrize("covariance_type", MATRIX_TYPES)
 def test_precisions_init_must_be_symmetric(X, covariance_type):
     skew = np.array([[1.0, 0.5], [0.0, 1.0]])
-    precisions = np.array([skew, skew]) if covariance_type == "full" else skew
+    precisions = np.broadcast_to(skew, ORACLES[covariance_type].shape(2, 2))
     mixture = GaussianMixture(
         2, covariance_type=covariance_type, precisions_init=precisions
     )

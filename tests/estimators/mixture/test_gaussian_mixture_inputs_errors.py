@@ -11,7 +11,8 @@ import torch
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skdeepgmm import GaussianMixture, SGDGaussianMixture
-from tests.estimators.mixture.problems import COVARIANCE_TYPES, make_problem
+from tests.estimators.mixture.problems import make_problem
+from tests.oracles import COVARIANCE_TYPES
 
 FITTED = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
 

@@ -9,11 +9,8 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from skdeepgmm import GaussianMixture
-from tests.estimators.mixture.problems import (
-    COVARIANCE_TYPES,
-    as_matrices,
-    make_problem,
-)
+from tests.estimators.mixture.problems import make_problem, matrices_of
+from tests.oracles import COVARIANCE_TYPES, ORACLES, SKLEARN_TYPES
 
 # A fixed number of iterations is compared, so neither side may stop early.
 FIXED_ITERATIONS = {"tol": 0.0, "max_iter": 8}
@@ -33,6 +30,11 @@ def overlapping_data(n_components, n_features, n_samples, covariance_type, seed=
     return X, start
 
 
+def precision_matrices(mixture):
+    oracle = ORACLES[mixture.covariance_type]
+    return oracle.as_matrices(mixture.precisions_, *mixture.means_.shape)
+
+
 @pytest.fixture(params=[None, 7], ids=["one_batch", "batches_of_7"])
 def batch_size(request):
     return request.param
@@ -43,10 +45,15 @@ def covariance_type(request):
     return request.param
 
 
+@pytest.fixture(params=SKLEARN_TYPES)
+def sklearn_type(request):
+    return request.param
+
+
 @pytest.fixture(params=SHAPES, ids=lambda shape: "K{}-D{}-N{}".format(*shape))
-def pair(request, covariance_type, batch_size):
+def pair(request, sklearn_type, batch_size):
     """Return data, our fit and scikit-learn's fit from equal start values."""
-    X, start = overlapping_data(*request.param, covariance_type)
+    X, start = overlapping_data(*request.param, sklearn_type)
     ours = GaussianMixture(**start, **FIXED_ITERATIONS, batch_size=batch_size).fit(X)
     theirs = sklearn.mixture.GaussianMixture(**start, **FIXED_ITERATIONS).fit(X)
     return X, ours, theirs
@@ -78,8 +85,8 @@ def test_scores_equal_scikit_learn(pair):
     np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
 
 
-def test_far_away_points_score_as_in_scikit_learn(covariance_type):
-    X, start = overlapping_data(3, 2, 200, covariance_type)
+def test_far_away_points_score_as_in_scikit_learn(sklearn_type):
+    X, start = overlapping_data(3, 2, 200, sklearn_type)
     ours = GaussianMixture(**start, **FIXED_ITERATIONS).fit(X)
     theirs = sklearn.mixture.GaussianMixture(**start, **FIXED_ITERATIONS).fit(X)
     far = np.array([[1e3, -1e3], [0.0, 1e5], [50.0, 50.0]])
@@ -90,12 +97,12 @@ def test_far_away_points_score_as_in_scikit_learn(covariance_type):
 
 
 @pytest.mark.parametrize("reg_covar", [0.0, 0.3])
-def test_reg_covar_acts_as_in_scikit_learn(covariance_type, reg_covar, batch_size):
-    X, _ = overlapping_data(3, 3, 300, covariance_type)
+def test_reg_covar_acts_as_in_scikit_learn(sklearn_type, reg_covar, batch_size):
+    X, _ = overlapping_data(3, 3, 300, sklearn_type)
     X = X * [1.0, 100.0, 0.01] + [0.0, 1e3, 5.0]
     settings_ = {
         "n_components": 3,
-        "covariance_type": covariance_type,
+        "covariance_type": sklearn_type,
         "reg_covar": reg_covar,
         "random_state": 0,
         **FIXED_ITERATIONS,
@@ -114,9 +121,7 @@ def test_reg_covar_acts_as_in_scikit_learn(covariance_type, reg_covar, batch_siz
 
 def scipy_score_samples(mixture, X):
     """Return log sum_k pi_k N(x; mu_k, Sigma_k) from SciPy's normal density."""
-    matrices = as_matrices(
-        mixture.covariances_, mixture.covariance_type, *mixture.means_.shape
-    )
+    matrices = matrices_of(mixture)
     joint = [
         np.log(weight) + stats.multivariate_normal(mean, matrix).logpdf(X)
         for weight, mean, matrix in zip(
@@ -203,11 +208,8 @@ def test_batch_size_does_not_change_the_fit(
 
 def test_covariance_times_precision_is_the_identity(pair):
     _, ours, _ = pair
-    n_components, n_features = ours.means_.shape
-    shape = (ours.covariance_type, n_components, n_features)
-    product = as_matrices(ours.covariances_, *shape) @ as_matrices(
-        ours.precisions_, *shape
-    )
+    n_features = ours.n_features_in_
+    product = matrices_of(ours) @ precision_matrices(ours)
     np.testing.assert_allclose(
         product, np.broadcast_to(np.eye(n_features), product.shape), atol=1e-8
     )
@@ -257,8 +259,7 @@ def test_sample_counts_follow_the_weights(sampled):
 
 def test_sample_distances_are_chi_square_per_component(sampled):
     mixture, rows, labels = sampled
-    shape = (mixture.covariance_type, *mixture.means_.shape)
-    for k, precision in enumerate(as_matrices(mixture.precisions_, *shape)):
+    for k, precision in enumerate(precision_matrices(mixture)):
         delta = rows[labels == k] - mixture.means_[k]
         distance = np.einsum("ni,ij,nj->n", delta, precision, delta)
         assert stats.kstest(distance, stats.chi2(3).cdf).pvalue > SIGNIFICANCE
@@ -266,8 +267,7 @@ def test_sample_distances_are_chi_square_per_component(sampled):
 
 def test_whitened_samples_are_standard_normal(sampled):
     mixture, rows, labels = sampled
-    shape = (mixture.covariance_type, *mixture.means_.shape)
-    factors = np.linalg.cholesky(as_matrices(mixture.covariances_, *shape))
+    factors = np.linalg.cholesky(matrices_of(mixture))
     white = np.stack(
         [
             np.linalg.solve(factors[k], row - mixture.means_[k])
@@ -283,8 +283,7 @@ def test_sample_scores_have_the_rank_of_independent_draws(sampled):
     """log p of our samples is distributed as log p of SciPy's samples."""
     mixture, rows, _ = sampled
     rng = np.random.default_rng(5)
-    shape = (mixture.covariance_type, *mixture.means_.shape)
-    matrices = as_matrices(mixture.covariances_, *shape)
+    matrices = matrices_of(mixture)
     counts = rng.multinomial(N_DRAWS, mixture.weights_)
     parts = [
         rng.multivariate_normal(mean, matrix, size)

@@ -11,16 +11,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.utils import get_tags
 
 from skdeepgmm import GaussianMixture
-from tests.estimators.mixture.problems import (
-    COVARIANCE_TYPES,
-    as_matrices,
-    make_problem,
-    spaced_problem,
-)
+from tests.estimators.mixture.problems import make_problem, matrices_of, spaced_problem
+from tests.oracles import ALL_TYPES, COVARIANCE_TYPES, ORACLES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-ALL_TYPES = (*COVARIANCE_TYPES, "low_rank")
 all_types = pytest.mark.parametrize("covariance_type", ALL_TYPES)
 
 
@@ -40,18 +35,10 @@ def fit(X, covariance_type, **parameters):
     return GaussianMixture(**settings).fit(X)
 
 
-def matrices(gm):
-    """Return the covariances as full matrices."""
-    if gm.covariance_type == "low_rank":
-        diagonals = np.stack([np.diag(row) for row in gm.noise_variance_])
-        return gm.factors_ @ np.swapaxes(gm.factors_, 1, 2) + diagonals
-    return as_matrices(gm.covariances_, gm.covariance_type, *gm.means_.shape)
-
-
 def dense_row(gm, row):
     """Return log-joints and conditional means of one row by dense algebra."""
     seen, log_joint, filled = ~np.isnan(row), np.log(gm.weights_), []
-    for k, (mean, matrix) in enumerate(zip(gm.means_, matrices(gm), strict=True)):
+    for k, (mean, matrix) in enumerate(zip(gm.means_, matrices_of(gm), strict=True)):
         block = matrix[np.ix_(seen, seen)]
         if seen.any():
             log_joint[k] += multivariate_normal(mean[seen], block).logpdf(row[seen])
@@ -87,7 +74,7 @@ def parameter_error(gm, problem, covariance_type):
     pairs = [
         (gm.weights_[order], problem.weights),
         (gm.means_[order], problem.means),
-        (matrices(gm)[order], problem.matrices(covariance_type)),
+        (matrices_of(gm)[order], problem.matrices(covariance_type)),
     ]
     return np.array([np.sqrt(np.mean((a - b) ** 2)) for a, b in pairs])
 
@@ -120,7 +107,7 @@ def test_known_factors_are_recovered_within_twice_the_error():
             GaussianMixture(1, tol=1e-5, **settings).fit(rows)
             for rows in (X, delete(X, rng))
         ]
-        errors.append([np.abs(matrices(gm) - expected).mean() for gm in fits])
+        errors.append([np.abs(matrices_of(gm) - expected).mean() for gm in fits])
     complete, missing = np.mean(errors, axis=0)
     assert missing < 2 * complete
 
@@ -142,12 +129,12 @@ def test_one_gaussian_beats_complete_rows_and_mean_filling():
 def test_rows_without_any_entry_do_not_move_a_fit(rng, covariance_type):
     X = delete(groups(rng, 150), rng)
     empty = np.full((30, X.shape[1]), np.nan)
-    n_components = 1 if covariance_type == "low_rank" else 3
+    n_components = 1 if ORACLES[covariance_type].latent else 3
     settings = {"n_components": n_components, "tol": 1e-10, "max_iter": 500}
     gm = fit(X, covariance_type, **settings)
-    before, score = matrices(gm), gm.score(X)
+    before, score = matrices_of(gm), gm.score(X)
     gm.set_params(warm_start=True, tol=0.0, max_iter=3).fit(np.r_[X, empty])
-    np.testing.assert_allclose(matrices(gm), before, rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(matrices_of(gm), before, rtol=1e-2, atol=1e-3)
     assert gm.score(X) == pytest.approx(score, abs=1e-4)
 
 
@@ -158,7 +145,9 @@ def test_batches_do_not_change_the_fit(rng, covariance_type):
     whole = fit(X, covariance_type, **settings)
     parts = fit(X, covariance_type, batch_size=11, **settings)
     np.testing.assert_allclose(parts.means_, whole.means_, rtol=1e-7, atol=1e-8)
-    np.testing.assert_allclose(matrices(parts), matrices(whole), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        matrices_of(parts), matrices_of(whole), rtol=1e-6, atol=1e-8
+    )
     for method in ("score_samples", "predict_proba", "impute"):
         first, second = getattr(parts, method)(X), getattr(whole, method)(X)
         np.testing.assert_allclose(first, second, rtol=1e-6, atol=1e-6)
@@ -310,7 +299,7 @@ def test_conditional_draws_follow_the_conditional_distribution(rng, covariance_t
     assert (draws[:, 0, [0, 2]] == row[[0, 2]]).all()
     log_joint, means = dense_row(gm, row)
     resp = np.exp(log_joint - logsumexp(log_joint))
-    matrix = matrices(gm)
+    matrix = matrices_of(gm)
     seen = np.ix_([0, 2], [0, 2])
     deviations = [
         np.sqrt(m[1, 1] - m[1, [0, 2]] @ np.linalg.solve(m[seen], m[[0, 2], 1]))

@@ -10,11 +10,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdeepgmm import GaussianMixture
-from tests.estimators.mixture.problems import COVARIANCE_TYPES, make_problem
+from tests.estimators.mixture.problems import make_problem
+from tests.oracles import ALL_TYPES, COVARIANCE_TYPES, ORACLES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-ALL_TYPES = (*COVARIANCE_TYPES, "low_rank")
 all_types = pytest.mark.parametrize("covariance_type", ALL_TYPES)
 SETTINGS = {"tol": 0.0, "max_iter": 10, "rank": 2, "random_state": 0}
 PARAMETERS = ("weights_", "means_", "covariances_", "noise_variance_", "lower_bound_")
@@ -31,8 +31,10 @@ def unfitted(problem, covariance_type, **settings):
 
     Factors have none: a single component starts from the moments alone.
     """
-    if covariance_type == "low_rank":
-        return GaussianMixture(1, covariance_type="low_rank", **SETTINGS, **settings)
+    if ORACLES[covariance_type].latent:
+        return GaussianMixture(
+            1, covariance_type=covariance_type, **SETTINGS, **settings
+        )
     return GaussianMixture(**problem.start(covariance_type), **SETTINGS, **settings)
 
 

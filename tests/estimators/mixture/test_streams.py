@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from skdeepgmm import ChunkedArray, GaussianMixture
-from tests.estimators.mixture.problems import COVARIANCE_TYPES, make_problem
+from tests.estimators.mixture.problems import make_problem
+from tests.oracles import ALL_TYPES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-ALL_TYPES = (*COVARIANCE_TYPES, "low_rank")
 all_types = pytest.mark.parametrize("covariance_type", ALL_TYPES)
 
 

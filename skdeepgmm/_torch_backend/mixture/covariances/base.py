@@ -1,4 +1,7 @@
-"""What every covariance type provides.
+"""What every covariance type provides: all that the package asks of it.
+
+The estimators, EM, stochastic gradients, missing values and the conversions never ask
+for the name of a type; doc/developers/covariance_type.rst shows how to add one.
 
 A covariance object holds the covariances of all components of a mixture and their
 Cholesky-type factors, in float64. Two forms of the log-density exist:
@@ -8,7 +11,7 @@ Cholesky-type factors, in float64. Two forms of the log-density exist:
 * the *natural* form of the exponential family,
   log(pi_k N(x; mu_k, Sigma_k)) = <natural_k, [1, x, features(x)]>, whose E-step and
   M-step are one matrix product each on the same feature matrix. It cancels when a
-  component is tight or ill-conditioned beside the spread of the data; ``magnitude``
+  component is tight or ill-conditioned beside the spread of the data; ``cancellation``
   measures by how much.
 """
 
@@ -21,11 +24,16 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from skdeepgmm._torch_backend.mixture.covariances.checks import check_shape
+from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import SGDFactor
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
 LOG_2PI = math.log(2.0 * math.pi)
 #: Maps responsibilities to the first and second moments about the means.
 MaskedStatistics = Callable[[Tensor], tuple[Tensor, Tensor]]
+#: Maps directions (n_components, n_features, width) to the product of every
+#: component's scatter matrix, sum r (x - mu)(x - mu)^T, with its directions.
+ScatterProduct = Callable[[Tensor], Tensor]
 #: Temporaries of shape (n_components, n_features, n_samples) are cut to this size.
 CHUNK_BYTES = 8 * 2**20
 
@@ -43,11 +51,38 @@ class Covariance(ABC):
 
     values: Tensor
 
+    #: Value of the estimators' parameter ``covariance_type``.
     name: ClassVar[str]
-    #: Fitted attributes from which ``from_stored`` makes the object again.
-    stored: ClassVar[tuple[str, ...]] = ("precisions_cholesky_",)
-    #: Whether standardised units need one common scale.
+    #: Whether all components share one covariance. ``values`` and the masks of
+    #: failures then have no axis of components.
+    shared: ClassVar[bool] = False
+    #: Whether the standardization needs one scale common to all features.
     isotropic: ClassVar[bool] = False
+    #: Whether scikit-learn's GaussianMixture has the type, under the same name.
+    in_sklearn: ClassVar[bool] = False
+    #: Latent factors of a sample and component; 0 for none.
+    rank: ClassVar[int] = 0
+    #: Log-densities and natural gradients for stochastic gradients.
+    sgd_factor: ClassVar[type[SGDFactor]]
+    #: Covariance class whose M-step gives the initial values; None: the class itself.
+    #: ``initial_values`` then makes this class's from them.
+    initial_class: ClassVar["type[Covariance] | None"] = None
+    #: Names of all fitted attributes.
+    attribute_names: ClassVar[tuple[str, ...]]
+    #: Those from which ``from_stored`` makes the object again.
+    stored: ClassVar[tuple[str, ...]]
+    #: Those that a user gives as ``covariances``, without the underscore.
+    supplied: ClassVar[tuple[str, ...]] = ("covariances",)
+
+    @classmethod
+    def sized(cls, n_features: int, rank: int) -> "type[Covariance]":
+        """Return the class for so many features and the estimator's ``rank``."""
+        return cls
+
+    @classmethod
+    def estimator_parameters(cls) -> dict[str, int]:
+        """Return the constructor parameters of an estimator that the class fixes."""
+        return {}
 
     # Shapes and counts -----------------------------------------------------------
 
@@ -78,10 +113,11 @@ class Covariance(ABC):
 
     @classmethod
     def prior_samples(cls, n_features: int) -> float:
-        """Return how many samples of the pooled covariance steady a component's.
+        """Return how many samples of the pooled covariance are added to a component's.
 
         For streams, whose first chunks are too small for their number of parameters.
-        About half a sample for each parameter that a feature has.
+        About half a sample for each parameter that a feature has; 0 for a shared
+        covariance.
         """
         return 0.0
 
@@ -92,7 +128,8 @@ class Covariance(ABC):
     def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:
         """Return the object and a mask of the covariances that have no factor.
 
-        The mask has shape (n_components,), or (1,) where all share one covariance.
+        The mask has shape (n_components,), or (1,) where the class is ``shared``.
+        Factors are finite whatever the values.
         """
 
     @classmethod
@@ -105,9 +142,18 @@ class Covariance(ABC):
     def from_stored(cls, *attributes: Tensor) -> Self:
         """Return the object from the fitted attributes named by ``stored``."""
 
+    @classmethod
+    def from_supplied(cls, *covariances: Tensor) -> "Covariance":
+        """Return the object from the arrays named by ``supplied``."""
+        return cls.from_values(*covariances)[0]
+
     @abstractmethod
     def attributes(self) -> dict[str, Tensor]:
-        """Return the fitted attributes by name."""
+        """Return the fitted attributes named by ``attribute_names``."""
+
+    @abstractmethod
+    def dense(self, n_components: int, n_features: int) -> Tensor:
+        """Return the matrices (n_components, n_features, n_features)."""
 
     @classmethod
     @abstractmethod
@@ -134,6 +180,23 @@ class Covariance(ABC):
         """Return values with axis-parallel ``variances`` (n_features,) for all."""
 
     @classmethod
+    def initial_values(
+        cls, variances: Tensor, nk: Tensor, scatter_times: ScatterProduct
+    ) -> Tensor:
+        """Return initial values from the result of ``initial_class``.
+
+        Parameters
+        ----------
+        variances : Tensor of shape (n_components, n_features)
+            Of the components, by the M-step of ``initial_class``.
+        nk : Tensor of shape (n_components,)
+            Mass of the components.
+        scatter_times : callable
+            Costs one pass over the data.
+        """
+        raise NotImplementedError
+
+    @classmethod
     def pooled(cls, values: Tensor, weights: Tensor) -> Tensor:
         """Return one component's covariance that stands for several.
 
@@ -150,6 +213,64 @@ class Covariance(ABC):
     @abstractmethod
     def scaled(self, scale: Tensor) -> Self:
         """Return the covariances of scale * x."""
+
+    # User-supplied parameters ----------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def check_positive(cls, values: Tensor, what: str) -> None:
+        """Raise a ValueError unless the values are positive (definite).
+
+        ``what`` is their name in the message. See ``checks``.
+        """
+
+    @classmethod
+    def supplied_shapes(
+        cls, n_components: int, n_features: int
+    ) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes of the arrays named by ``supplied``."""
+        return (cls.values_shape(n_components, n_features),)
+
+    @classmethod
+    def check_precisions(
+        cls, precisions: Tensor, n_components: int, n_features: int
+    ) -> None:
+        """Raise a ValueError unless ``from_precisions`` accepts these."""
+        shape = cls.values_shape(n_components, n_features)
+        check_shape(precisions, shape, f"{cls.name} precision")
+        cls.check_positive(precisions, f"{cls.name} precision")
+
+    @classmethod
+    def check_supplied(
+        cls, covariances: tuple[Tensor, ...], n_components: int, n_features: int
+    ) -> None:
+        """Raise a ValueError unless ``from_supplied`` accepts these."""
+        (values,), what = covariances, f"{cls.name} covariance"
+        check_shape(values, cls.values_shape(n_components, n_features), what)
+        cls.check_positive(values, what)
+
+    # Stochastic gradients --------------------------------------------------------
+
+    @abstractmethod
+    def to_sgd_factor(self) -> Tensor:
+        """Return the parameters that ``sgd_factor`` trains."""
+
+    @classmethod
+    @abstractmethod
+    def from_sgd_factor(cls, factor: Tensor) -> Self:
+        """Return the object with such parameters, float64."""
+
+    @classmethod
+    def initial_sgd_factor(
+        cls, n_components: int, n_features: int, generator: torch.Generator
+    ) -> Tensor:
+        """Return the parameters of unit variances, on the CPU.
+
+        ``generator`` is for types whose components must differ at first.
+        """
+        ones = torch.ones(n_features, dtype=torch.float64)
+        covariance, _ = cls.from_values(cls.from_variances(ones, n_components))
+        return covariance.to_sgd_factor()
 
     # Densities -------------------------------------------------------------------
 
@@ -175,7 +296,7 @@ class Covariance(ABC):
     def precision_diagonal(self) -> Tensor:
         """Return the diagonals of the inverse covariances, shaped as ``variances``."""
 
-    def magnitude(self, means: Tensor) -> float:
+    def cancellation(self, means: Tensor) -> float:
         """Return the largest expected sum of terms that the natural form cancels."""
         second = self.variances() + means.square()
         return float((self.precision_diagonal() * second).sum(1).max())
@@ -189,19 +310,42 @@ class Covariance(ABC):
     def features(x: Tensor, out: Tensor) -> None:
         """Write the second-moment features of ``x`` to ``out``."""
 
-    def common_log_prob(self, x: Tensor) -> Tensor | None:
-        """Return the part of the natural form that all components share."""
-        return None
+    def other_log_prob(
+        self, x: Tensor, means: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return what the natural form leaves out.
+
+        Returns
+        -------
+        log_prob : Tensor or None
+            Added to the product; broadcasts to (n_components, n_samples).
+        cache : Tensor or None
+            What ``second_from_features`` reuses.
+        """
+        return None, None
 
     # Statistics ------------------------------------------------------------------
 
-    @classmethod
     def second_from_features(
-        cls, products: Tensor, x: Tensor, total: Tensor | None
+        self,
+        products: Tensor,
+        x: Tensor,
+        total: Tensor | None,
+        resp: Tensor,
+        cache: Tensor | None,
     ) -> Tensor:
         """Return ``Statistics.second`` from responsibilities @ features^T.
 
-        ``total`` holds every sample's summed responsibility, None for all one.
+        Parameters
+        ----------
+        products : Tensor of shape (n_components, n_moment_features), float64
+        x : Tensor of shape (n_features, n_samples)
+        total : Tensor of shape (n_samples,) or None
+            Every sample's summed responsibility; None for all one.
+        resp : Tensor of shape (n_components, n_samples)
+            Responsibilities times sample weights.
+        cache : Tensor or None
+            From ``other_log_prob`` of the same samples.
         """
         return products
 
@@ -232,6 +376,11 @@ class Covariance(ABC):
         ridge : Tensor of shape (n_features,)
             What ``estimate`` will add.
         """
+
+    @classmethod
+    def unobserved_second(cls, nk: Tensor) -> Tensor:
+        """Return ``Statistics.second`` of samples of no features at all."""
+        return nk.new_zeros(cls.second_shape(len(nk), 0))
 
     # Parts of the features -------------------------------------------------------
 
@@ -281,12 +430,12 @@ class Covariance(ABC):
     def masked(
         self, x: Tensor, mask: Tensor, means: Tensor
     ) -> tuple[Tensor, "MaskedStatistics"]:
-        """Return log-densities of rows that miss different features.
+        """Return log-densities of samples that miss different features.
 
         Parameters
         ----------
         x : Tensor of shape (n_features, n_samples)
-            Rows with any finite number for missing entries.
+            Samples with any finite number for missing entries.
         mask : Tensor of shape (n_features, n_samples)
             1 where observed, 0 where missing, in the dtype of ``x``.
         means : Tensor of shape (n_components, n_features)
@@ -302,58 +451,16 @@ class Covariance(ABC):
 
     @classmethod
     def masked_bytes(cls, n_components: int, n_features: int) -> int:
-        """Return the working memory of ``masked`` for one float64 row."""
+        """Return the working memory of ``masked`` for one float64 sample."""
         return 8 * 4 * n_components * n_features
 
     # Sampling --------------------------------------------------------------------
 
     @abstractmethod
-    def draw(
+    def sample(
         self, component: int, shape: tuple[int, int], generator: torch.Generator
     ) -> Tensor:
-        """Draw rows from N(0, Sigma_component), of ``shape`` (count, n_features)."""
-
-
-@dataclass(frozen=True)
-class CholeskyCovariance(Covariance):
-    """A covariance with an explicit Cholesky-type factor.
-
-    Attributes
-    ----------
-    precisions_chol : Tensor
-        U with U U^T = inverse covariance, in the shape of ``values``.
-    """
-
-    precisions_chol: Tensor
-
-    @abstractmethod
-    def precisions(self) -> Tensor:
-        """Return the inverse covariances, in the shape of ``values``."""
-
-    @classmethod
-    @abstractmethod
-    def from_precisions_chol(cls, precisions_chol: Tensor) -> Self:
-        """Return the object with these factors."""
-
-    @classmethod
-    def from_stored(cls, *attributes: Tensor) -> Self:
-        return cls.from_precisions_chol(*attributes)
-
-    def attributes(self) -> dict[str, Tensor]:
-        return {
-            "covariances_": self.values,
-            "precisions_cholesky_": self.precisions_chol,
-            "precisions_": self.precisions(),
-        }
-
-    @abstractmethod
-    def color(self, noise: Tensor, component: int) -> Tensor:
-        """Turn standard normal rows into draws from N(0, Sigma_component)."""
-
-    def draw(
-        self, component: int, shape: tuple[int, int], generator: torch.Generator
-    ) -> Tensor:
-        return self.color(normal_like(self.values, shape, generator), component)
+        """Draw samples from N(0, Sigma_component), of ``shape`` (count, n_features)."""
 
 
 def normal_like(

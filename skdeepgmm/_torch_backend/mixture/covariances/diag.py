@@ -8,12 +8,65 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.mixture.covariances.base import (
     LOG_2PI,
-    CholeskyCovariance,
     MaskedStatistics,
     column_chunks,
     squared_norms,
 )
+from skdeepgmm._torch_backend.mixture.covariances.checks import check_entries
+from skdeepgmm._torch_backend.mixture.covariances.cholesky import CholeskyCovariance
+from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import (
+    TRUST,
+    SGDFactor,
+    diagonal_moments,
+)
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+
+
+class DiagFactor(SGDFactor):
+    """Square-root precisions of shape (n_components, n_features)."""
+
+    @staticmethod
+    def log_prob(x: Tensor, means: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        square = x.square()
+        precision = factor.square()
+        linear = precision * means
+        constant = factor.log().sum(1) - 0.5 * (linear * means).sum(1)
+        product = torch.addmm(x @ linear.T, square, precision.T, alpha=-0.5)
+        return product + (constant - 0.5 * x.shape[1] * LOG_2PI), square
+
+    @staticmethod
+    def directions(
+        x: Tensor,
+        cache: Tensor,
+        weights: Tensor,
+        mass: Tensor,
+        means: Tensor,
+        factor: Tensor,
+        ridge: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        first, moment = diagonal_moments(x, cache, weights, mass, means, ridge)
+        moment = moment * factor.square()
+        return first * factor, 0.5 * (mass[:, None] - moment)
+
+    @staticmethod
+    def from_second(
+        first: Tensor, second: Tensor, mass: Tensor, factor: Tensor, ridge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        moment = second.to(factor.dtype) + mass[:, None] * ridge
+        moment = moment * factor.square()
+        return first.to(factor.dtype) * factor, 0.5 * (mass[:, None] - moment)
+
+    @staticmethod
+    def unwhiten(step: Tensor, factor: Tensor) -> Tensor:
+        return step / factor
+
+    @staticmethod
+    def move(factor: Tensor, step: Tensor, largest: Tensor) -> Tensor:
+        return torch.minimum(factor * step.clamp(-TRUST, TRUST).exp(), largest)
+
+    @staticmethod
+    def largest(ridge: Tensor) -> Tensor:
+        return ridge.rsqrt()
 
 
 @dataclass(frozen=True)
@@ -21,6 +74,8 @@ class DiagCovariance(CholeskyCovariance):
     """Variances of shape (n_components, n_features)."""
 
     name: ClassVar[str] = "diag"
+    in_sklearn: ClassVar[bool] = True
+    sgd_factor: ClassVar[type[SGDFactor]] = DiagFactor
 
     @classmethod
     def values_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -57,6 +112,10 @@ class DiagCovariance(CholeskyCovariance):
         return 0.5
 
     @classmethod
+    def check_positive(cls, values: Tensor, what: str) -> None:
+        check_entries(values, what)
+
+    @classmethod
     def estimate(cls, stats: Statistics, delta: Tensor, ridge: Tensor) -> Tensor:
         return stats.second / stats.nk[:, None] - delta.square() + ridge
 
@@ -85,6 +144,9 @@ class DiagCovariance(CholeskyCovariance):
     def _log_normalizer(self) -> Tensor:
         log_det = self.precisions_chol.log().sum(1)
         return log_det - 0.5 * self.precisions_chol.shape[1] * LOG_2PI
+
+    def dense(self, n_components: int, n_features: int) -> Tensor:
+        return self.values.diag_embed()
 
     def variances(self) -> Tensor:
         return self.values

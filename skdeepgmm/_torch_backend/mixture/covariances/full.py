@@ -1,7 +1,7 @@
 """One unrestricted covariance matrix a component."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -9,10 +9,20 @@ from torch import Tensor
 from skdeepgmm._torch_backend import linalg
 from skdeepgmm._torch_backend.mixture.covariances.base import (
     LOG_2PI,
-    CholeskyCovariance,
     MaskedStatistics,
     column_chunks,
     squared_norms,
+)
+from skdeepgmm._torch_backend.mixture.covariances.matrices import (
+    MatrixCovariance,
+    masked_cholesky,
+    masked_density,
+    masked_inverse,
+)
+from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import (
+    TRUST,
+    SGDFactor,
+    triangular,
 )
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
@@ -22,11 +32,73 @@ WIDE = 64
 NO_PART = 1e-16
 
 
+class FullFactor(SGDFactor):
+    """Upper-triangular factors of shape (n_components, n_features, n_features)."""
+
+    @staticmethod
+    def log_prob(x: Tensor, means: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        center = means[:, None] @ factor
+        # z in the layout (component, sample, feature): one batched product.
+        z = torch.baddbmm(-center, x.expand(len(means), *x.shape), factor)
+        log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        constant = log_det - 0.5 * x.shape[1] * LOG_2PI
+        return (constant[:, None] - 0.5 * z.square().sum(2)).T, z
+
+    @staticmethod
+    def directions(
+        x: Tensor,
+        cache: Tensor,
+        weights: Tensor,
+        mass: Tensor,
+        means: Tensor,
+        factor: Tensor,
+        ridge: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        weighted = cache * weights.T[:, :, None]
+        moment = weighted.mT @ cache
+        moment += mass[:, None, None] * ((factor.mT * ridge) @ factor)
+        return weighted.sum(1), triangular(mass, moment)
+
+    @staticmethod
+    def from_second(
+        first: Tensor, second: Tensor, mass: Tensor, factor: Tensor, ridge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        scatter = linalg.unpack_triangle(second, first.shape[1]).to(factor.dtype)
+        scatter = scatter + mass[:, None, None] * torch.diag(ridge)
+        whitened = (first.to(factor.dtype)[:, None] @ factor)[:, 0]
+        return whitened, triangular(mass, factor.mT @ scatter @ factor)
+
+    @staticmethod
+    def unwhiten(step: Tensor, factor: Tensor) -> Tensor:
+        moved: Tensor = torch.linalg.solve_triangular(
+            factor.mT, step[:, :, None], upper=False
+        )
+        return moved[:, :, 0]
+
+    @staticmethod
+    def move(factor: Tensor, step: Tensor, largest: Tensor) -> Tensor:
+        norm = step.flatten(-2).norm(dim=-1)[..., None, None]
+        step = step * (TRUST / norm.clamp_min(TRUST))
+        diagonal = step.diagonal(dim1=-2, dim2=-1)
+        # exp keeps the diagonal positive whatever the step.
+        step = torch.triu(step, 1) + torch.diag_embed(diagonal.exp())
+        moved = factor @ step
+        diagonal = moved.diagonal(dim1=-2, dim2=-1)
+        diagonal.copy_(torch.minimum(diagonal, largest))
+        return moved
+
+    @staticmethod
+    def largest(ridge: Tensor) -> Tensor:
+        return ridge.rsqrt()
+
+
 @dataclass(frozen=True)
-class FullCovariance(CholeskyCovariance):
+class FullCovariance(MatrixCovariance):
     """Covariance matrices of shape (n_components, n_features, n_features)."""
 
     name: ClassVar[str] = "full"
+    in_sklearn: ClassVar[bool] = True
+    sgd_factor: ClassVar[type[SGDFactor]] = FullFactor
 
     @classmethod
     def values_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -50,29 +122,6 @@ class FullCovariance(CholeskyCovariance):
         return n_features * (n_features + 1) // 2
 
     @classmethod
-    def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:
-        factors, failed = linalg.precision_cholesky(values)
-        return cls(values, factors), failed
-
-    @classmethod
-    def from_precisions(cls, precisions: Tensor) -> Self:
-        return cls.from_precisions_chol(
-            linalg.precision_cholesky_from_precision(precisions)
-        )
-
-    @classmethod
-    def from_precisions_chol(cls, precisions_chol: Tensor) -> Self:
-        eye = torch.eye(
-            precisions_chol.shape[-1],
-            dtype=precisions_chol.dtype,
-            device=precisions_chol.device,
-        )
-        lower = torch.linalg.solve_triangular(
-            precisions_chol, eye.expand_as(precisions_chol), upper=True
-        ).mT
-        return cls(lower @ lower.mT, precisions_chol)
-
-    @classmethod
     def prior_samples(cls, n_features: int) -> float:
         return (n_features + 1) / 4
 
@@ -85,20 +134,8 @@ class FullCovariance(CholeskyCovariance):
         return values
 
     @classmethod
-    def floored(cls, values: Tensor, floor: Tensor) -> Tensor:
-        return linalg.floor_eigenvalues(values, floor)
-
-    @classmethod
     def from_variances(cls, variances: Tensor, n_components: int) -> Tensor:
         return torch.diag(variances).repeat(n_components, 1, 1)
-
-    def precisions(self) -> Tensor:
-        return self.precisions_chol @ self.precisions_chol.mT
-
-    def scaled(self, scale: Tensor) -> Self:
-        return type(self)(
-            self.values * scale[:, None] * scale, self.precisions_chol / scale[:, None]
-        )
 
     def log_prob(self, x: Tensor, means: Tensor) -> Tensor:
         factors = self.precisions_chol.to(x.dtype).mT
@@ -116,9 +153,8 @@ class FullCovariance(CholeskyCovariance):
             )
         return self._log_normalizer()[:, None].to(x.dtype) - 0.5 * distance
 
-    def _log_normalizer(self) -> Tensor:
-        log_det = linalg.log_det_triangular(self.precisions_chol)
-        return log_det - 0.5 * self.precisions_chol.shape[-1] * LOG_2PI
+    def dense(self, n_components: int, n_features: int) -> Tensor:
+        return self.values
 
     def variances(self) -> Tensor:
         return self.values.diagonal(dim1=-2, dim2=-1)
@@ -166,48 +202,25 @@ class FullCovariance(CholeskyCovariance):
         moved = moved + moved.mT - nk[:, None, None] * shift[..., None] * shift[:, None]
         return second - linalg.pack_triangle(moved)
 
-    def marginal(self, kept: Tensor) -> Self:
-        return type(self).from_values(self.values[:, kept[:, None], kept])[0]
-
-    def regress(self, diff: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
-        return self._gain(observed, missing).to(diff.dtype) @ diff
-
-    def conditional(self, observed: Tensor, missing: Tensor) -> Self:
-        return type(self).from_values(self._residual(observed, missing))[0]
-
-    def _gain(self, observed: Tensor, missing: Tensor) -> Tensor:
-        """Return Sigma_mo Sigma_oo^-1 of shape (..., n_missing, n_observed)."""
-        cross = self.values[..., observed[:, None], missing]
-        chol: Tensor = torch.linalg.cholesky(
-            self.values[..., observed[:, None], observed]
-        )
-        return torch.cholesky_solve(cross, chol).mT
-
-    def _residual(self, observed: Tensor, missing: Tensor) -> Tensor:
-        explained = (
-            self._gain(observed, missing)
-            @ (self.values[..., observed[:, None], missing])
-        )
-        residual = self.values[..., missing[:, None], missing] - explained
-        return 0.5 * (residual + residual.mT)
-
-    def expand(
-        self, stats: Statistics, observed: Tensor, missing: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        n_components, n_features = len(self.values), self.values.shape[-1]
-        lift = self.values.new_zeros(n_components, n_features, len(observed))
-        lift[:, observed, torch.arange(len(observed), device=lift.device)] = 1.0
-        lift[:, missing] = self._gain(observed, missing)
-        seen = linalg.unpack_triangle(stats.second, len(observed))
-        second = lift @ seen @ lift.mT
-        residual = stats.nk[:, None, None] * self._residual(observed, missing)
-        second[:, missing[:, None], missing] += residual
-        first = (lift @ stats.first[..., None])[..., 0]
-        return first, linalg.pack_triangle(second)
-
     @classmethod
     def masked_bytes(cls, n_components: int, n_features: int) -> int:
         return 8 * 4 * n_components * n_features**2
+
+    @staticmethod
+    def packed(matrices: Tensor) -> Tensor:
+        return linalg.pack_triangle(matrices)
+
+    @staticmethod
+    def unpacked(second: Tensor, n_features: int) -> Tensor:
+        return linalg.unpack_triangle(second, n_features)
+
+    @staticmethod
+    def mass_of(nk: Tensor) -> Tensor:
+        return nk[:, None, None]
+
+    @staticmethod
+    def product(matrices: Tensor, vectors: Tensor) -> Tensor:
+        return (matrices @ vectors[..., None])[..., 0]
 
     def masked(
         self, x: Tensor, mask: Tensor, means: Tensor
@@ -217,60 +230,57 @@ class FullCovariance(CholeskyCovariance):
         chol = masked_cholesky(sigma[None], seen)
         diff = ((x.T[:, None] - means.to(x.dtype)) * seen)[..., None]
         log_prob = masked_density(chol, diff, seen)[..., 0].T
-
-        def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
-            # Most rows belong to one component: the others need no inverse.
-            least = NO_PART * resp.max()
-            rows, owners = (resp.mT > least).nonzero(as_tuple=True)
-            weight, factor = resp[owners, rows], chol[rows, owners]
-            solved = torch.cholesky_solve(diff[rows, owners], factor)[..., 0]
-            precision = masked_inverse(factor, seen[rows, 0])
-            known = torch.zeros_like(sigma).index_add_(
-                0, owners, weight[:, None, None] * precision
-            )
-            first, scatter = torch.zeros_like(means, dtype=x.dtype), []
-            for k, matrix in enumerate(sigma):
-                mine = owners == k
-                completed = solved[mine] @ matrix
-                weighted = weight[mine, None] * completed
-                first[k] = weighted.sum(0)
-                scatter.append(weighted.T @ completed)
-            unseen = resp.sum(1)[:, None, None] * sigma - sigma @ known @ sigma
-            second = torch.stack(scatter) + unseen
-            return first.double(), linalg.pack_triangle(second).double()
-
-        return log_prob, statistics
+        return log_prob, MaskedFull(sigma, mask.T, chol, diff)
 
     def color(self, noise: Tensor, component: int) -> Tensor:
         factor = self.precisions_chol[component].T
         return linalg.solve_lower(factor, noise.T).T
 
 
-def masked_cholesky(sigma: Tensor, seen: Tensor) -> Tensor:
-    """Return the Cholesky factors of the observed parts, padded by the identity.
+@dataclass(frozen=True)
+class MaskedFull:
+    """Expected statistics of samples that miss different features.
 
-    Parameters
+    Attributes
     ----------
-    sigma : Tensor of shape (..., n_features, n_features)
-    seen : Tensor of shape (..., n_features)
+    sigma : Tensor of shape (n_components, n_features, n_features)
+    seen : Tensor of shape (n_samples, n_features)
         1 where observed, 0 where missing.
+    chol : Tensor of shape (n_samples, n_components, n_features, n_features)
+        Factors of the observed parts.
+    diff : Tensor of shape (n_samples, n_components, n_features, 1)
+        x - mu, 0 where missing.
     """
-    padded = sigma * (seen[..., :, None] * seen[..., None, :])
-    padded = padded + torch.diag_embed(1.0 - seen)
-    chol: Tensor = torch.linalg.cholesky(padded)
-    return chol
 
+    sigma: Tensor
+    seen: Tensor
+    chol: Tensor
+    diff: Tensor
 
-def masked_density(chol: Tensor, diff: Tensor, seen: Tensor) -> Tensor:
-    """Return log N(diff; 0, L L^T) of the observed entries, (..., n_columns)."""
-    whitened = torch.linalg.solve_triangular(chol, diff, upper=False)
-    log_det = linalg.log_det_triangular(chol)[..., None]
-    constant = 0.5 * LOG_2PI * seen.sum(-1)[..., None]
-    density: Tensor = -0.5 * whitened.square().sum(-2) - log_det - constant
-    return density
+    def __call__(self, resp: Tensor) -> tuple[Tensor, Tensor]:
+        # Most samples belong to one component: the others need no inverse.
+        least = NO_PART * resp.max()
+        rows, owners = (resp.mT > least).nonzero(as_tuple=True)
+        weight, factor = resp[owners, rows], self.chol[rows, owners]
+        precision = masked_inverse(factor, self.seen[rows])
+        known = torch.zeros_like(self.sigma).index_add_(
+            0, owners, weight[:, None, None] * precision
+        )
+        solved = torch.cholesky_solve(self.diff[rows, owners], factor)[..., 0]
+        first, scatter = self._moments(solved, weight, owners)
+        unseen = resp.sum(1)[:, None, None] * self.sigma
+        unseen = unseen - self.sigma @ known @ self.sigma
+        return first.double(), linalg.pack_triangle(scatter + unseen).double()
 
-
-def masked_inverse(chol: Tensor, seen: Tensor) -> Tensor:
-    """Return the inverses of the observed parts, zero elsewhere."""
-    inverse: Tensor = torch.cholesky_inverse(chol)
-    return inverse * (seen[..., :, None] * seen[..., None, :])
+    def _moments(
+        self, solved: Tensor, weight: Tensor, owners: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return weighted moments of the completed samples of every component."""
+        first, scatter = torch.zeros_like(self.sigma[:, 0]), []
+        for k, matrix in enumerate(self.sigma):
+            mine = owners == k
+            completed = solved[mine] @ matrix
+            weighted = weight[mine, None] * completed
+            first[k] = weighted.sum(0)
+            scatter.append(weighted.T @ completed)
+        return first, torch.stack(scatter)

@@ -1,54 +1,134 @@
-"""Mixture of factor analysers: Sigma_k = A_k A_k^T + diag(d_k).
+"""Mixture of factor analysers: as the estimators and stochastic gradients see them."""
 
-Everything goes through the Woodbury identity with M = I + A^T D^-1 A (rank x rank);
-no matrix of n_features x n_features is ever made. With M = L L^T and the whitener
-W = L^-1 A^T D^-1,
-
-    x^T Sigma^-1 x = x^T D^-1 x - |W x|^2,   log det Sigma = log det M + sum log d,
-
-and the posterior of the factors is z | x ~ N(L^-T W (x - mu), M^-1).
-"""
-
+import math
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend import linalg
 from skdeepgmm._torch_backend.mixture.covariances.base import (
-    LOG_2PI,
     Covariance,
-    MaskedStatistics,
-    column_chunks,
-    normal_like,
+    ScatterProduct,
 )
-from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+from skdeepgmm._torch_backend.mixture.covariances.checks import (
+    check_entries,
+    check_shape,
+)
+from skdeepgmm._torch_backend.mixture.covariances.diag import DiagCovariance
+from skdeepgmm._torch_backend.mixture.covariances.factor_analysis import (
+    NO_PRECISIONS,
+    FactorAnalysisCovariance,
+)
+from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import TRUST, SGDFactor
+from skdeepgmm._torch_backend.mixture.probabilistic_pca import probabilistic_pca
+
+#: Initial factors for stochastic gradients, as a share of the features' standard
+#: deviations.
+INITIAL_FACTORS = 0.3
+
+
+class LowRankFactor(SGDFactor):
+    """Factors and noise side by side, (n_components, n_features, rank + 1).
+
+    The parameters are those of factor analysis, Sigma = A A^T + diag(d), and steps
+    follow the expected complete-data log-likelihood: with the batch's moments about
+    the means, C of x z^T and V of z z^T (z the factors' posterior), and the residual
+    variances s under A,
+
+        dA = C - A V,        d log d = s / d - 1.
+
+    Both are linear in the batch's statistics, so that their mean over batches is the
+    gradient on all data. Mean steps need no whitening: the gradient times the
+    covariance is the mean of x - mu itself.
+    """
+
+    @staticmethod
+    def log_prob(x: Tensor, means: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        covariance = FactorAnalysisCovariance.from_sgd_factor(factor)
+        scores = covariance.factor_scores(x.T, means.double())
+        precision = covariance.noise.reciprocal()
+        linear = precision * means
+        constant = covariance.log_normalizer() - 0.5 * (linear * means).sum(1)
+        precision, linear, constant = (
+            value.to(x.dtype) for value in (precision, linear, constant)
+        )
+        diagonal = torch.addmm(x @ linear.T, x.square(), precision.T, alpha=-0.5)
+        return diagonal + constant + 0.5 * scores.square().sum(1).T, scores
+
+    @staticmethod
+    def directions(
+        x: Tensor,
+        cache: Tensor,
+        weights: Tensor,
+        mass: Tensor,
+        means: Tensor,
+        factor: Tensor,
+        ridge: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        covariance, resp = FactorAnalysisCovariance.from_sgd_factor(factor), weights.T
+        squares = (resp @ x.square()).double()
+        second = covariance.second_from_scores(x.T, squares, cache, resp)
+        first, nk, center = (resp @ x).double(), mass.double(), means.double()
+        second = covariance.recentered(second, first, nk, center)
+        first = first - nk[:, None] * center
+        return LowRankFactor.from_second(first, second, mass, factor, ridge)
+
+    @staticmethod
+    def from_second(
+        first: Tensor, second: Tensor, mass: Tensor, factor: Tensor, ridge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        n_features = factor.shape[1]
+        loadings, noise = factor[..., :-1], factor[..., -1]
+        second = second.to(factor.dtype)
+        cross, squares = second[:, :n_features, :-1], second[:, :n_features, -1]
+        fitted = loadings @ second[:, n_features:, :-1]
+        residual = squares + (loadings * (fitted - 2.0 * cross)).sum(-1)
+        change = residual.clamp_min(0.0) / noise - mass[:, None]
+        step = torch.cat([cross - fitted, change[..., None]], dim=-1)
+        return first.to(factor.dtype), step
+
+    @staticmethod
+    def unwhiten(step: Tensor, factor: Tensor) -> Tensor:
+        return step
+
+    @staticmethod
+    def move(factor: Tensor, step: Tensor, largest: Tensor) -> Tensor:
+        loadings, noise = factor[..., :-1], factor[..., -1]
+        shift, change = step[..., :-1], step[..., -1]
+        largest_norm = TRUST * (loadings.square().sum((1, 2)) + noise.sum(1)).sqrt()
+        norm = shift.square().sum((1, 2)).sqrt()
+        shift = (
+            shift * (largest_norm / torch.maximum(norm, largest_norm))[:, None, None]
+        )
+        noise = noise * change.clamp(-TRUST, TRUST).exp()
+        noise = torch.maximum(noise, largest)
+        return torch.cat([loadings + shift, noise[..., None]], dim=-1)
+
+    @staticmethod
+    def largest(ridge: Tensor) -> Tensor:
+        """Return the ridge: here it bounds the noise from below."""
+        return ridge
 
 
 @dataclass(frozen=True)
-class LowRankCovariance(Covariance):
-    """Factors and noise of mixture components.
-
-    ``values`` has shape (n_components, n_features, rank + 1): the factors A_k, then
-    the noise variances d_k as last column. Statistics.second has shape
-    (n_components, n_features + rank, rank + 1)::
-
-        [ sum r x z^T   sum r x^2 ]
-        [ sum r z z^T   sum r z   ]
-
-    with z the posterior mean of the factors and z z^T including their posterior
-    covariance: the complete-data statistics of factor analysis, so that they add
-    over batches and over parameters.
-    """
-
-    whitener: Tensor
-    posterior_chol: Tensor
+class LowRankCovariance(FactorAnalysisCovariance):
+    """Factors and noise of mixture components; ``of_rank`` sets their number."""
 
     name: ClassVar[str] = "low_rank"
-    stored: ClassVar[tuple[str, ...]] = ("factors_", "noise_variance_")
     rank: ClassVar[int] = 1
+    sgd_factor: ClassVar[type[SGDFactor]] = LowRankFactor
+    initial_class: ClassVar[type[Covariance] | None] = DiagCovariance
+    supplied: ClassVar[tuple[str, ...]] = ("factors", "noise_variance")
+
+    @classmethod
+    def sized(cls, n_features: int, rank: int) -> type[Covariance]:
+        return cls.of_rank(min(rank, n_features))
+
+    @classmethod
+    def estimator_parameters(cls) -> dict[str, int]:
+        return {"rank": cls.rank}
 
     @classmethod
     def of_rank(cls, rank: int) -> type["LowRankCovariance"]:
@@ -56,322 +136,54 @@ class LowRankCovariance(Covariance):
         return _of_rank(rank)
 
     @classmethod
-    def values_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
-        return n_components, n_features, cls.rank + 1
-
-    @classmethod
-    def second_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
-        return n_components, n_features + cls.rank, cls.rank + 1
-
-    @classmethod
-    def n_parameters(cls, n_components: int, n_features: int) -> int:
-        # Factors are determined up to a rotation of rank (rank - 1) / 2 angles.
-        rank = min(cls.rank, n_features)
-        own = n_features * (rank + 1) - rank * (rank - 1) // 2
-        # No more than the matrix A A^T + diag(d) itself has.
-        return n_components * min(own, n_features * (n_features + 1) // 2)
-
-    @classmethod
-    def n_moment_features(cls, n_features: int) -> int:
-        return n_features
-
-    @classmethod
-    def degenerate_below(cls, n_components: int, n_features: int) -> int:
-        return n_components * (cls.rank + 1)
-
-    @classmethod
-    def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:
-        good = torch.isfinite(values).all(-1) & (values[..., -1] > 0)
-        failed = ~good.all(-1)
-        fallback = torch.zeros_like(values)
-        fallback[..., -1] = 1.0
-        safe = torch.where(failed[:, None, None], fallback, values)
-        factors, noise = safe[..., :-1], safe[..., -1]
-        scaled = (factors / noise[..., None]).mT
-        eye = torch.eye(factors.shape[-1], dtype=values.dtype, device=values.device)
-        lower: Tensor = torch.linalg.cholesky(eye + scaled @ factors)
-        return cls(values, linalg.solve_lower(lower, scaled), lower), failed
-
-    @classmethod
-    def from_precisions(cls, precisions: Tensor) -> Self:
-        raise NotImplementedError("low_rank is started from factors, not precisions")
-
-    @classmethod
-    def from_stored(cls, *attributes: Tensor) -> Self:
-        factors, noise = attributes
-        return cls.from_values(torch.cat([factors, noise[..., None]], dim=-1))[0]
-
-    def attributes(self) -> dict[str, Tensor]:
-        return {"factors_": self.factors, "noise_variance_": self.noise}
-
-    @property
-    def factors(self) -> Tensor:
-        """A of shape (n_components, n_features, rank)."""
-        return self.values[..., :-1]
-
-    @property
-    def noise(self) -> Tensor:
-        """d of shape (n_components, n_features)."""
-        return self.values[..., -1]
-
-    @classmethod
-    def estimate(cls, stats: Statistics, delta: Tensor, ridge: Tensor) -> Tensor:
-        # Regression of x on z; then the factors' covariance V is absorbed into A
-        # (parameter-expanded EM, Liu, Rubin & Wu 1998), which keeps the likelihood
-        # rising and converges even where the noise is tiny.
-        n_features, rank = delta.shape[1], stats.second.shape[2] - 1
-        second = stats.second / stats.nk[:, None, None]
-        factor_mean = second[:, n_features:, rank]
-        cross = second[:, :n_features, :rank] - delta[..., None] * factor_mean[:, None]
-        spread = second[:, n_features:, :rank]
-        spread = spread - factor_mean[..., None] * factor_mean[:, None]
-        spread = 0.5 * (spread + spread.mT)
-        chol, info = torch.linalg.cholesky_ex(spread)
-        regression = torch.cholesky_solve(cross.mT, chol).mT
-        variance = second[:, :n_features, rank] - delta.square()
-        noise = variance - (regression * cross).sum(-1)
-        noise = torch.maximum(noise, ridge)
-        values = torch.cat([regression @ chol, noise[..., None]], dim=-1)
-        return torch.where((info != 0)[:, None, None], torch.nan, values)
-
-    @classmethod
-    def floored(cls, values: Tensor, floor: Tensor) -> Tensor:
-        clean = values.nan_to_num(0.0)
-        noise = torch.maximum(clean[..., -1], floor)
-        return torch.cat([clean[..., :-1], noise[..., None]], dim=-1)
-
-    @classmethod
-    def from_variances(cls, variances: Tensor, n_components: int) -> Tensor:
-        # Zero factors are a saddle point of EM: start with weak, distinct ones.
-        n_features = len(variances)
-        factors = torch.zeros(n_features, cls.rank, dtype=variances.dtype)
-        index = torch.arange(n_features)
-        factors[index, index % cls.rank] = 0.1
-        factors = factors.to(variances.device) * variances.sqrt()[:, None]
-        noise = variances[:, None] * 0.99
-        return torch.cat([factors, noise], dim=1).repeat(n_components, 1, 1)
-
-    @classmethod
-    def pooled(cls, values: Tensor, weights: Tensor) -> Tensor:
-        # Factors have no common orientation, so they cannot be averaged.
-        return values[weights.argmax()]
-
-    def scaled(self, scale: Tensor) -> Self:
-        factors = self.factors * scale[:, None]
-        noise = self.noise * scale.square()
-        values = torch.cat([factors, noise[..., None]], dim=-1)
-        return type(self).from_values(values)[0]
-
-    # Densities -------------------------------------------------------------------
-
-    def log_prob(self, x: Tensor, means: Tensor) -> Tensor:
-        out = x.new_empty(len(means), x.shape[1])
-        root = self.noise.rsqrt().to(x.dtype)[..., None]
-        whitener = self.whitener.to(x.dtype)
-        centers = means.to(x.dtype)[..., None]
-        for columns in column_chunks(x, len(means)):
-            diff = x[:, columns] - centers
-            explained = torch.bmm(whitener, diff).square_().sum(1)
-            out[:, columns] = diff.mul_(root).square_().sum(1) - explained
-        return self.log_normalizer()[:, None].to(x.dtype) - 0.5 * out
-
-    def log_normalizer(self) -> Tensor:
-        """Return -1/2 log det(2 pi Sigma_k)."""
-        log_det = 2.0 * linalg.log_det_triangular(self.posterior_chol)
-        log_det = log_det + self.noise.log().sum(1)
-        return -0.5 * (log_det + self.noise.shape[1] * LOG_2PI)
-
-    def variances(self) -> Tensor:
-        return self.factors.square().sum(-1) + self.noise
-
-    def precision_diagonal(self) -> Tensor:
-        # Terms of the product form are as large as those of D^-1 alone.
-        return self.noise.reciprocal()
-
-    def natural(self, means: Tensor, log_weights: Tensor) -> Tensor:
-        """Return the coefficients of the D^-1 part; factors come on top."""
-        precisions = self.noise.reciprocal()
-        linear = precisions * means
-        constant = log_weights + self.log_normalizer() - 0.5 * (linear * means).sum(1)
-        return torch.cat([constant[:, None], linear, -0.5 * precisions], dim=1)
-
-    @staticmethod
-    def features(x: Tensor, out: Tensor) -> None:
-        torch.mul(x, x, out=out)
-
-    # Statistics ------------------------------------------------------------------
-
-    def factor_scores(self, x: Tensor, means: Tensor) -> Tensor:
-        """Return W_k (x - mu_k), (n_components, rank, n_samples)."""
-        n_components, rank, n_features = self.whitener.shape
-        offset = torch.bmm(self.whitener, means[..., None]).to(x.dtype)
-        stacked = self.whitener.reshape(-1, n_features).to(x.dtype)
-        return (stacked @ x).reshape(n_components, rank, -1).sub_(offset)
-
-    def second_from_scores(
-        self, x: Tensor, squares: Tensor, scores: Tensor, resp: Tensor
+    def initial_values(
+        cls, variances: Tensor, nk: Tensor, scatter_times: ScatterProduct
     ) -> Tensor:
-        """Return Statistics.second from factor scores.
+        return probabilistic_pca(variances, nk, cls.rank, scatter_times)
 
-        Parameters
-        ----------
-        x : Tensor of shape (n_features, n_samples)
-        squares : Tensor of shape (n_components, n_features)
-            sum r x^2.
-        scores : Tensor of shape (n_components, rank, n_samples)
-        resp : Tensor of shape (n_components, n_samples)
-        """
-        n_components, rank, _ = scores.shape
-        weighted = scores * resp[:, None]
-        cross = (x @ weighted.reshape(n_components * rank, -1).T).double()
-        cross = cross.reshape(len(x), n_components, rank).permute(1, 0, 2)
-        spread = torch.bmm(weighted, scores.mT).double()
-        # z = L^-T scores; M^-1 = L^-T L^-1.
-        eye = torch.eye(rank, dtype=torch.float64, device=x.device)
-        inverse = self._posterior_root().mT
-        nk = resp.double().sum(1)[:, None, None]
-        top = torch.cat([cross @ inverse, squares[..., None]], dim=-1)
-        spread = inverse.mT @ (spread + nk * eye) @ inverse
-        mean = inverse.mT @ weighted.double().sum(-1, keepdim=True)
-        return torch.cat([top, torch.cat([spread, mean], dim=-1)], dim=1)
+    @classmethod
+    def from_supplied(cls, *covariances: Tensor) -> "LowRankCovariance":
+        return cls.of_rank(covariances[0].shape[2]).from_stored(*covariances)
 
-    def second_about(self, x: Tensor, resp: Tensor, center: Tensor) -> Tensor:
-        # About component centres the products cannot be shared: one at a time.
-        parts = []
-        for k in range(len(center)):
-            one = type(self)(
-                self.values[k : k + 1],
-                self.whitener[k : k + 1],
-                self.posterior_chol[k : k + 1],
+    @classmethod
+    def check_precisions(
+        cls, precisions: Tensor, n_components: int, n_features: int
+    ) -> None:
+        raise ValueError(NO_PRECISIONS)
+
+    @classmethod
+    def supplied_shapes(
+        cls, n_components: int, n_features: int
+    ) -> tuple[tuple[int, ...], ...]:
+        noise = n_components, n_features
+        return (*noise, cls.rank), noise
+
+    @classmethod
+    def check_supplied(
+        cls, covariances: tuple[Tensor, ...], n_components: int, n_features: int
+    ) -> None:
+        factors, noise = covariances
+        if factors.ndim != 3:
+            raise ValueError(
+                "factors should have the shape of (n_components, n_features, rank), "
+                f"but got {tuple(factors.shape)}"
             )
-            diff = x - center[k].to(x.dtype)[:, None]
-            part = resp[k : k + 1]
-            scores = one.factor_scores(diff, torch.zeros_like(center[:1]))
-            squares = (diff.square() @ part.T).T.double()
-            parts.append(one.second_from_scores(diff, squares, scores, part))
-        return torch.cat(parts)
-
-    def expected_second(self, nk: Tensor, ridge: Tensor) -> Tensor:
-        n_components, n_features, width = self.values.shape
-        second = self.values.new_zeros(n_components, n_features + width - 1, width)
-        second[:, :n_features, :-1] = self.factors
-        second[:, :n_features, -1] = self.variances()
-        second[:, n_features:, :-1] = torch.eye(width - 1, dtype=second.dtype)
-        return second * nk[:, None, None]
+        sized = cls.of_rank(factors.shape[2])
+        shapes = sized.supplied_shapes(n_components, n_features)
+        for array, shape, name in zip(covariances, shapes, cls.supplied, strict=True):
+            check_shape(array, shape, name)
+        check_entries(noise, "noise_variance")
 
     @classmethod
-    def recentered(
-        cls, second: Tensor, first: Tensor, nk: Tensor, shift: Tensor
+    def initial_sgd_factor(
+        cls, n_components: int, n_features: int, generator: torch.Generator
     ) -> Tensor:
-        n_features, rank = shift.shape[1], second.shape[2] - 1
-        moved = second.clone()
-        mean = second[:, n_features:, rank]
-        moved[:, :n_features, :rank] -= shift[..., None] * mean[:, None]
-        squares = -2.0 * shift * first + nk[:, None] * shift.square()
-        moved[:, :n_features, rank] += squares
-        return moved
-
-    def marginal(self, kept: Tensor) -> Self:
-        return type(self).from_values(self.values[:, kept])[0]
-
-    def regress(self, diff: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
-        seen = self.marginal(observed)
-        scores = torch.bmm(seen.whitener.to(diff.dtype), diff)
-        loadings = self.factors[:, missing] @ seen._posterior_root()
-        return torch.bmm(loadings.to(diff.dtype), scores)
-
-    def _posterior_root(self) -> Tensor:
-        """Return L^-T, a root of the posterior covariance M^-1 of the factors."""
-        eye = torch.eye(
-            self.posterior_chol.shape[-1],
-            dtype=self.values.dtype,
-            device=self.values.device,
-        )
-        return linalg.solve_lower(
-            self.posterior_chol, eye.expand_as(self.posterior_chol)
-        ).mT
-
-    def conditional(self, observed: Tensor, missing: Tensor) -> Self:
-        # z | x_o ~ N(., L^-T L^-1): its root goes into the missing part's factors.
-        factors = self.factors[:, missing] @ self.marginal(observed)._posterior_root()
-        values = torch.cat([factors, self.noise[:, missing, None]], dim=-1)
-        return type(self).from_values(values)[0]
-
-    def expand(
-        self, stats: Statistics, observed: Tensor, missing: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        n_components, n_features, width = self.values.shape
-        rank, n_observed = width - 1, len(observed)
-        hidden = stats.second[:, n_observed:]
-        spread, mean = hidden[..., :rank], hidden[..., rank]
-        loadings = self.factors[:, missing]
-        second = self.values.new_empty(n_components, n_features + rank, width)
-        second[:, n_features:] = hidden
-        second[:, observed] = stats.second[:, :n_observed]
-        cross = loadings @ spread
-        second[:, missing, :rank] = cross
-        second[:, missing, rank] = (cross * loadings).sum(-1) + (
-            stats.nk[:, None] * self.noise[:, missing]
-        )
-        first = self.values.new_empty(n_components, n_features)
-        first[:, observed] = stats.first
-        first[:, missing] = (loadings @ mean[..., None])[..., 0]
-        return first, second
-
-    @classmethod
-    def masked_bytes(cls, n_components: int, n_features: int) -> int:
-        return 8 * 4 * n_components * (n_features + cls.rank**2)
-
-    def masked(
-        self, x: Tensor, mask: Tensor, means: Tensor
-    ) -> tuple[Tensor, MaskedStatistics]:
-        factors, noise = self.factors.to(x.dtype), self.noise.to(x.dtype)
-        n_components, n_features, rank = factors.shape
-        scaled = factors / noise[..., None]
-        products = (scaled[..., None] * factors[..., None, :]).permute(1, 0, 2, 3)
-        spread = mask.T @ products.reshape(n_features, -1)
-        spread = spread.reshape(-1, n_components, rank, rank)
-        chol: Tensor = torch.linalg.cholesky(
-            spread + torch.eye(rank, dtype=x.dtype, device=x.device)
-        )
-        diff = (x - means.to(x.dtype)[..., None]) * mask
-        scores = torch.bmm(scaled.mT, diff).permute(2, 0, 1)[..., None]
-        whitened = torch.linalg.solve_triangular(chol, scores, upper=False)
-        distance = (diff.square() / noise[..., None]).sum(1)
-        distance = distance - whitened.square().sum((2, 3)).T
-        log_det = (noise.log() + LOG_2PI) @ mask
-        log_det = log_det + 2.0 * linalg.log_det_triangular(chol).T
-
-        def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
-            hidden = torch.cholesky_solve(scores, chol)[..., 0].permute(1, 2, 0)
-            inverse = torch.cholesky_inverse(chol).flatten(2).permute(1, 0, 2)
-            weight, unseen = resp[:, None], 1.0 - mask
-            completed = diff + unseen * (factors @ hidden)
-            weighted = completed * weight
-            # sum r (1 - m_d) V: what missing entries share with the factors.
-            shared = torch.bmm(weight * unseen, inverse)
-            shared = shared.reshape(n_components, n_features, rank, rank)
-            borrowed = (factors[..., None, :] @ shared)[..., 0, :]
-            cross = torch.bmm(weighted, hidden.mT) + borrowed
-            squares = (weighted * completed).sum(-1) + (borrowed * factors).sum(-1)
-            squares = squares + (resp @ unseen.T) * noise
-            posterior = torch.bmm(weight, inverse).reshape(-1, rank, rank)
-            moment = torch.bmm(hidden * weight, hidden.mT) + posterior
-            mean = (hidden * weight).sum(-1)
-            top = torch.cat([cross, squares[..., None]], dim=-1)
-            bottom = torch.cat([moment, mean[..., None]], dim=-1)
-            second = torch.cat([top, bottom], dim=1)
-            return weighted.sum(-1).double(), second.double()
-
-        return -0.5 * (distance + log_det), statistics
-
-    def draw(
-        self, component: int, shape: tuple[int, int], generator: torch.Generator
-    ) -> Tensor:
-        factors, noise = self.factors[component], self.noise[component]
-        hidden = normal_like(factors, (shape[0], factors.shape[1]), generator)
-        own = normal_like(factors, shape, generator)
-        return hidden @ factors.T + own * noise.sqrt()
+        """Return small random factors, and noise that completes unit variances."""
+        shape = (n_components, n_features, cls.rank)
+        factors = torch.randn(shape, generator=generator, dtype=torch.float64)
+        factors = factors * (INITIAL_FACTORS / math.sqrt(cls.rank))
+        noise = (1.0 - factors.square().sum(-1)).clamp_min(0.5)
+        return torch.cat([factors, noise[..., None]], dim=-1)
 
 
 @cache

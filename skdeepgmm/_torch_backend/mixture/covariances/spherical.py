@@ -8,13 +8,59 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.mixture.covariances.base import (
     LOG_2PI,
-    CholeskyCovariance,
     MaskedStatistics,
     column_chunks,
     squared_norms,
 )
-from skdeepgmm._torch_backend.mixture.covariances.diag import DiagCovariance
+from skdeepgmm._torch_backend.mixture.covariances.checks import check_entries
+from skdeepgmm._torch_backend.mixture.covariances.cholesky import CholeskyCovariance
+from skdeepgmm._torch_backend.mixture.covariances.diag import (
+    DiagCovariance,
+    DiagFactor,
+)
+from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import (
+    SGDFactor,
+    diagonal_moments,
+)
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+
+
+class SphericalFactor(DiagFactor):
+    """Square-root precisions of shape (n_components,)."""
+
+    @staticmethod
+    def log_prob(x: Tensor, means: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        return DiagFactor.log_prob(x, means, factor[:, None].expand_as(means))
+
+    @staticmethod
+    def directions(
+        x: Tensor,
+        cache: Tensor,
+        weights: Tensor,
+        mass: Tensor,
+        means: Tensor,
+        factor: Tensor,
+        ridge: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        first, moment = diagonal_moments(x, cache, weights, mass, means, ridge)
+        moment = moment.mean(1) * factor.square()
+        return first * factor[:, None], 0.5 * (mass - moment)
+
+    @staticmethod
+    def from_second(
+        first: Tensor, second: Tensor, mass: Tensor, factor: Tensor, ridge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        moment = second.to(factor.dtype) / len(ridge) + mass * ridge.mean()
+        moment = moment * factor.square()
+        return first.to(factor.dtype) * factor[:, None], 0.5 * (mass - moment)
+
+    @staticmethod
+    def unwhiten(step: Tensor, factor: Tensor) -> Tensor:
+        return step / factor[:, None]
+
+    @staticmethod
+    def largest(ridge: Tensor) -> Tensor:
+        return ridge.mean().rsqrt()
 
 
 @dataclass(frozen=True)
@@ -22,6 +68,8 @@ class SphericalCovariance(CholeskyCovariance):
     """Variances of shape (n_components,); ``n_features`` comes with the means."""
 
     name: ClassVar[str] = "spherical"
+    in_sklearn: ClassVar[bool] = True
+    sgd_factor: ClassVar[type[SGDFactor]] = SphericalFactor
     isotropic: ClassVar[bool] = True
 
     @classmethod
@@ -52,6 +100,10 @@ class SphericalCovariance(CholeskyCovariance):
     @classmethod
     def from_precisions_chol(cls, precisions_chol: Tensor) -> Self:
         return cls(precisions_chol.square().reciprocal(), precisions_chol)
+
+    @classmethod
+    def check_positive(cls, values: Tensor, what: str) -> None:
+        check_entries(values, what)
 
     @classmethod
     def estimate(cls, stats: Statistics, delta: Tensor, ridge: Tensor) -> Tensor:
@@ -85,6 +137,9 @@ class SphericalCovariance(CholeskyCovariance):
     def _log_normalizer(self, n_features: int) -> Tensor:
         return n_features * (self.precisions_chol.log() - 0.5 * LOG_2PI)
 
+    def dense(self, n_components: int, n_features: int) -> Tensor:
+        return self.values[:, None].expand(n_components, n_features).diag_embed()
+
     def variances(self) -> Tensor:
         return self.values[:, None]
 
@@ -105,9 +160,13 @@ class SphericalCovariance(CholeskyCovariance):
     def features(x: Tensor, out: Tensor) -> None:
         torch.sum(x.square(), dim=0, keepdim=True, out=out)
 
-    @classmethod
     def second_from_features(
-        cls, products: Tensor, x: Tensor, total: Tensor | None
+        self,
+        products: Tensor,
+        x: Tensor,
+        total: Tensor | None,
+        resp: Tensor,
+        cache: Tensor | None,
     ) -> Tensor:
         return products[:, 0]
 

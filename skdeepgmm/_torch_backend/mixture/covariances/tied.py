@@ -1,7 +1,7 @@
 """One covariance matrix that all components share."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -9,25 +9,79 @@ from torch import Tensor
 from skdeepgmm._torch_backend import linalg
 from skdeepgmm._torch_backend.mixture.covariances.base import (
     LOG_2PI,
-    CholeskyCovariance,
     MaskedStatistics,
     column_chunks,
     squared_norms,
 )
-from skdeepgmm._torch_backend.mixture.covariances.full import (
-    FullCovariance,
+from skdeepgmm._torch_backend.mixture.covariances.full import FullFactor
+from skdeepgmm._torch_backend.mixture.covariances.matrices import (
+    MatrixCovariance,
     masked_cholesky,
     masked_density,
     masked_inverse,
 )
+from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import (
+    SGDFactor,
+    triangular,
+)
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
 
+class TiedFactor(FullFactor):
+    """One upper-triangular factor of shape (n_features, n_features)."""
+
+    @staticmethod
+    def log_prob(x: Tensor, means: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        z, center = x @ factor, means @ factor
+        constant = factor.diagonal().log().sum() - 0.5 * x.shape[1] * LOG_2PI
+        distance = torch.cdist(
+            z, center, compute_mode="donot_use_mm_for_euclid_dist"
+        ).square()
+        return constant - 0.5 * distance, z
+
+    @staticmethod
+    def directions(
+        x: Tensor,
+        cache: Tensor,
+        weights: Tensor,
+        mass: Tensor,
+        means: Tensor,
+        factor: Tensor,
+        ridge: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        center = means @ factor
+        first = weights.T @ cache - mass[:, None] * center
+        # sum q (z - c)(z - c)^T, with the cross terms gathered in ``first``.
+        moment = (cache * weights.sum(1, keepdim=True)).T @ cache
+        cross = first.T @ center
+        moment = moment - cross - cross.T - (mass[:, None] * center).T @ center
+        total = mass.sum()
+        moment += total * ((factor.T * ridge) @ factor)
+        return first, triangular(total, moment)
+
+    @staticmethod
+    def from_second(
+        first: Tensor, second: Tensor, mass: Tensor, factor: Tensor, ridge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        total = mass.sum()
+        scatter = second.to(factor.dtype) + total * torch.diag(ridge)
+        whitened = first.to(factor.dtype) @ factor
+        return whitened, triangular(total, factor.T @ scatter @ factor)
+
+    @staticmethod
+    def unwhiten(step: Tensor, factor: Tensor) -> Tensor:
+        moved: Tensor = torch.linalg.solve_triangular(factor.T, step.T, upper=False)
+        return moved.T
+
+
 @dataclass(frozen=True)
-class TiedCovariance(CholeskyCovariance):
+class TiedCovariance(MatrixCovariance):
     """A covariance matrix of shape (n_features, n_features)."""
 
     name: ClassVar[str] = "tied"
+    shared: ClassVar[bool] = True
+    in_sklearn: ClassVar[bool] = True
+    sgd_factor: ClassVar[type[SGDFactor]] = TiedFactor
 
     @classmethod
     def values_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -50,22 +104,6 @@ class TiedCovariance(CholeskyCovariance):
         return 0
 
     @classmethod
-    def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:
-        factor, failed = linalg.precision_cholesky(values)
-        return cls(values, factor), failed[None]
-
-    @classmethod
-    def from_precisions(cls, precisions: Tensor) -> Self:
-        return cls.from_precisions_chol(
-            linalg.precision_cholesky_from_precision(precisions)
-        )
-
-    @classmethod
-    def from_precisions_chol(cls, precisions_chol: Tensor) -> Self:
-        full = FullCovariance.from_precisions_chol(precisions_chol)
-        return cls(full.values, full.precisions_chol)
-
-    @classmethod
     def estimate(cls, stats: Statistics, delta: Tensor, ridge: Tensor) -> Tensor:
         # sum_k [S_k - first_k delta_k^T - delta_k first_k^T + n_k delta_k delta_k^T],
         # and first_k = n_k delta_k.
@@ -76,20 +114,8 @@ class TiedCovariance(CholeskyCovariance):
         return values
 
     @classmethod
-    def floored(cls, values: Tensor, floor: Tensor) -> Tensor:
-        return linalg.floor_eigenvalues(values, floor)
-
-    @classmethod
     def from_variances(cls, variances: Tensor, n_components: int) -> Tensor:
         return torch.diag(variances)
-
-    def precisions(self) -> Tensor:
-        return self.precisions_chol @ self.precisions_chol.mT
-
-    def scaled(self, scale: Tensor) -> Self:
-        return type(self)(
-            self.values * scale[:, None] * scale, self.precisions_chol / scale[:, None]
-        )
 
     def log_prob(self, x: Tensor, means: Tensor) -> Tensor:
         # Subtract before whitening: exact where an offset is large.
@@ -101,9 +127,8 @@ class TiedCovariance(CholeskyCovariance):
         distance = squared_norms(whitened, len(means), lambda part: part - centers)
         return self._log_normalizer().to(x.dtype) - 0.5 * distance
 
-    def _log_normalizer(self) -> Tensor:
-        log_det = linalg.log_det_triangular(self.precisions_chol)
-        return log_det - 0.5 * self.precisions_chol.shape[-1] * LOG_2PI
+    def dense(self, n_components: int, n_features: int) -> Tensor:
+        return self.values.expand(n_components, n_features, n_features)
 
     def variances(self) -> Tensor:
         return self.values.diagonal()[None]
@@ -120,13 +145,19 @@ class TiedCovariance(CholeskyCovariance):
     def features(x: Tensor, out: Tensor) -> None:
         """Do nothing: the quadratic term is common to all components."""
 
-    def common_log_prob(self, x: Tensor) -> Tensor | None:
+    def other_log_prob(
+        self, x: Tensor, means: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
         whitened = self.precisions_chol.to(x.dtype).T @ x
-        return whitened.square_().sum(0).mul_(-0.5)
+        return whitened.square_().sum(0).mul_(-0.5), None
 
-    @classmethod
     def second_from_features(
-        cls, products: Tensor, x: Tensor, total: Tensor | None
+        self,
+        products: Tensor,
+        x: Tensor,
+        total: Tensor | None,
+        resp: Tensor,
+        cache: Tensor | None,
     ) -> Tensor:
         weighted = x if total is None else x * total
         return (weighted @ x.T).double()
@@ -150,41 +181,21 @@ class TiedCovariance(CholeskyCovariance):
         moved = first.T @ shift
         return second - moved - moved.T + (nk[:, None] * shift).T @ shift
 
-    def marginal(self, kept: Tensor) -> Self:
-        return type(self).from_values(self.values[kept[:, None], kept])[0]
+    @staticmethod
+    def packed(matrices: Tensor) -> Tensor:
+        return matrices
 
-    def regress(self, diff: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
-        return self._gain(observed, missing).to(diff.dtype) @ diff
+    @staticmethod
+    def unpacked(second: Tensor, n_features: int) -> Tensor:
+        return second
 
-    def conditional(self, observed: Tensor, missing: Tensor) -> Self:
-        return type(self).from_values(self._residual(observed, missing))[0]
+    @staticmethod
+    def mass_of(nk: Tensor) -> Tensor:
+        return nk.sum()
 
-    def _gain(self, observed: Tensor, missing: Tensor) -> Tensor:
-        """Return Sigma_mo Sigma_oo^-1 of shape (..., n_missing, n_observed)."""
-        cross = self.values[..., observed[:, None], missing]
-        chol: Tensor = torch.linalg.cholesky(
-            self.values[..., observed[:, None], observed]
-        )
-        return torch.cholesky_solve(cross, chol).mT
-
-    def _residual(self, observed: Tensor, missing: Tensor) -> Tensor:
-        explained = (
-            self._gain(observed, missing) @ (self.values[observed[:, None], missing])
-        )
-        residual = self.values[missing[:, None], missing] - explained
-        return 0.5 * (residual + residual.mT)
-
-    def expand(
-        self, stats: Statistics, observed: Tensor, missing: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        n_features = self.values.shape[-1]
-        lift = self.values.new_zeros(n_features, len(observed))
-        lift[observed, torch.arange(len(observed), device=lift.device)] = 1.0
-        lift[missing] = self._gain(observed, missing)
-        second = lift @ stats.second @ lift.T
-        residual = stats.nk.sum() * self._residual(observed, missing)
-        second[missing[:, None], missing] += residual
-        return stats.first @ lift.T, second
+    @staticmethod
+    def product(matrices: Tensor, vectors: Tensor) -> Tensor:
+        return vectors @ matrices.T
 
     @classmethod
     def masked_bytes(cls, n_components: int, n_features: int) -> int:
