@@ -10,6 +10,7 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.deep_conv.schedules import STREAM_STEPS
 from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing, callback_data
+from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._image_shape import (
     check_product,
     rows_and_shape,
@@ -17,19 +18,20 @@ from skdeepgmm.estimators._image_shape import (
 )
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
-from skdeepgmm.estimators.deep_conv._fit import DeepFit
+from skdeepgmm.estimators.deep_conv._architecture import resolve_layers
+from skdeepgmm.estimators.deep_conv._class_readout import ClassReadoutMixin
+from skdeepgmm.estimators.deep_conv._fit import DeepConvFit
 from skdeepgmm.estimators.deep_conv._generation import DeepGenerationMixin
 from skdeepgmm.estimators.deep_conv._images import measure, moments_of
 from skdeepgmm.estimators.deep_conv._inference import DeepInferenceMixin
-from skdeepgmm.estimators.deep_conv._labels import check_labels
-from skdeepgmm.estimators.deep_conv._layers import resolve_layers
-from skdeepgmm.estimators.deep_conv._setup import Setup, used
+from skdeepgmm.estimators.deep_conv._model_spec import ModelSpec, used
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 
 class DeepConvGMM(
     DeepInferenceMixin,
     DeepGenerationMixin,
+    ClassReadoutMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     DensityMixin,
@@ -321,19 +323,19 @@ class DeepConvGMM(
         with all_or_nothing(self):
             fresh = not (self.warm_start and hasattr(self, "mixtures_"))
             X, shape = self._check_images(X, fresh, min_samples=2)
-            y = self._check_labels(y, X)
+            y = self._check_labels(y, X.shape[0])
             sample_weight = self._check_weight(sample_weight, X)
             moments = moments_of(X, sample_weight)
-            setup = self._setup(shape, moments, X)
-            self._check_start(X, setup, fresh)
+            spec = self._spec(shape, moments, X)
+            self._check_start(X, spec, fresh)
             data = callback_data(X, y, sample_weight)
-            run = DeepFit(self, X, setup, data, sample_weight)
-            draw = self._generator(self._random_state())
+            run = DeepConvFit(self, X, spec, data, sample_weight)
+            generator = self._generator(self._random_state())
             with self._fit_tasks(data, self.max_iter) as tasks:
-                learner, state = run.run(fresh, draw, tasks)
-                self._set_result(run, learner, run.history(learner, state), moments)
-                self.converged_ = bool(state.converged)
-                self._learn_classes(X, y)
+                learner, state = run(fresh, generator, tasks)
+                history = run.history(state)
+                self._set_result(run, learner, history, moments, state.converged)
+                self._learn_classes(y, lambda index: self.predict_proba(X[index]))
             _warn_unused(self.mixtures_)
         return self
 
@@ -392,18 +394,15 @@ class DeepConvGMM(
             X, shape = self._check_images(X, fresh)
             sample_weight = self._check_weight(sample_weight, X)
             moments = moments_of(X, sample_weight, stream["moments"])
-            setup = self._setup(shape, moments, X)
+            spec = self._spec(shape, moments, X)
             if not fresh:
-                self._check_start(X, setup, fresh)
+                self._check_start(X, spec, fresh)
             if reopen_annealing and not fresh:
                 stream.update(opened=stream["steps"], reopened=True)
-            run = DeepFit(self, X, setup, callback_data(X), sample_weight)
+            run = DeepConvFit(self, X, spec, callback_data(X), sample_weight)
             learner, state = self._learn_chunk(run, stream, fresh)
-            history = _joined(
-                {} if fresh else self.history_, run.history(learner, state)
-            )
-            self._set_result(run, learner, history, moments, stream)
-            self.converged_ = False
+            history = run.history(state, {} if fresh else self.history_)
+            self._set_result(run, learner, history, moments, stream=stream)
         return self
 
     def _first_stream(self):
@@ -413,10 +412,9 @@ class DeepConvGMM(
         """Go on from the last chunk; returns (learner, TrainingState)."""
         steps = stream["steps"]
         seed = self._random_state() if fresh else np.random.RandomState(steps)
-        run.draw = self._generator(seed)
-        plans = run.stream_plans(stream["opened"], stream["reopened"])
-        learner = run.learner(plans, fresh)
-        learner.settled = list(stream.get("settled", learner.settled))
+        run.generator = self._generator(seed)
+        learner = run.stream_model(fresh, stream["opened"], stream["reopened"])
+        learner.initialized = list(stream.get("initialized", learner.initialized))
         learner.steps = steps
         return learner, run.one_pass(learner)
 
@@ -433,27 +431,16 @@ class DeepConvGMM(
         check_product(shape, X.shape[1])
         return X, shape
 
-    def _check_labels(self, y, X):
-        """Return the labels of a semi-supervised fit, else y as it came."""
-        if not self.semi_supervised:
-            return y
-        if y is None:
-            raise ValueError(
-                "semi_supervised=True needs labels: give fit y, with -1 for unlabelled "
-                "samples, or set semi_supervised=False."
-            )
-        return check_labels(y, X.shape[0])
-
-    def _setup(self, shape, moments, X):
+    def _spec(self, shape, moments, X):
         """Return everything about the model but its parameters."""
         sizes = (1, 1, X.shape[1]) if shape is None else shape
         stack = resolve_layers(self.layers, self.n_components, sizes)
-        units = measure(moments, sizes, shape is None, convert.torch_dtype(X))
-        return Setup.of(self, stack, sizes, units, shape is None)
+        standardization = measure(moments, sizes, shape is None, convert.torch_dtype(X))
+        return ModelSpec.of(self, stack, sizes, standardization, shape is None)
 
-    def _check_start(self, X, setup, fresh):
+    def _check_start(self, X, spec, fresh):
         """Raise where there are too few samples, or the last fit cannot go on."""
-        least = setup.stack[-1].n_components
+        least = spec.stack[-1].n_components
         if fresh and X.shape[0] < least:
             raise ValueError(
                 "Expected n_samples >= n_components of the top mixture, but got "
@@ -462,50 +449,33 @@ class DeepConvGMM(
             )
         if fresh:
             return
-        shape = None if setup.vector else short_shape(setup.shape)
+        shape = None if spec.vector else short_shape(spec.shape)
         if shape != self.image_shape_:
             raise ValueError(
                 f"The last fit had image_shape={self.image_shape_}, now it is {shape}. "
                 "Set warm_start=False and call fit to start anew."
             )
-        if setup.stack != self.layers_:
+        if spec.stack != self.layers_:
             raise ValueError(
                 f"The last fit had the layers {self.layers_}, now they are "
-                f"{setup.stack}. Set warm_start=False and call fit to start anew."
+                f"{spec.stack}. Set warm_start=False and call fit to start anew."
             )
 
-    def _set_result(self, run, learner, history, moments, stream=None):
+    def _set_result(self, run, learner, history, moments, converged=False, stream=None):
         """Store what was learned as fitted attributes."""
-        setup = run.setup
-        self.image_shape_ = None if setup.vector else short_shape(setup.shape)
-        self.layers_ = setup.stack
-        self.shift_, self.scale_ = setup.units.shift, setup.units.scale
+        spec = run.spec
+        self.image_shape_ = None if spec.vector else short_shape(spec.shape)
+        self.layers_ = spec.stack
+        self.shift_ = convert.to_numpy(spec.standardization.shift)
+        self.scale_ = convert.to_numpy(spec.standardization.scale)
         for name, value in run.attributes(learner).items():
             setattr(self, name, value)
-        self.history_ = history
-        top = history[f"log_likelihood_{len(setup.mixtures) - 1}"]
-        self.lower_bounds_, self.lower_bound_ = top.tolist(), float(top[-1])
-        self.n_iter_ = len(top)
+        set_history(self, history, run.log_likelihood, converged)
         if stream is None:
             stream = self._first_stream()
             stream["opened"] = min(0, learner.steps - 2 * STREAM_STEPS)
         learned = {"moments": moments, "steps": learner.steps}
-        self._stream = {**stream, **learned, "settled": list(learner.settled)}
-
-    def _learn_classes(self, X, y):
-        """Count classes by component: the linear read-out."""
-        for name in ("classes_", "class_counts_", "class_proba_"):
-            vars(self).pop(name, None)
-        if not self.semi_supervised:
-            return
-        labelled = y != -1
-        self.classes_, codes = np.unique(y[labelled], return_inverse=True)
-        resp = np.asarray(self.predict_proba(X[np.flatnonzero(labelled)]))
-        one_hot = np.eye(len(self.classes_))[codes]
-        # A component without labelled samples takes the classes' overall shares.
-        self.class_counts_ = resp.T.astype(np.float64) @ one_hot
-        smooth = self.class_counts_ + 1e-3 * one_hot.mean(axis=0)
-        self.class_proba_ = smooth / smooth.sum(axis=1, keepdims=True)
+        self._stream = {**stream, **learned, "initialized": list(learner.initialized)}
 
     @property
     def _n_features_out(self):
@@ -515,19 +485,6 @@ class DeepConvGMM(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _joined(earlier, found):
-    """Return histories one after the other."""
-    length = len(next(iter(earlier.values()), []))
-    blank = np.full(length, np.nan)
-    names = {**earlier, **found}
-    return {
-        name: np.concatenate(
-            [earlier.get(name, blank), found.get(name, np.full(1, np.nan))]
-        )
-        for name in names
-    }
 
 
 def _warn_unused(mixtures):

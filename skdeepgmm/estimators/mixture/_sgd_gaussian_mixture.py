@@ -11,6 +11,7 @@ from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.mixture import sgd
 from skdeepgmm._torch_backend.mixture.sgd_factors import FACTORS
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
+from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._base import BaseGaussianMixture
@@ -320,13 +321,9 @@ default='full'
     def _set_result(self, run, model, state):
         """Store the best run as fitted attributes and warn about its flaws."""
         self._set_attributes(run.attributes(model))
-        self.converged_ = bool(state.converged)
-        self.n_iter_ = state.epoch
-        self.history_ = run.history(state)
-        self.lower_bounds_ = self.history_["log_likelihood"].tolist()
-        self.lower_bound_ = self.lower_bounds_[-1]
+        set_history(self, run.history(state), run.log_likelihood, state.converged)
         mean, variance = map(
-            convert.to_numpy, (run.units.shift, run.units.scale.square())
+            convert.to_numpy, (run.standardization.shift, run.standardization.variance)
         )
         mass = np.full_like(mean, run.X.shape[0])
         self._stream = {"moments": (mass, mean, variance), "steps": model.steps}
@@ -368,8 +365,10 @@ default='full'
             sample_weight = self._check_weight(sample_weight, X)
             stream = {} if fresh else self._stream
             moments = merge_moments(stream.get("moments"), X, sample_weight)
-            units = stream_units(moments, self._covariance_class, self._device(X))
-            run = SGDFit(self, X, callback_data(X, y), units, sample_weight)
+            standardization = stream_units(
+                moments, self._covariance_class, self._device(X)
+            )
+            run = SGDFit(self, X, callback_data(X, y), standardization, sample_weight)
             model = self._resume(run, stream, fresh)
             state = run.one_pass(model)
             self._set_stream_result(run, model, state, moments)
@@ -378,8 +377,8 @@ default='full'
     def _resume(self, run, stream, fresh):
         """Return the model as the last chunk left it, in the units of this one."""
         seed = self._random_state() if fresh else np.random.RandomState(stream["steps"])
-        run.draw = self._generator(seed)
-        model = run.model(sgd.StreamPlan(self.learning_rate), run.start(fresh))
+        run.generator = self._generator(seed)
+        model = run.model(sgd.StreamPlan(self.learning_rate), run.parameters(fresh))
         model.steps = stream.get("steps", 0)
         # Velocities live in whitened coordinates, which no change of units alters.
         for name, value in stream.get("velocity", {}).items():
@@ -390,16 +389,8 @@ default='full'
     def _set_stream_result(self, run, model, state, moments):
         """Store the mixture after a chunk, and what the next chunk needs."""
         self._set_attributes(run.attributes(model))
-        found = run.history(state)
-        earlier = getattr(self, "history_", {})
-        self.history_ = {
-            name: np.concatenate([earlier.get(name, []), values])
-            for name, values in found.items()
-        }
-        self.n_iter_ = len(self.history_["log_likelihood"])
-        self.lower_bounds_ = self.history_["log_likelihood"].tolist()
-        self.lower_bound_ = self.lower_bounds_[-1]
-        self.converged_ = False
+        history = run.history(state, getattr(self, "history_", {}))
+        set_history(self, history, run.log_likelihood, converged=False)
         velocity = {k: convert.to_numpy(v) for k, v in vars(model.velocity).items()}
         self._stream = {"moments": moments, "steps": model.steps, "velocity": velocity}
         _warn_reseeded(model)

@@ -12,11 +12,11 @@ from skdeepgmm._torch_backend.deep_conv.layers import (
     PoolingLayer,
 )
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
+    component_moments,
+    init_from_batch,
     log_joint_rows,
-    moments_of,
     posterior,
-    random_start,
-    settle,
+    random_init,
     split_heaviest,
 )
 from skdeepgmm._torch_backend.rng import new_generator
@@ -147,7 +147,7 @@ def learn(layer, x, rate):
     rows = layer.rows(x)
     log_joint = log_joint_rows(layer.natural(), rows, rows.square())
     resp, _ = posterior(log_joint)
-    layer.move(moments_of(rows, rows.square(), resp, float(rows.shape[1])), rate)
+    layer.move(component_moments(rows, rows.square(), resp, float(rows.shape[1])), rate)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -203,7 +203,7 @@ def test_training_raises_the_likelihood():
     assert values[-1] > values[0] + 0.1
 
 
-def test_draws_have_the_moments_of_their_component():
+def test_draws_have_the_component_moments_their_component():
     layer = mixture(shared=False)
     components = torch.ones(4000, 2, 3, dtype=torch.int64)
     noise = torch.randn(4000, 2, 3, 4, generator=new_generator(3), dtype=torch.float64)
@@ -214,7 +214,7 @@ def test_draws_have_the_moments_of_their_component():
     torch.testing.assert_close(precision[:, 0], layer.variances[:, 1].reciprocal())
 
 
-def test_expectation_has_the_moments_of_the_mixture():
+def test_expectation_has_the_component_moments_the_mixture():
     layer = mixture(shared=False)
     resp = torch.softmax(images(layer.output_shape), -1)
     mean, precision = (value.flatten(1, 2) for value in layer.expect(resp))
@@ -235,9 +235,9 @@ def test_variances_stay_above_the_floor():
 
 
 def test_start_lies_around_the_data():
-    layer = random_start((2, 3, 4), 5, False, 1e-6, new_generator(0), torch.float64)
+    layer = random_init((2, 3, 4), 5, False, 1e-6, new_generator(0), torch.float64)
     x = images((2, 3, 4), n=300) * 3.0 + 7.0
-    settle(layer, x)
+    init_from_batch(layer, x)
     assert float((layer.means - 7.0).abs().max()) < 1.5
     torch.testing.assert_close(
         layer.variances, torch.full_like(layer.variances, 9.0), rtol=0.3, atol=0
@@ -248,14 +248,14 @@ def test_start_lies_around_the_data():
 
 def test_start_lies_around_the_rows_that_count():
     layers = [
-        random_start((1, 2, 4), 5, True, 1e-6, new_generator(0), torch.float64)
+        random_init((1, 2, 4), 5, True, 1e-6, new_generator(0), torch.float64)
         for _ in range(2)
     ]
     x = images((1, 2, 4), n=6)
     weight = torch.tensor([2.0, 1, 1, 2, 0, 0], dtype=torch.float64)
     repeated = x[[0, 0, 1, 2, 3, 3]]
-    settle(layers[0], x, weight.repeat_interleave(2)[None, :, None])
-    settle(layers[1], repeated)
+    init_from_batch(layers[0], x, weight.repeat_interleave(2)[None, :, None])
+    init_from_batch(layers[1], repeated)
     torch.testing.assert_close(layers[0].means, layers[1].means)
     torch.testing.assert_close(layers[0].variances, layers[1].variances)
 

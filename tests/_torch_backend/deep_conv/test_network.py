@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from skdeepgmm._torch_backend import annealing
-from skdeepgmm._torch_backend.deep_conv import network as dcgmm
 from skdeepgmm._torch_backend.deep_conv.layers import FoldingLayer, PoolingLayer
-from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_start
+from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_init
+from skdeepgmm._torch_backend.deep_conv.network import Learner, Network
 from skdeepgmm._torch_backend.deep_conv.sampling import (
     Descent,
     Sharpening,
@@ -25,13 +25,13 @@ SHAPE = (6, 6, 1)
 def network(dtype=torch.float64, pooling=False):
     draw = new_generator(0)
     layers = [FoldingLayer(SHAPE, (3, 3), (1, 1))]
-    layers.append(random_start(layers[-1].output_shape, 5, True, 0.1, draw, dtype))
+    layers.append(random_init(layers[-1].output_shape, 5, True, 0.1, draw, dtype))
     if pooling:
         layers.append(PoolingLayer(layers[-1].output_shape, (2, 2), (2, 2)))
     grid = layers[-1].output_shape
     layers.append(FoldingLayer(grid, grid[:2], (1, 1)))
-    layers.append(random_start(layers[-1].output_shape, 4, True, 0.01, draw, dtype))
-    return dcgmm.Network(layers)
+    layers.append(random_init(layers[-1].output_shape, 4, True, 0.01, draw, dtype))
+    return Network(layers)
 
 
 def pictures(n=60):
@@ -47,10 +47,10 @@ def pictures(n=60):
 def learner(plans=None, **settings):
     if plans is None:
         plans = [
-            RunPlan(0.3, 60, 0.1 * i, annealing.schedule(k, 0.4))
+            RunPlan(0.3, 60, annealing.schedule(k, 0.4), begin=0.1 * i)
             for i, k in ((0, 5), (1, 4))
         ]
-    return dcgmm.Learner(network(**settings), plans, new_generator(2))
+    return Learner(network(**settings), plans, new_generator(2))
 
 
 def trained(**settings):
@@ -67,7 +67,7 @@ def parameters(mixture):
 def test_a_layer_learns_the_same_whatever_happens_above():
     together, x = learner(), pictures()
     alone = learner(
-        [RunPlan(0.3, 60, 0.0, annealing.schedule(5, 0.4)), RunPlan(0.3, 60, 0.99)]
+        [RunPlan(0.3, 60, annealing.schedule(5, 0.4)), RunPlan(0.3, 60, begin=0.99)]
     )
     for _ in range(30):
         together.step((x, None))
@@ -77,7 +77,7 @@ def test_a_layer_learns_the_same_whatever_happens_above():
 
 
 def test_a_frozen_layer_does_not_move_and_reports_nothing():
-    model, x = learner([RunPlan(0.3, 60), RunPlan(0.3, 60, 0.5)]), pictures()
+    model, x = learner([RunPlan(0.3, 60), RunPlan(0.3, 60, begin=0.5)]), pictures()
     before = parameters(model.mixtures[1])
     for _ in range(30):
         assert "loss_1" not in model.step((x, None))
@@ -138,9 +138,9 @@ def test_a_restored_learner_repeats_its_steps():
     torch.testing.assert_close(seen, again, rtol=0, atol=0)
 
 
-def test_dead_components_are_seeded_anew():
+def test_empty_components_are_seeded_anew():
     model = learner([RunPlan(0.1, 100, fresh=False), RunPlan(0.1, 100, fresh=False)])
-    model.settled, x = [True, True], pictures()
+    model.initialized, x = [True, True], pictures()
     mixture = model.mixtures[0]
     mixture.means[0, 2] = 50.0  # far from all data
     mixture.weights[0, 2] = 1e-6

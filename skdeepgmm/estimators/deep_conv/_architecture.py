@@ -10,7 +10,7 @@ from skdeepgmm._torch_backend.deep_conv.layers import (
     MixtureLayer,
     PoolingLayer,
 )
-from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_start
+from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_init
 from skdeepgmm._torch_backend.deep_conv.network import Network
 from skdeepgmm.layers import Folding, Mixture, Pooling, preset
 
@@ -115,7 +115,7 @@ def _patch_size(size, stride):
     return wanted + (size - wanted) % stride
 
 
-def build(stack, shape, floors, draw, dtype):
+def build(stack, shape, floors, generator, dtype):
     """Return an untrained network.
 
     Parameters
@@ -125,7 +125,7 @@ def build(stack, shape, floors, draw, dtype):
         (height, width, channels).
     floors : tuple of float
         Smallest variance of the first mixture, and of the others.
-    draw : torch.Generator
+    generator : torch.Generator
     dtype : torch.dtype
     """
     floors = iter((floors[0], *[floors[1]] * len(stack)))
@@ -134,7 +134,7 @@ def build(stack, shape, floors, draw, dtype):
         if isinstance(layer, Mixture):
             size, shared = layer.n_components, layer.shared
             layers.append(
-                random_start(input_shape, size, shared, next(floors), draw, dtype)
+                random_init(input_shape, size, shared, next(floors), generator, dtype)
             )
         else:
             layers.append(_geometry(layer, input_shape))
@@ -147,7 +147,7 @@ def _geometry(layer, input_shape):
     return PoolingLayer(input_shape, layer.kernel_size, layer.stride)
 
 
-def to_attributes(network, units):
+def to_attributes(network, standardization):
     """Return the mixtures as dicts of NumPy arrays, the first in units of the data."""
     found = []
     for number, mixture in enumerate(network.mixtures):
@@ -155,8 +155,9 @@ def to_attributes(network, units):
         if number == 0:
             # In float64: an image far from zero has its differences in last digits.
             means, variances = means.double(), variances.double()
-            shift, scale = units.channels(means)
-            means, variances = means * scale + shift, variances * scale.square()
+            _, scale = standardization.repeated(means)
+            means = standardization.inverse(means)
+            variances = variances * scale.square()
         values = {"weights": mixture.weights, "means": means, "covariances": variances}
         arrays = {name: convert.to_numpy(value) for name, value in values.items()}
         if mixture.shared:
@@ -165,7 +166,7 @@ def to_attributes(network, units):
     return found
 
 
-def from_attributes(stack, shape, mixtures, floors, units, device, dtype):
+def from_attributes(stack, shape, mixtures, floors, standardization, device, dtype):
     """Return the network that ``to_attributes`` stored."""
     layers, number = [], 0
     for layer, input_shape in zip(stack, shapes(stack, shape), strict=False):
@@ -179,8 +180,9 @@ def from_attributes(stack, shape, mixtures, floors, units, device, dtype):
         if layer.shared:
             weights, means, variances = weights[None], means[None], variances[None]
         if number == 0:
-            shift, scale = units.channels(means)
-            means, variances = (means - shift) / scale, variances / scale.square()
+            _, scale = standardization.repeated(means)
+            means = standardization(means)
+            variances = variances / scale.square()
         values = (value.to(dtype).contiguous() for value in (weights, means, variances))
         floor = floors[min(number, 1)]
         layers.append(MixtureLayer(input_shape, layer.shared, *values, floor))
