@@ -335,7 +335,7 @@ class DeepConvGMM(
                 learner, state = run(fresh, generator, tasks)
                 history = run.history(state)
                 self._set_result(run, learner, history, moments, state.converged)
-                self._learn_classes(y, lambda index: self.predict_proba(X[index]))
+                self._learn_classes(y, lambda i: run.responsibilities(learner, i))
             _warn_unused(self.mixtures_)
         return self
 

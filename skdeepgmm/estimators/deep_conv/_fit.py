@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from skdeepgmm._torch_backend import annealing
+from skdeepgmm._torch_backend import annealing, convert
 from skdeepgmm._torch_backend.deep_conv import inference
 from skdeepgmm._torch_backend.deep_conv.network import Learner
 from skdeepgmm._torch_backend.deep_conv.schedules import run_plans, stream_plans
@@ -85,6 +85,12 @@ class DeepConvFit(EpochFit):
         return partial(
             inference.mean_score, model.network, self.rows, index, size, layer
         )
+
+    def responsibilities(self, model, index):
+        """Return those of the top mixture for the samples at ``index``, as an array."""
+        size = self.spec.batch_size
+        parts = self.rows.split(size, convert.index_tensor(index))
+        return convert.to_numpy(inference.responsibilities(model.network, parts, size))
 
     def attributes(self, model):
         """Return what a learner has reached as fitted attributes."""
