@@ -9,6 +9,8 @@ from sklearn.callback import with_callbacks
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.deep_conv.schedules import STREAM_STEPS
+from skdeepgmm._torch_backend.moments import Moments
+from skdeepgmm._torch_backend.standardization import from_image_moments
 from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing, callback_data
 from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._image_shape import (
@@ -17,15 +19,13 @@ from skdeepgmm.estimators._image_shape import (
     short_shape,
 )
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
-from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.deep_conv._architecture import resolve_layers
 from skdeepgmm.estimators.deep_conv._class_readout import ClassReadoutMixin
 from skdeepgmm.estimators.deep_conv._fit import DeepConvFit
 from skdeepgmm.estimators.deep_conv._generation import DeepGenerationMixin
-from skdeepgmm.estimators.deep_conv._images import measure, moments_of
 from skdeepgmm.estimators.deep_conv._inference import DeepInferenceMixin
-from skdeepgmm.estimators.deep_conv._model_spec import ModelSpec, used
-from skdeepgmm.exceptions import DegenerateComponentWarning
+from skdeepgmm.estimators.deep_conv._model_spec import ModelSpec
+from skdeepgmm.estimators.deep_conv._usage import warn_unused
 
 
 class DeepConvGMM(
@@ -325,7 +325,7 @@ class DeepConvGMM(
             X, shape = self._check_images(X, fresh, min_samples=2)
             y = self._check_labels(y, X.shape[0])
             sample_weight = self._check_weight(sample_weight, X)
-            moments = moments_of(X, sample_weight)
+            moments = Moments.of(X, sample_weight, self._device(X))
             spec = self._spec(shape, moments, X)
             self._check_start(X, spec, fresh)
             data = callback_data(X, y, sample_weight)
@@ -336,7 +336,7 @@ class DeepConvGMM(
                 history = run.history(state)
                 self._set_result(run, learner, history, moments, state.converged)
                 self._learn_classes(y, lambda i: run.responsibilities(learner, i))
-            _warn_unused(self.mixtures_)
+            warn_unused(self.mixtures_)
         return self
 
     def fit_predict(self, X, y=None, sample_weight=None):
@@ -393,7 +393,7 @@ class DeepConvGMM(
             stream = self._first_stream() if fresh else dict(self._stream)
             X, shape = self._check_images(X, fresh)
             sample_weight = self._check_weight(sample_weight, X)
-            moments = moments_of(X, sample_weight, stream["moments"])
+            moments = Moments.of(X, sample_weight, self._device(X), stream["moments"])
             spec = self._spec(shape, moments, X)
             if not fresh:
                 self._check_start(X, spec, fresh)
@@ -435,7 +435,10 @@ class DeepConvGMM(
         """Return everything about the model but its parameters."""
         sizes = (1, 1, X.shape[1]) if shape is None else shape
         stack = resolve_layers(self.layers, self.n_components, sizes)
-        standardization = measure(moments, sizes, shape is None, convert.torch_dtype(X))
+        n_channels = None if shape is None else shape[2]
+        standardization = from_image_moments(
+            moments, n_channels, convert.torch_dtype(X)
+        )
         return ModelSpec.of(self, stack, sizes, standardization, shape is None)
 
     def _check_start(self, X, spec, fresh):
@@ -474,7 +477,7 @@ class DeepConvGMM(
         if stream is None:
             stream = self._first_stream()
             stream["opened"] = min(0, learner.steps - 2 * STREAM_STEPS)
-        learned = {"moments": moments, "steps": learner.steps}
+        learned = {"moments": moments.to_arrays(), "steps": learner.steps}
         self._stream = {**stream, **learned, "initialized": list(learner.initialized)}
 
     @property
@@ -485,16 +488,3 @@ class DeepConvGMM(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _warn_unused(mixtures):
-    """Name the components that are out of use in the end, although re-seeded."""
-    for number, arrays in enumerate(mixtures):
-        unused = ~used(arrays["weights"])
-        if unused.any():
-            listed = ", ".join(map(str, np.flatnonzero(np.atleast_2d(unused).any(0))))
-            warn_caller(
-                f"Components {listed} of Mixture layer {number} got hardly any "
-                "samples. Decrease the layer's n_components, or train for more epochs.",
-                DegenerateComponentWarning,
-            )

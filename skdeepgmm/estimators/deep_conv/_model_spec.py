@@ -10,10 +10,9 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.deep_conv.network import compute_dtype
 from skdeepgmm._torch_backend.standardization import Standardization
 from skdeepgmm.estimators.deep_conv import _architecture as architecture
+from skdeepgmm.estimators.deep_conv._usage import usage
 from skdeepgmm.layers import Mixture
 
-#: A component with less than this share of an equal part of the data is out of use.
-USED_SHARE = 0.05
 #: Images that are scored at a time, less where their layers need this much memory.
 SCORE_IMAGES, SCORE_BYTES = 256, 128 * 2**20
 #: ``reg_covar=None``: share of the data's variance, for images and for vectors.
@@ -109,13 +108,12 @@ class ModelSpec:
     def attributes(self, network):
         """Return a network as fitted attributes."""
         mixtures = architecture.to_attributes(network, self.standardization)
-        usage = [np.mean(used(arrays["weights"])) for arrays in mixtures]
         top = mixtures[-1]["weights"].reshape(-1)
         return {
             "mixtures_": mixtures,
             "weights_": top / top.sum(),
             "means_": self.to_rows(network.component_images()),
-            "usage_": np.array(usage),
+            "usage_": usage(mixtures),
         }
 
     def to_rows(self, images):
@@ -133,8 +131,3 @@ def fitted_floors(mixtures, scale):
     scale = np.tile(scale, first.shape[-1] // len(scale))
     above = [float(variances.min()) for variances in others]
     return float((first / scale**2).min()), min(above, default=0.0)
-
-
-def used(weights):
-    """Tell which components are in use, by their weights (..., n_components)."""
-    return weights > USED_SHARE / weights.shape[-1]

@@ -2,14 +2,11 @@
 
 from functools import partial
 
-import numpy as np
-
 from skdeepgmm._torch_backend import annealing, convert
 from skdeepgmm._torch_backend.data import ArraySource
 from skdeepgmm._torch_backend.mixture import initial_parameters, sgd, sgd_factors
 from skdeepgmm._torch_backend.mixture.density import Mixture
 from skdeepgmm._torch_backend.rows import TrainingRows
-from skdeepgmm._torch_backend.standardization import Standardization
 from skdeepgmm.estimators._epoch_fit import EpochFit, default_batch_size
 from skdeepgmm.estimators.mixture._validation import check_means
 
@@ -185,41 +182,3 @@ class SGDFit(EpochFit):
 
     def _log_volume(self, name):
         return self.log_scale
-
-
-def merge_moments(old, X, sample_weight=None):
-    """Return weight, mean and variance of every feature of a stream after X.
-
-    Parameters
-    ----------
-    old : tuple of ndarray of shape (n_features,) or None
-        The moments before.
-    X : ndarray or tensor of shape (n_samples, n_features)
-        NaN entries do not count.
-    sample_weight : ndarray of shape (n_samples,) or None
-    """
-    X = np.asarray(convert.to_numpy(X) if convert.is_tensor(X) else X, dtype=np.float64)
-    weight = np.ones(len(X)) if sample_weight is None else sample_weight
-    weight = weight[:, None] * ~np.isnan(X)
-    X = np.nan_to_num(X)
-    mass = weight.sum(axis=0)
-    safe = np.maximum(mass, np.finfo(np.float64).tiny)
-    mean = (weight * X).sum(axis=0) / safe
-    variance = (weight * (X - mean) ** 2).sum(axis=0) / safe
-    if old is None:
-        return mass, mean, variance
-    total, delta = old[0] + mass, mean - old[1]
-    share = mass / np.maximum(total, np.finfo(np.float64).tiny)
-    spread = delta**2 * share * (1.0 - share)
-    merged = old[2] + (variance - old[2]) * share + spread
-    return total, old[1] + delta * share, merged
-
-
-def stream_units(moments, kind, device):
-    """Return the units of a stream with these moments."""
-    variance = np.asarray(moments[2])
-    if kind.isotropic:
-        variance = np.full_like(variance, variance.mean())
-    scale = np.sqrt(np.where(variance > 0.0, variance, 1.0))
-    shift = convert.float64_tensor(moments[1], device)
-    return Standardization(shift, convert.float64_tensor(scale, device))

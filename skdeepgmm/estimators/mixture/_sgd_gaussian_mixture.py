@@ -10,12 +10,14 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.mixture import sgd
 from skdeepgmm._torch_backend.mixture.sgd_factors import FACTORS
+from skdeepgmm._torch_backend.moments import Moments
+from skdeepgmm._torch_backend.standardization import from_moments
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._base import BaseGaussianMixture
-from skdeepgmm.estimators.mixture._sgd_fit import SGDFit, merge_moments, stream_units
+from skdeepgmm.estimators.mixture._sgd_fit import SGDFit
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 
@@ -364,10 +366,10 @@ default='full'
             X = self._check_X(X, reset=fresh, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
             stream = {} if fresh else self._stream
-            moments = merge_moments(stream.get("moments"), X, sample_weight)
-            standardization = stream_units(
-                moments, self._covariance_class, self._device(X)
+            moments = Moments.of(
+                X, sample_weight, self._device(X), stream.get("moments")
             )
+            standardization = from_moments(moments, self._covariance_class.isotropic)
             run = SGDFit(self, X, callback_data(X, y), standardization, sample_weight)
             model = self._resume(run, stream, fresh)
             state = run.one_pass(model)
@@ -392,7 +394,11 @@ default='full'
         history = run.history(state, getattr(self, "history_", {}))
         set_history(self, history, run.log_likelihood, converged=False)
         velocity = {k: convert.to_numpy(v) for k, v in vars(model.velocity).items()}
-        self._stream = {"moments": moments, "steps": model.steps, "velocity": velocity}
+        self._stream = {
+            "moments": moments.to_arrays(),
+            "steps": model.steps,
+            "velocity": velocity,
+        }
         _warn_reseeded(model)
 
     def _scoring_batch_size(self):
