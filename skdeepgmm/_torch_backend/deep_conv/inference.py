@@ -28,9 +28,17 @@ def responsibilities(
     return over_parts(lambda x: network.up_to(x, index).flatten(1), parts, size)
 
 
-def scores(network: Network, parts: Iterable[Tensor], size: int) -> Tensor:
-    """Return the log-density of the input of every mixture, (n_images, n_mixtures)."""
-    return over_parts(lambda x: torch.stack(network.log_prob(x), dim=1), parts, size)
+def scores(
+    network: Network, parts: Iterable[Tensor], size: int, log_volume: float
+) -> Tensor:
+    """Return the log-density of the input of every mixture, (n_images, n_mixtures).
+
+    That of the first mixture is in the units of the data; standardization has added
+    ``log_volume`` to it.
+    """
+    found = over_parts(lambda x: torch.stack(network.log_prob(x), dim=1), parts, size)
+    found[:, 0] -= log_volume
+    return found
 
 
 def mean_score(

@@ -114,8 +114,7 @@ class DeepInferenceMixin:
             of pixels, the others of responsibilities of the layer below.
         """
         X, spec = self._check_fitted_rows(X)
-        scores = self._apply(X, spec, inference.scores)
-        scores[:, 0] -= spec.log_volume()
+        scores = self._apply(X, spec, inference.scores, spec.log_volume())
         return self._output(scores, X)
 
     def score_samples(self, X):

@@ -6,7 +6,7 @@ from numbers import Integral
 
 import numpy as np
 
-from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.deep_conv.fitted import data_rows
 from skdeepgmm._torch_backend.deep_conv.network import compute_dtype
 from skdeepgmm._torch_backend.standardization import Standardization
 from skdeepgmm.estimators.deep_conv import _architecture as architecture
@@ -118,8 +118,7 @@ class ModelSpec:
 
     def to_rows(self, images):
         """Return standardised images as rows of data."""
-        images = self.standardization.inverse(images.double())
-        return convert.to_numpy(images.flatten(1))
+        return data_rows(images, self.standardization)
 
 
 def fitted_floors(mixtures, scale):

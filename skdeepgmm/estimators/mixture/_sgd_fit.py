@@ -4,14 +4,11 @@ from functools import partial
 
 from skdeepgmm._torch_backend import annealing, convert
 from skdeepgmm._torch_backend.data import ArraySource
-from skdeepgmm._torch_backend.mixture import initial_parameters, sgd, sgd_factors
-from skdeepgmm._torch_backend.mixture.density import Mixture
+from skdeepgmm._torch_backend.mixture import sgd, sgd_factors, training_parameters
 from skdeepgmm._torch_backend.rows import TrainingRows
 from skdeepgmm.estimators._epoch_fit import EpochFit, default_batch_size
 from skdeepgmm.estimators.mixture._validation import check_means
 
-#: Variances stay above this share of the feature's variance, and above reg_covar.
-RELATIVE_FLOOR = 1e-6
 #: Rows read at a time for means and variances.
 CHUNK_ROWS = 2**14
 #: The largest default batch.
@@ -104,14 +101,14 @@ class SGDFit(EpochFit):
     def model(self, plan, parameters):
         """Return a trainable mixture."""
         estimator = self.estimator
-        floor = estimator.reg_covar / self.standardization.variance
-        if estimator.reg_covar_relative:
-            floor = floor * self.standardization.variance
+        floor = training_parameters.variance_floor(
+            self.standardization, estimator.reg_covar, estimator.reg_covar_relative
+        )
         config = sgd.SGDConfig(
             estimator.covariance_type,
             plan,
             estimator.momentum,
-            floor.clamp_min(RELATIVE_FLOOR).to(self.rows.dtype),
+            floor.to(self.rows.dtype),
             annealing.objective(estimator.annealing),
             self.missing,
         )
@@ -122,14 +119,14 @@ class SGDFit(EpochFit):
         if not fresh:
             return self.fitted()
         size, width = self.estimator.n_components, self.X.shape[1]
-        logits = initial_parameters.equal_logits(size)
+        logits = training_parameters.equal_logits(size)
         means = self._means()
         if self.low_rank:
             factor = sgd_factors.random_low_rank(
                 size, width, self.kind.rank, self.generator
             )
             return self._parameters(logits, means, factor)
-        variances = initial_parameters.unit_variances(width, self.device)
+        variances = training_parameters.unit_variances(width, self.device)
         covariance, _ = self.kind.from_values(self.kind.from_variances(variances, size))
         return self._parameters(logits, means, covariance.precisions_chol)
 
@@ -142,7 +139,7 @@ class SGDFit(EpochFit):
             )
         if self.estimator.init_params == "random":
             return sgd.random_means(size, self.X.shape[1], self.generator)
-        return initial_parameters.random_rows(self.rows, size, self.generator)
+        return training_parameters.random_rows(self.rows, size, self.generator)
 
     def fitted(self):
         """Return the fitted mixture in the units of this fit."""
@@ -165,15 +162,11 @@ class SGDFit(EpochFit):
         return convert.float64_tensor(sample_weight, self.device)
 
     def _parameters(self, *values):
-        tensors = (value.to(self.device, self.rows.dtype) for value in values)
-        return sgd.Parameters(*(tensor.contiguous() for tensor in tensors))
+        return training_parameters.parameters_like(self.rows, *values)
 
     def mixture(self, model):
         """Return a model's mixture in the units of the data."""
-        now = model.parameters
-        covariance = model.covariance(now.factor)
-        weights = now.logits.double().softmax(0)
-        mixture = Mixture(weights, now.means.double(), covariance)
+        mixture = training_parameters.trained_mixture(model)
         return mixture.from_units(self.standardization)
 
     def attributes(self, model):
