@@ -46,7 +46,7 @@ class EpochFit:
         What the callbacks get.
     n_components : int
         The smallest number of training samples.
-    log_likelihood : str
+    bound_name : str
         Name of the log-likelihood among the losses of an epoch.
 
     Attributes
@@ -57,9 +57,9 @@ class EpochFit:
         Draws the initialization, the split and the batches; set before training.
     """
 
-    def __init__(self, estimator, data, n_components, log_likelihood):
+    def __init__(self, estimator, data, n_components, bound_name):
         self.estimator, self.data = estimator, data
-        self.n_components, self.log_likelihood = n_components, log_likelihood
+        self.n_components, self.bound_name = n_components, bound_name
         self.report = VerboseReport(estimator.verbose, 1, estimator.max_iter)
 
     def run(self, fresh, tasks):
@@ -117,7 +117,7 @@ class EpochFit:
 
     def bound(self, losses):
         """Return an epoch's log-likelihood in the units of the data."""
-        name = self.log_likelihood
+        name = self.bound_name
         return losses.get(name, np.nan) - self._log_volume(name)
 
     def history(self, state, earlier=None):
@@ -151,9 +151,9 @@ def joined(earlier, found):
     }
 
 
-def set_history(estimator, history, log_likelihood, converged):
+def set_history(estimator, history, bound_name, converged):
     """Set the fitted attributes that tell the course of a training."""
-    bounds = history[log_likelihood].tolist()
+    bounds = history[bound_name].tolist()
     estimator.history_ = history
     estimator.lower_bounds_, estimator.lower_bound_ = bounds, bounds[-1]
     estimator.n_iter_ = len(bounds)

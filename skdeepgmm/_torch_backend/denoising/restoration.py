@@ -67,7 +67,7 @@ class Settings:
 def denoise(
     prior: PatchPrior, image: Tensor, sigma: float, settings: Settings
 ) -> Tensor:
-    """Return the image without its white noise of deviation ``sigma``.
+    """Return the image without its white noise of standard deviation ``sigma``.
 
     With several scales the image of half the size is denoised too and gives the lowest
     frequencies, which patches of the full image see too little of.
@@ -160,7 +160,7 @@ def inpaint(
     missing : Tensor of shape (height, width), bool
     """
     precision = torch.where(missing, 0.0, torch.inf).double()
-    variances = tuple(deviation**2 for deviation in INPAINTING_STDS)
+    variances = tuple(std**2 for std in INPAINTING_STDS)
     config = settings.at(variances, INPAINTING_STEPS)
     observation = Observation(image, precision)
     return restore(prior, observation, config, settings.on_step).image

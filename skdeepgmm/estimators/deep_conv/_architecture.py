@@ -158,10 +158,10 @@ def from_attributes(stack, shape, mixtures, floors, standardization, device, dty
             layers.append(_geometry(layer, input_shape))
             continue
         arrays = {name: np.asarray(value) for name, value in mixtures[number].items()}
-        units, floor = (None, floors[1]) if number else (standardization, floors[0])
+        scaling, floor = (None, floors[1]) if number else (standardization, floors[0])
         layers.append(
             fitted.from_arrays(
-                *(arrays, units, input_shape, layer.shared, floor, device, dtype)
+                *(arrays, scaling, input_shape, layer.shared, floor, device, dtype)
             )
         )
         number += 1

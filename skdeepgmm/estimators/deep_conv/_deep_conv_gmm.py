@@ -60,7 +60,7 @@ class DeepConvGMM(
         means vector data, unless X has shape (n_samples, height, width[, channels]).
 
     max_iter : int, default=25
-        Number of epochs. Rates and annealing are fractions of this run.
+        Number of epochs. Learning rate and annealing are fractions of this run.
 
     batch_size : int, default=None
         Images a training step. None means a fortieth of the data, at least 16 and at
@@ -91,7 +91,7 @@ class DeepConvGMM(
         the top.
 
     semi_supervised : bool, default=False
-        Whether to learn p(class | component) from the labels y given to :meth:`fit`,
+        Whether to learn p(class | component) from the labels y of :meth:`fit`,
         -1 for unlabelled samples. It changes nothing but :meth:`predict_class` and
         ``sample(y=...)``.
 
@@ -112,7 +112,7 @@ class DeepConvGMM(
         Whether to go on from the last fit, without annealing.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the start, the batches and everything that is drawn.
+        Seed of the initialization, the batches and everything that is drawn.
 
     device : str, default='auto'
         Where to compute: 'auto' (the device of a tensor X, else CUDA when present),
@@ -145,10 +145,10 @@ class DeepConvGMM(
         (height, width[, channels]); None for vectors.
 
     shift_ : ndarray of shape (n_channels,)
-        Origin of the units of the training, one a channel; one a feature of vectors.
+        What standardization subtracts, one a channel; one a feature of vectors.
 
     scale_ : ndarray of shape (n_channels,)
-        Size of these units: the same for all channels; one a feature of vectors.
+        What it divides by: the same for all channels; one a feature of vectors.
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
         For every mixture i, means per epoch in nats a position: 'loss_<i>' (negative
@@ -305,7 +305,7 @@ class DeepConvGMM(
             unlabelled samples.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the rows.
+            Non-negative weights of the samples.
 
         Returns
         -------
@@ -351,7 +351,7 @@ class DeepConvGMM(
             As for :meth:`fit`.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the rows.
+            Non-negative weights of the samples.
 
         Returns
         -------
@@ -377,7 +377,7 @@ class DeepConvGMM(
             by :meth:`fit` alone.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the rows.
+            Non-negative weights of the samples.
 
         reopen_annealing : bool, default=False
             Whether to couple the components again and to learn fast for the next 300
@@ -420,13 +420,13 @@ class DeepConvGMM(
 
     def _check_images(self, X, reset, min_samples=1):
         """Return validated rows and the image shape (None for vectors)."""
-        given = self.image_shape
-        if given is None and not reset:
-            given = self.image_shape_
-        if given is None and not reset:
+        image_shape = self.image_shape
+        if image_shape is None and not reset:
+            image_shape = self.image_shape_
+        if image_shape is None and not reset:
             shape = None  # vectors, like those of the last fit
         else:
-            X, shape = rows_and_shape(X, given)
+            X, shape = rows_and_shape(X, image_shape)
         X = self._check_X(X, reset=reset, min_samples=min_samples)
         check_product(shape, X.shape[1])
         return X, shape
@@ -473,7 +473,7 @@ class DeepConvGMM(
         self.scale_ = convert.to_numpy(spec.standardization.scale)
         for name, value in run.attributes(learner).items():
             setattr(self, name, value)
-        set_history(self, history, run.log_likelihood, converged)
+        set_history(self, history, run.bound_name, converged)
         if stream is None:
             stream = self._first_stream()
             stream["opened"] = min(0, learner.steps - 2 * STREAM_STEPS)

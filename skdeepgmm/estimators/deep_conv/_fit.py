@@ -14,7 +14,7 @@ LARGEST_BATCH = 200
 
 
 class DeepConvFit(EpochFit):
-    """What one fit needs beside the estimator's settings.
+    """What one fit needs in addition to the estimator's settings.
 
     Parameters
     ----------
