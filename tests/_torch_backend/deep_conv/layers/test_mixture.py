@@ -1,4 +1,4 @@
-"""Forward and sampling directions of the layers, against torch and dense formulas."""
+"""Mixture layers: densities, EM steps and draws, against dense formulas."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,7 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import norm
 
 from skdeepgmm._torch_backend.deep_conv.layers import (
-    FoldingLayer,
     MixtureLayer,
-    PoolingLayer,
 )
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
     component_moments,
@@ -20,85 +18,7 @@ from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
     split_heaviest,
 )
 from skdeepgmm._torch_backend.rng import new_generator
-
-FOLDINGS = [
-    FoldingLayer((8, 10, 1), (3, 4), (1, 2)),
-    FoldingLayer((7, 7, 3), (3, 3), (2, 2)),
-    FoldingLayer((6, 4, 2), (2, 2), (2, 2)),
-    FoldingLayer((5, 6, 2), (5, 6), (1, 1)),
-]
-
-
-def images(shape, n=4):
-    return torch.randn(n, *shape, generator=new_generator(0), dtype=torch.float64)
-
-
-@pytest.mark.parametrize("layer", FOLDINGS)
-def test_folding_is_unfold(layer):
-    x = images(layer.input_shape)
-    unfolded = torch.nn.functional.unfold(
-        x.permute(0, 3, 1, 2), layer.patch, stride=layer.stride
-    )
-    rows, cols, _ = layer.output_shape
-    # torch has the channel outermost within a patch.
-    oracle = unfolded.reshape(4, layer.input_shape[2], *layer.patch, rows, cols)
-    oracle = oracle.permute(0, 4, 5, 2, 3, 1).reshape(4, *layer.output_shape)
-    torch.testing.assert_close(layer.forward(x), oracle, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("layer", FOLDINGS)
-def test_averaging_patches_of_an_image_gives_the_image(layer):
-    x = images(layer.input_shape)
-    torch.testing.assert_close(layer.inverse(layer.forward(x)), x)
-
-
-def test_overlaps_are_averaged():
-    layer = FoldingLayer((1, 3, 1), (1, 2), (1, 1))
-    patches = torch.tensor([[[[1.0, 2.0], [4.0, 8.0]]]])
-    expected = torch.tensor([1.0, 3.0, 8.0]).reshape(1, 1, 3, 1)
-    torch.testing.assert_close(layer.inverse(patches), expected)
-
-
-def test_overlaps_are_weighted_by_precision():
-    layer = FoldingLayer((1, 3, 1), (1, 2), (1, 1))
-    patches = torch.tensor([[[[1.0, 2.0], [4.0, 8.0]]]])
-    precision = torch.tensor([[[[1.0, 3.0], [1.0, 5.0]]]])
-    expected = torch.tensor([1.0, 2.5, 8.0]).reshape(1, 1, 3, 1)
-    torch.testing.assert_close(layer.inverse(patches, precision), expected)
-
-
-@pytest.mark.parametrize(
-    "shape, kernel, stride",
-    [
-        ((8, 10, 3), (2, 2), (2, 2)),
-        ((7, 5, 2), (2, 3), (2, 3)),
-        ((7, 9, 1), (3, 3), (2, 2)),
-    ],
-)
-def test_pooling_is_max_pool(shape, kernel, stride):
-    layer = PoolingLayer(shape, kernel, stride)
-    x = images(shape)
-    oracle = torch.nn.functional.max_pool2d(
-        x.permute(0, 3, 1, 2), kernel, stride, ceil_mode=True
-    )
-    found = layer.forward(x)
-    assert tuple(found.shape[1:]) == layer.output_shape
-    torch.testing.assert_close(found, oracle.permute(0, 2, 3, 1), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("shape", [(8, 6, 2), (7, 5, 2)])
-def test_pooling_after_its_inverse_is_the_identity(shape):
-    layer = PoolingLayer(shape, (2, 2), (2, 2))
-    cells = images(layer.output_shape)
-    wide = layer.inverse(cells)
-    assert tuple(wide.shape[1:]) == shape
-    torch.testing.assert_close(layer.forward(wide), cells, rtol=0, atol=0)
-
-
-def test_the_last_of_overlapping_cells_counts():
-    layer = PoolingLayer((1, 5, 1), (1, 3), (1, 2))
-    wide = layer.inverse(torch.tensor([2.0, 7.0]).reshape(1, 1, 2, 1))
-    assert wide.flatten().tolist() == [2.0, 2.0, 7.0, 7.0, 7.0]
+from tests._torch_backend.deep_conv.layers.problems import images
 
 
 def mixture(shared, grid=(2, 3), n_features=4, n_components=3):
@@ -203,7 +123,7 @@ def test_training_raises_the_likelihood():
     assert values[-1] > values[0] + 0.1
 
 
-def test_draws_have_the_component_moments_their_component():
+def test_draws_have_the_moments_of_their_component():
     layer = mixture(shared=False)
     components = torch.ones(4000, 2, 3, dtype=torch.int64)
     noise = torch.randn(4000, 2, 3, 4, generator=new_generator(3), dtype=torch.float64)
@@ -214,7 +134,7 @@ def test_draws_have_the_component_moments_their_component():
     torch.testing.assert_close(precision[:, 0], layer.variances[:, 1].reciprocal())
 
 
-def test_expectation_has_the_component_moments_the_mixture():
+def test_expectation_has_the_moments_of_the_mixture():
     layer = mixture(shared=False)
     resp = torch.softmax(images(layer.output_shape), -1)
     mean, precision = (value.flatten(1, 2) for value in layer.expect(resp))
@@ -234,7 +154,7 @@ def test_variances_stay_above_the_floor():
     assert float(layer.log_prob(x).max()) <= bound + 1e-9
 
 
-def test_start_lies_around_the_data():
+def test_initial_means_lie_around_the_data():
     layer = random_init((2, 3, 4), 5, False, 1e-6, new_generator(0), torch.float64)
     x = images((2, 3, 4), n=300) * 3.0 + 7.0
     init_from_batch(layer, x)
@@ -246,7 +166,7 @@ def test_start_lies_around_the_data():
     assert int((distinct == 0).sum()) == layer.n_sites * layer.n_components
 
 
-def test_start_lies_around_the_rows_that_count():
+def test_initial_means_lie_around_the_rows_that_count():
     layers = [
         random_init((1, 2, 4), 5, True, 1e-6, new_generator(0), torch.float64)
         for _ in range(2)
