@@ -13,21 +13,21 @@ SHAPE = (6, 6, 1)
 
 
 def network(dtype=torch.float64, pooling=False):
-    draw = new_generator(0)
+    generator = new_generator(0)
     layers = [FoldingLayer(SHAPE, (3, 3), (1, 1))]
-    layers.append(random_init(layers[-1].output_shape, 5, True, 0.1, draw, dtype))
+    layers.append(random_init(layers[-1].output_shape, 5, True, 0.1, generator, dtype))
     if pooling:
         layers.append(PoolingLayer(layers[-1].output_shape, (2, 2), (2, 2)))
     grid = layers[-1].output_shape
     layers.append(FoldingLayer(grid, grid[:2], (1, 1)))
-    layers.append(random_init(layers[-1].output_shape, 4, True, 0.01, draw, dtype))
+    layers.append(random_init(layers[-1].output_shape, 4, True, 0.01, generator, dtype))
     return Network(layers)
 
 
 def pictures(n=60):
     """Images with a bright square in one of four corners, and noise."""
-    draw = new_generator(1)
-    x = 0.3 * torch.randn(n, *SHAPE, generator=draw, dtype=torch.float64)
+    generator = new_generator(1)
+    x = 0.3 * torch.randn(n, *SHAPE, generator=generator, dtype=torch.float64)
     for i in range(n):
         row, col = 3 * (i % 2), 3 * (i // 2 % 2)
         x[i, row : row + 3, col : col + 3] += 2.0

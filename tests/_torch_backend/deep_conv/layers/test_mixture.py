@@ -22,12 +22,12 @@ from tests._torch_backend.deep_conv.layers.problems import images
 
 
 def mixture(shared, grid=(2, 3), n_features=4, n_components=3):
-    draw = new_generator(1)
+    generator = new_generator(1)
     n_sites = 1 if shared else grid[0] * grid[1]
     size = (n_sites, n_components, n_features)
-    means = torch.randn(size, generator=draw, dtype=torch.float64)
-    variances = torch.rand(size, generator=draw, dtype=torch.float64) + 0.2
-    weights = torch.rand(size[:2], generator=draw, dtype=torch.float64) + 0.2
+    means = torch.randn(size, generator=generator, dtype=torch.float64)
+    variances = torch.rand(size, generator=generator, dtype=torch.float64) + 0.2
+    weights = torch.rand(size[:2], generator=generator, dtype=torch.float64) + 0.2
     weights = weights / weights.sum(1, keepdim=True)
     return MixtureLayer((*grid, n_features), shared, weights, means, variances, 1e-6)
 
