@@ -54,7 +54,7 @@ class RunPlan:
         """Return the fraction of the model's own part, negative before it begins."""
         return (step / self.total_steps - self.begin) / (1.0 - self.begin)
 
-    def rate(self, step: int) -> float:
+    def lr(self, step: int) -> float:
         """Return the learning rate; 0 before the model's part."""
         progress = self.progress(step)
         if progress < 0.0:
@@ -77,6 +77,6 @@ class RunPlan:
         return early and self.radius(step) is None
 
 
-def stream_rate(learning_rate: float, step: int, n_steps: int) -> float:
+def stream_lr(learning_rate: float, step: int, n_steps: int) -> float:
     """Return a rate that begins to fall at about ``n_steps``, as step^-0.6."""
     return learning_rate * math.pow(1.0 + step / n_steps, -STREAM_POWER)

@@ -3,19 +3,19 @@
 import pytest
 
 from skdeepgmm._torch_backend import annealing
-from skdeepgmm._torch_backend.schedules import RunPlan, stream_rate
+from skdeepgmm._torch_backend.schedules import RunPlan, stream_lr
 
 
 def test_the_learning_rate_falls_linearly_to_zero():
     plan = RunPlan(0.4, 100)
-    assert [plan.rate(step) for step in (0, 50, 100, 150)] == [0.4, 0.2, 0.0, 0.0]
+    assert [plan.lr(step) for step in (0, 50, 100, 150)] == [0.4, 0.2, 0.0, 0.0]
 
 
 def test_a_part_of_a_run_begins_later_and_ends_with_it():
     plan = RunPlan(0.4, 100, begin=0.5)
-    assert plan.rate(49) == 0.0
-    assert plan.rate(50) == 0.4
-    assert plan.rate(75) == pytest.approx(0.2)
+    assert plan.lr(49) == 0.0
+    assert plan.lr(50) == 0.4
+    assert plan.lr(75) == pytest.approx(0.2)
     assert plan.progress(100) == 1.0
 
 
@@ -43,6 +43,6 @@ def test_components_are_re_seeded_while_they_can_still_converge():
 
 
 def test_the_rate_of_a_stream_falls_but_its_sum_is_infinite():
-    assert stream_rate(0.1, 0, 100) == 0.1
-    far, farther = stream_rate(0.1, 10**6, 100), stream_rate(0.1, 2 * 10**6, 100)
+    assert stream_lr(0.1, 0, 100) == 0.1
+    far, farther = stream_lr(0.1, 10**6, 100), stream_lr(0.1, 2 * 10**6, 100)
     assert farther / far == pytest.approx(2.0**-0.6, rel=1e-3)

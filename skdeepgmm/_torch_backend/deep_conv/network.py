@@ -167,10 +167,10 @@ class Learner:
             if not isinstance(layer, MixtureLayer):
                 x = layer.forward(x)
                 continue
-            rate = self.plans[number].rate(self.steps) * self.step_scale
-            if rate == 0.0:
+            lr = self.plans[number].lr(self.steps) * self.step_scale
+            if lr == 0.0:
                 break  # the mixtures above start later still
-            value, bound, x = self._learn(number, layer, x, sample_weight, rate)
+            value, bound, x = self._learn(number, layer, x, sample_weight, lr)
             losses[f"loss_{number}"] = -bound
             losses[f"log_likelihood_{number}"] = value
             number += 1
@@ -206,7 +206,7 @@ class Learner:
         layer: MixtureLayer,
         x: Tensor,
         sample_weight: Tensor | None,
-        rate: float,
+        lr: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Move one mixture; return its log-likelihood, objective and output."""
         each = _row_weights(layer, sample_weight)
@@ -229,8 +229,8 @@ class Learner:
             exact, value = exact * each[..., 0], value * each[..., 0]
             total = each.sum().clamp_min(1e-30)
             # Weights have mean one over the data: a light batch moves less.
-            rate = rate * min(1.0 / rate, float(each.mean()))
-        layer.move(component_moments(rows, square, weights, total), rate)
+            lr = lr * min(1.0 / lr, float(each.mean()))
+        layer.move(component_moments(rows, square, weights, total), lr)
         offset = natural.offset.mean()
         scale = layer.n_sites * total
         return exact.sum() / scale + offset, value.sum() / scale + offset, out

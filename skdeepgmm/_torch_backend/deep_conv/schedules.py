@@ -20,7 +20,7 @@ STREAM_STEPS = 300
 class LayerPlan(Protocol):
     """Learning rate and coupling of one layer as functions of the step count."""
 
-    def rate(self, step: int) -> float:
+    def lr(self, step: int) -> float:
         """Return the step size; 0 while the layer is frozen."""
 
     def radius(self, step: int) -> float | None:
@@ -64,11 +64,11 @@ class StreamPlan:
     opened: int = 0
     reopened: bool = False
 
-    def rate(self, step: int) -> float:
+    def lr(self, step: int) -> float:
         if step < self.opened:
             return 0.0
         waited = max(0, step - self.opened - STREAM_STEPS)
-        return schedules.stream_rate(self.learning_rate, waited, STREAM_STEPS)
+        return schedules.stream_lr(self.learning_rate, waited, STREAM_STEPS)
 
     def radius(self, step: int) -> float | None:
         first = annealing.start_radius(self.n_components)

@@ -64,8 +64,8 @@ class DeepConvFit(EpochFit):
 
     def stream_model(self, fresh, opened, reopened):
         """Return the learner of a stream whose annealing began at step ``opened``."""
-        rate = self.estimator.learning_rate
-        plans = stream_plans(self.sizes, rate, opened, reopened)
+        lr = self.estimator.learning_rate
+        plans = stream_plans(self.sizes, lr, opened, reopened)
         return self._learner(plans, fresh)
 
     def _learner(self, plans, fresh):

@@ -36,7 +36,7 @@ class SGDFit(EpochFit):
     def __init__(self, estimator, X, data, standardization=None, sample_weight=None):
         super().__init__(estimator, data, estimator.n_components, "log_likelihood")
         self.X = X
-        self.kind = estimator._covariance_class
+        self.covariance_class = estimator._covariance_class
         self.device = estimator._device(X)
         self.means_init = estimator.means_init
         if self.means_init is not None:
@@ -47,7 +47,7 @@ class SGDFit(EpochFit):
         source = ArraySource(X, self.device, CHUNK_ROWS, self._weight(sample_weight))
         self.missing = source.patterns is not None
         if standardization is None:
-            self.standardization = source.standardize(self.kind.isotropic)
+            self.standardization = source.standardize(self.covariance_class.isotropic)
         else:
             self.standardization = source.use_units(standardization)
         self.log_scale = source.mean_log_scale()
@@ -123,11 +123,13 @@ class SGDFit(EpochFit):
         means = self._means()
         if self.low_rank:
             factor = sgd_factors.random_low_rank(
-                size, width, self.kind.rank, self.generator
+                size, width, self.covariance_class.rank, self.generator
             )
             return self._parameters(logits, means, factor)
         variances = training_parameters.unit_variances(width, self.device)
-        covariance, _ = self.kind.from_values(self.kind.from_variances(variances, size))
+        covariance, _ = self.covariance_class.from_values(
+            self.covariance_class.from_variances(variances, size)
+        )
         return self._parameters(logits, means, covariance.precisions_chol)
 
     def _means(self):

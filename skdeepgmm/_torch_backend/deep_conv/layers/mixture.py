@@ -156,11 +156,11 @@ class MixtureLayer:
         value = value.double() + natural.offset[:, None]
         return self.grid(value)
 
-    def move(self, moments: ComponentMoments, rate: float) -> None:
+    def move(self, moments: ComponentMoments, lr: float) -> None:
         """Step towards the moments of a batch."""
         mass = moments.mass
-        weights = self.weights + rate * (mass - self.weights)
-        step = (rate * mass / weights.clamp_min(1e-30))[:, :, None]
+        weights = self.weights + lr * (mass - self.weights)
+        step = (lr * mass / weights.clamp_min(1e-30))[:, :, None]
         safe = mass.clamp_min(1e-12)[:, :, None]
         batch_mean = moments.first / safe
         spread = (moments.second / safe - batch_mean.square()).clamp_min_(0.0)
