@@ -15,10 +15,15 @@ models for high-dimensional streaming data", Neural Processing Letters.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+#: Returns the value and the weights of samples from log_joint and the coupling.
+Objective: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 SINKHORN_STEPS = 200
 
@@ -97,7 +102,12 @@ def soft_maximum(log_joint: Tensor, couple: Tensor) -> tuple[Tensor, Tensor]:
 
 
 #: Annealed objectives by the value of the ``annealing`` parameter.
-OBJECTIVES = {"max": maximum, "soft": soft_maximum}
+OBJECTIVES: dict[str, Objective] = {"max": maximum, "soft": soft_maximum}
+
+
+def objective(name: str) -> Objective:
+    """Return the annealed objective; any for "none", which never anneals."""
+    return OBJECTIVES.get(name, maximum)
 
 
 @dataclass(frozen=True)

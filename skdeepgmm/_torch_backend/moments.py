@@ -1,12 +1,18 @@
 """Mean and variance of every feature, merged part by part."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from skdeepgmm._torch_backend import convert
+
 TINY = torch.finfo(torch.float64).tiny
+#: Rows read at a time.
+CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,67 @@ class Moments:
         zero = torch.zeros(n_features, dtype=torch.float64, device=device)
         return cls(zero, zero.clone(), zero.clone())
 
+    @classmethod
+    def of(
+        cls,
+        X: convert.ArrayLike2D,
+        sample_weight: NDArray[np.float64] | None,
+        device: torch.device,
+        earlier: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = None,
+    ) -> Self:
+        """Return the moments of X, and of the ``earlier`` ones' rows (to_arrays)."""
+        if earlier is None:
+            return cls.none(X.shape[1], device).with_data(X, sample_weight)
+        return cls.from_arrays(*earlier, device).with_data(X, sample_weight)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        mass: NDArray[Any],
+        mean: NDArray[Any],
+        variance: NDArray[Any],
+        device: torch.device,
+    ) -> Self:
+        """Return the moments that :meth:`to_arrays` stored."""
+        weight, center, spread = (
+            convert.float64_tensor(value, device) for value in (mass, mean, variance)
+        )
+        return cls(weight, center, spread * weight)
+
+    def to_arrays(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return mass, mean and variance."""
+        return (
+            convert.to_numpy(self.mass),
+            convert.to_numpy(self.mean),
+            convert.to_numpy(self.variance),
+        )
+
     @property
     def variance(self) -> Tensor:
         """Variances, 0 where nothing was observed."""
         return self.scatter / self.mass.clamp_min(TINY)
+
+    def with_data(
+        self,
+        X: convert.ArrayLike2D,
+        sample_weight: NDArray[np.float64] | None = None,
+    ) -> Self:
+        """Return the moments with the rows of X too, read chunk by chunk.
+
+        Parameters
+        ----------
+        X : ndarray, memmap or Tensor of shape (n_samples, n_features)
+        sample_weight : ndarray of shape (n_samples,) or None
+        """
+        found, device = self, self.mean.device
+        for start in range(0, X.shape[0], CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            rows = convert.rows_to_tensor(X[part], device, torch.float64)
+            weight = None
+            if sample_weight is not None:
+                weight = convert.float64_tensor(sample_weight[part], device)
+            found = found.merged(rows, weight)
+        return found
 
     def merged(self, rows: Tensor, weight: Tensor | None = None) -> Self:
         """Return the moments with these rows too.
@@ -61,8 +124,11 @@ class Moments:
         scatter = (each * (rows - mean).square()).sum(0)
         delta = mean - self.mean
         total = (self.mass + mass).clamp_min(TINY)
+        between = delta.square() * (self.mass * mass / total)
+        # Of first rows there is nothing between, though they may lie very far from 0.
+        between = torch.where(self.mass > 0.0, between, 0.0)
         return type(self)(
             self.mass + mass,
             self.mean + delta * (mass / total),
-            self.scatter + (scatter + delta.square() * (self.mass * mass / total)),
+            self.scatter + (scatter + between),
         )

@@ -1,5 +1,8 @@
 """Training rows by index: standardised, weighted, kept in memory where they fit."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,6 +10,7 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.standardization import Standardization
+from skdeepgmm._torch_backend.training import Epoch, Steppable, batched, shuffled
 
 #: Rows are kept in memory, standardised, below this size.
 CACHE_BYTES = 512 * 2**20
@@ -30,6 +34,8 @@ class TrainingRows:
         Weights, scaled here to mean one.
     keep : bool, default=True
         Whether to convert all rows at once, if they are not too large.
+    skip_weightless : bool, default=False
+        Whether rows of weight zero take no part in the training: they may be anything.
     """
 
     def __init__(
@@ -41,10 +47,12 @@ class TrainingRows:
         shape: tuple[int, ...] | None = None,
         sample_weight: NDArray[np.float64] | None = None,
         keep: bool = True,
+        skip_weightless: bool = False,
     ) -> None:
         self.X, self.standardization, self.device = X, standardization, device
         self.dtype = convert.torch_dtype(X) if dtype is None else dtype
         self.shape = (X.shape[1],) if shape is None else shape
+        self.skip_weightless = skip_weightless
         self.weight: Tensor | None = None
         if sample_weight is not None:
             scaled = sample_weight / max(sample_weight.mean(), 1e-300)
@@ -73,6 +81,47 @@ class TrainingRows:
         if self.weight is None:
             return torch.arange(len(self))
         return (self.weight > 0.0).nonzero()[:, 0].cpu()
+
+    def usable(self) -> Tensor:
+        """Return the indices of the rows to train on."""
+        return self.counted() if self.skip_weightless else torch.arange(len(self))
+
+    def permutation(self, generator: torch.Generator) -> Tensor:
+        """Return the indices of the rows to train on in random order."""
+        order = torch.randperm(len(self), generator=generator)
+        if self.weight is None or not self.skip_weightless:
+            return order
+        return order[(self.weight > 0.0).cpu()[order]]
+
+    def split(self, size: int, index: Tensor | None = None) -> Iterator[Tensor]:
+        """Yield the rows at ``index`` (None for all), ``size`` at a time."""
+        index = torch.arange(len(self)) if index is None else index
+        return map(self, torch.split(index, size))
+
+    def batches(
+        self, index: Tensor, batch_size: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield the rows at ``index`` and their weights once, in random order."""
+        for part in shuffled(len(index), batch_size, generator):
+            yield self.batch(index[part])
+
+    def epoch(
+        self,
+        model: Steppable,
+        index: Tensor,
+        batch_size: int,
+        generator: torch.Generator,
+    ) -> Epoch:
+        """Return the epoch in which a model steps through the rows at ``index``."""
+        return batched(model, partial(self.batches, index, batch_size, generator))
+
+    def mean(
+        self, function: Callable[[Tensor], Tensor], index: Tensor, size: int
+    ) -> float:
+        """Return the mean over rows of what ``function`` gives as means of parts."""
+        parts = torch.split(index, size)
+        total = sum(float(function(self(part))) * len(part) for part in parts)
+        return total / len(index)
 
     def _everything(self) -> Tensor:
         kept = torch.empty(

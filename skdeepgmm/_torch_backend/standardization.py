@@ -5,6 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from skdeepgmm._torch_backend.moments import Moments
+
+#: Standard deviations below this share of the mean are rounding errors, by the type of
+#: the data.
+ROUNDING = {torch.float32: 1e-7, torch.float64: 1e-12}
+
 
 @dataclass(frozen=True)
 class Standardization:
@@ -63,3 +69,50 @@ def from_arrays(shift: object, scale: object, device: torch.device) -> Standardi
             for value in (shift, scale)
         )
     )
+
+
+def from_moments(moments: Moments, isotropic: bool = False) -> Standardization:
+    """Return the standardization of each feature; isotropic by one common scale."""
+    variance = moments.variance
+    if isotropic:
+        variance = torch.full_like(variance, float(variance.mean()))
+    scale = torch.where(variance > 0.0, variance, 1.0).sqrt()
+    return Standardization(moments.mean, scale)
+
+
+def from_image_moments(
+    moments: Moments, n_channels: int | None, dtype: torch.dtype
+) -> Standardization:
+    """Return the standardization of images, or of vectors, that may be constant.
+
+    Patches share their mixture, so all pixels of a channel share their units, and one
+    scale serves all channels: colours keep their proportions.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of every pixel and channel, or every feature.
+    n_channels : int or None
+        None for vectors, whose features have units of their own.
+    dtype : torch.dtype
+        Type of the data.
+
+    Raises
+    ------
+    ValueError
+        If the variance is too large for float64.
+    """
+    shift, variance = moments.mean, moments.variance
+    if not bool(torch.isfinite(variance).all()):
+        raise ValueError(
+            "X has values too large: their variance overflows. Divide X by its largest "
+            "value."
+        )
+    if n_channels is not None:
+        pixels = shift.reshape(-1, n_channels)
+        shift = pixels.mean(0)
+        spread = variance.reshape(-1, n_channels) + (pixels - shift).square()
+        variance = spread.mean().expand_as(shift).contiguous()
+    scale = variance.sqrt()
+    constant = (scale <= ROUNDING[dtype] * shift.abs()) | (scale == 0.0)
+    return Standardization(shift, torch.where(constant, 1.0, scale))

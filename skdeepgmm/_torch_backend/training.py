@@ -35,6 +35,13 @@ class Steppable(Protocol):
     def step(self, batch: Any) -> Mapping[str, Tensor]: ...
 
 
+class Annealed(Protocol):
+    """A model whose objective is not its score for a while."""
+
+    @property
+    def annealed(self) -> bool: ...
+
+
 #: Trains a model for one epoch (or EM iteration) and returns its mean losses.
 Epoch = Callable[[], Mapping[str, Tensor | float]]
 
@@ -143,6 +150,13 @@ def batched(model: Steppable, batches: Callable[[], Iterator[Any]]) -> Epoch:
         return means.values()
 
     return epoch
+
+
+def after_annealing(
+    model: Annealed, score: Callable[[], float]
+) -> Callable[[], float | None]:
+    """Return a score that waits for the end of the model's annealing."""
+    return lambda: None if model.annealed else score()
 
 
 class Means:

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.inference import in_batches as in_batches
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 #: Of the decay of an average: it reaches 1 / 2 after so many updates.
 WARM_UP = 9.0
-#: Rows of one inference batch.
-INFERENCE_ROWS = 256
 
 
 # Weights as arrays ---------------------------------------------------------------
@@ -96,31 +95,6 @@ class WeightAverage(Generic[ModuleT]):
 def at_least_two(index: Tensor) -> Tensor:
     """Return the rows of a batch; a lone one twice, for batch normalisation."""
     return index.expand(2) if len(index) == 1 else index
-
-
-# Inference -----------------------------------------------------------------------
-
-
-def in_batches(
-    function: Callable[[Tensor], Tensor], rows: Tensor, size: int = INFERENCE_ROWS
-) -> Tensor:
-    """Apply ``function`` to ``rows`` in batches of exactly ``size`` rows.
-
-    The last batch is padded, because kernels are chosen by shape and round
-    differently: so a row's result does not depend on how many others there are.
-    """
-    with torch.no_grad():
-        parts = [function(_padded(part, size)) for part in torch.split(rows, size)]
-    return torch.cat(parts)[: len(rows)]
-
-
-def _padded(rows: Tensor, size: int) -> Tensor:
-    missing = size - len(rows)
-    return (
-        rows
-        if not missing
-        else torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])])
-    )
 
 
 # Augmentation --------------------------------------------------------------------

@@ -8,7 +8,7 @@ mixture models", IJCNN.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -22,26 +22,22 @@ from skdeepgmm._torch_backend.deep_conv.layers import (
     PoolingLayer,
 )
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
+    component_moments,
+    init_from_batch,
     log_joint_rows,
-    moments_of,
     posterior,
-    settle,
     split_heaviest,
 )
 from skdeepgmm._torch_backend.deep_conv.schedules import LayerPlan
+from skdeepgmm._torch_backend.schedules import EMPTY_SHARE, MAX_RESEEDS
 
 Layer: TypeAlias = FoldingLayer | PoolingLayer | MixtureLayer
 Batch: TypeAlias = tuple[Tensor, Tensor | None]
-Objective: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 #: Rows of a batch from which a mixture learns, at most, for each component.
 ROWS_PER_COMPONENT = 100
 #: Couplings are kept while the radius changes by less.
 RADIUS_RATIO = 1.02
-#: A component with less than this share of an equal part of the samples is dead.
-DEAD_SHARE = 0.02
-#: How often a component is re-seeded, at each site.
-MAX_RESEEDS = 3
 
 
 @dataclass
@@ -82,6 +78,13 @@ class Network:
                 resp, precision = invert(layer, resp, precision), None
         return resp
 
+    def component_images(self) -> Tensor:
+        """Return the mean image of each component of the top mixture."""
+        top = self.mixtures[-1]
+        size = top.n_components
+        one_hot = torch.eye(size, device=top.means.device)
+        return self.expect(one_hot.reshape(size, 1, 1, size).to(top.means.dtype))
+
     def log_prob(self, x: Tensor) -> list[Tensor]:
         """Return the mean log-density over positions for every mixture, (n,)."""
         found = []
@@ -102,10 +105,10 @@ class Learner:
     plans : sequence of LayerPlan
         One for each mixture.
     generator : torch.Generator
-        Chooses where dead components start anew.
+        Draws how empty components are re-seeded.
     objective : callable
         Annealed objective (``annealing``).
-    settled : list of bool
+    initialized : list of bool
         Which mixtures have seen data.
     events : dict of (int, int) to int
         How often a component (mixture, index) was re-seeded.
@@ -114,8 +117,8 @@ class Learner:
     network: Network
     plans: Sequence[LayerPlan]
     generator: torch.Generator
-    objective: Objective = annealing.maximum
-    settled: list[bool] = field(default_factory=list)
+    objective: annealing.Objective = annealing.maximum
+    initialized: list[bool] = field(default_factory=list)
     steps: int = 0
     step_scale: float = 1.0
     events: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -123,7 +126,7 @@ class Learner:
 
     def __post_init__(self) -> None:
         self.mixtures = self.network.mixtures
-        self.settled = self.settled or [False] * len(self.mixtures)
+        self.initialized = self.initialized or [False] * len(self.mixtures)
         self.distances = [
             annealing.torus_distances(mixture.n_components) for mixture in self.mixtures
         ]
@@ -141,7 +144,7 @@ class Learner:
             for name in ("weights", "means", "variances")
         }
         counts = {"steps": self.steps, "events": dict(self.events)}
-        return {**tensors, **counts, "settled": list(self.settled)}
+        return {**tensors, **counts, "initialized": list(self.initialized)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a state."""
@@ -149,7 +152,7 @@ class Learner:
             for name in ("weights", "means", "variances"):
                 setattr(mixture, name, state[f"{i}.{name}"].clone())
         self.steps, self.events = state["steps"], dict(state["events"])
-        self.settled = list(state["settled"])
+        self.initialized = list(state["initialized"])
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Learn from images (n, height, width, channels), weighted or not.
@@ -164,26 +167,26 @@ class Learner:
             if not isinstance(layer, MixtureLayer):
                 x = layer.forward(x)
                 continue
-            rate = self.plans[number].rate(self.steps) * self.step_scale
-            if rate == 0.0:
+            lr = self.plans[number].lr(self.steps) * self.step_scale
+            if lr == 0.0:
                 break  # the mixtures above start later still
-            value, bound, x = self._learn(number, layer, x, sample_weight, rate)
+            value, bound, x = self._learn(number, layer, x, sample_weight, lr)
             losses[f"loss_{number}"] = -bound
             losses[f"log_likelihood_{number}"] = value
             number += 1
         self.steps += 1
-        self.reseed_dead()
+        self.reseed_empty()
         return losses
 
-    def reseed_dead(self) -> None:
-        """Let dead components take half of the heaviest one at their site."""
+    def reseed_empty(self) -> None:
+        """Let empty components take half of the heaviest one at their site."""
         for number, (mixture, plan) in enumerate(
             zip(self.mixtures, self.plans, strict=True)
         ):
             if not plan.may_reseed(self.steps):
                 continue
-            dead = mixture.weights * mixture.n_components < DEAD_SHARE
-            for site, k in dead.nonzero().tolist():
+            empty = mixture.weights * mixture.n_components < EMPTY_SHARE
+            for site, k in empty.nonzero().tolist():
                 if self.events.get((number, k), 0) < MAX_RESEEDS * mixture.n_sites:
                     self.events[number, k] = self.events.get((number, k), 0) + 1
                     split_heaviest(mixture, site, k, self.generator)
@@ -203,13 +206,13 @@ class Learner:
         layer: MixtureLayer,
         x: Tensor,
         sample_weight: Tensor | None,
-        rate: float,
+        lr: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Move one mixture; return its log-likelihood, objective and output."""
         each = _row_weights(layer, sample_weight)
-        if not self.settled[number]:
-            settle(layer, x, each)
-            self.settled[number] = True
+        if not self.initialized[number]:
+            init_from_batch(layer, x, each)
+            self.initialized[number] = True
         plan = self.plans[number]
         rows = layer.rows(x)
         square = rows.square()
@@ -226,8 +229,8 @@ class Learner:
             exact, value = exact * each[..., 0], value * each[..., 0]
             total = each.sum().clamp_min(1e-30)
             # Weights have mean one over the data: a light batch moves less.
-            rate = rate * min(1.0 / rate, float(each.mean()))
-        layer.move(moments_of(rows, square, weights, total), rate)
+            lr = lr * min(1.0 / lr, float(each.mean()))
+        layer.move(component_moments(rows, square, weights, total), lr)
         offset = natural.offset.mean()
         scale = layer.n_sites * total
         return exact.sum() / scale + offset, value.sum() / scale + offset, out
@@ -253,6 +256,11 @@ class Learner:
         couple = self._coupling(number, radius).to(log_joint)
         value, weights = self.objective(log_joint.flatten(0, 1), couple)
         return exact, value.view_as(exact), weights.view_as(log_joint)
+
+
+def compute_dtype(vectors: bool) -> torch.dtype:
+    """Return the type to compute in: float64 for vectors, float32 for images."""
+    return torch.float64 if vectors else torch.float32
 
 
 def invert(layer: Layer, signal: Tensor, precision: Tensor | None) -> Tensor:

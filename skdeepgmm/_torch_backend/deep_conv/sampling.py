@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor
 from skdeepgmm._torch_backend.deep_conv.layers import FoldingLayer, MixtureLayer
 from skdeepgmm._torch_backend.deep_conv.network import Network, as_distribution, invert
+from skdeepgmm._torch_backend.rows import TrainingRows
 
 #: Exponent of the density of a patch's known pixels where patches overlap; in-painting
 #: of digits was best around it.
@@ -58,16 +60,45 @@ class Descent:
     sharpening: Sharpening | None = None
 
 
+def component_signal(network: Network, labels: Tensor) -> Tensor:
+    """Return the signal (n, 1, 1, K) that chooses components of the top mixture."""
+    top = network.mixtures[-1]
+    one_hot = torch.nn.functional.one_hot(labels, top.n_components)
+    return one_hot.reshape(-1, 1, 1, top.n_components).to(top.means.dtype)
+
+
+def resp_signal(network: Network, place: int, resp: Tensor) -> Tensor:
+    """Return flattened responsibilities of the mixture at ``place`` as its signal."""
+    return resp.reshape(-1, *network.layers[place].output_shape)
+
+
+def descend_in_parts(
+    network: Network,
+    signal: Tensor,
+    place: int,
+    how: Descent,
+    generator: torch.Generator,
+    size: int,
+) -> Tensor:
+    """Return what :func:`descend` draws, ``size`` images at a time."""
+    parts = (part.to(generator.device) for part in torch.split(signal, size))
+    return torch.cat([descend(network, part, place, how, generator) for part in parts])
+
+
 def descend(
-    network: Network, signal: Tensor, place: int, how: Descent, draw: torch.Generator
+    network: Network,
+    signal: Tensor,
+    place: int,
+    how: Descent,
+    generator: torch.Generator,
 ) -> Tensor:
     """Return images drawn from the signal (n, h, w, K) of the mixture at ``place``."""
     precision: Tensor | None = None
     for index in range(place, -1, -1):
         layer = network.layers[index]
         if isinstance(layer, MixtureLayer):
-            components = choose(signal, how.top_s, draw)
-            noise = normal((*components.shape, layer.input_shape[2]), signal, draw)
+            components = choose(signal, how.top_s, generator)
+            noise = normal((*components.shape, layer.input_shape[2]), signal, generator)
             temperature = how.temperatures[network.places.index(index)]
             signal, precision = layer.draw(components, temperature, noise)
             continue
@@ -77,7 +108,7 @@ def descend(
     return signal
 
 
-def choose(signal: Tensor, top_s: int | None, draw: torch.Generator) -> Tensor:
+def choose(signal: Tensor, top_s: int | None, generator: torch.Generator) -> Tensor:
     """Return components drawn from a signal restricted to its largest values."""
     size = signal.shape[-1]
     if top_s == 1:
@@ -87,16 +118,19 @@ def choose(signal: Tensor, top_s: int | None, draw: torch.Generator) -> Tensor:
         largest, index = prob.topk(top_s, dim=-1)
         prob = torch.zeros_like(prob).scatter(-1, index, largest)
     uniform = torch.rand(
-        (*prob.shape[:-1], 1), generator=draw, device=prob.device, dtype=torch.float64
+        (*prob.shape[:-1], 1),
+        generator=generator,
+        device=prob.device,
+        dtype=torch.float64,
     )
     cumulative = prob.double().cumsum(-1)
     chosen = (cumulative <= uniform * cumulative[..., -1:]).sum(-1)
     return chosen.clamp_max(size - 1)
 
 
-def normal(shape: tuple[int, ...], like: Tensor, draw: torch.Generator) -> Tensor:
+def normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
     """Return standard normal noise on the device of ``like``."""
-    return torch.randn(shape, generator=draw, device=like.device, dtype=like.dtype)
+    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
 def sharpen(network: Network, index: int, start: Tensor, how: Sharpening) -> Tensor:
@@ -146,6 +180,23 @@ def value_and_gradient(
         value = value - penalty * (leaf - start).square().mean((1, 2, 3))
         (gradient,) = torch.autograd.grad(value.sum(), leaf)
     return value.detach(), gradient
+
+
+def fill_in_parts(
+    network: Network, images: TrainingRows, missing: ArrayLike2D, size: int
+) -> Tensor:
+    """Return what :func:`fill` makes of images, ``size`` at a time.
+
+    Parameters
+    ----------
+    missing : array of bool of shape (n_images, n_features)
+    """
+    filled = []
+    for start, x in zip(range(0, len(images), size), images.split(size), strict=True):
+        part = missing[start : start + size]
+        hidden = rows_to_tensor(part, images.device, torch.bool)
+        filled.append(fill(network, x, (~hidden).to(x.dtype).reshape(x.shape)))
+    return torch.cat(filled)
 
 
 def fill(network: Network, x: Tensor, known: Tensor) -> Tensor:

@@ -1,27 +1,26 @@
 """When each layer of a deep mixture learns, how fast, and with what coupling."""
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from skdeepgmm._torch_backend import annealing
+from skdeepgmm._torch_backend import annealing, schedules
 
-#: Share of a layer's own run in which its mixture weights stay equal, and its
-#: variances too: see ``sgd`` on why components starve otherwise.
-EQUAL_WEIGHTS = 0.5
-#: Looks for dead components in a run, and steps between two of them in a stream.
+#: Share of the run for which each mixture waits for the one below, and the longest.
+DELAY, LONGEST_DELAY = 0.1, 0.3
+#: The same in a stream, in steps.
+STREAM_DELAY = 60
+#: Looks for empty components in a run, and steps between two of them in a stream.
 LOOKS, STREAM_LOOK = 40, 25
-#: Fraction of a run after which a re-seeded component could no longer settle.
+#: Fraction of a layer's run after which no component is re-seeded.
 LAST_RESEED = 0.85
-#: Annealing of a stream, in steps, and how the rate falls after it.
+#: Annealing of a stream, in steps.
 STREAM_STEPS = 300
-STREAM_POWER = 0.6
 
 
 class LayerPlan(Protocol):
-    """Rate and coupling of one layer as functions of the step count."""
+    """Learning rate and coupling of one layer as functions of the step count."""
 
-    def rate(self, step: int) -> float:
+    def lr(self, step: int) -> float:
         """Return the step size; 0 while the layer is frozen."""
 
     def radius(self, step: int) -> float | None:
@@ -31,53 +30,18 @@ class LayerPlan(Protocol):
         """Tell whether components may differ in weight."""
 
     def may_reseed(self, step: int) -> bool:
-        """Tell whether dead components may start anew."""
+        """Tell whether empty components may be re-seeded."""
 
 
 @dataclass(frozen=True)
-class RunPlan:
-    """A layer's share of a run of known length, from ``start`` to the end.
+class RunPlan(schedules.RunPlan):
+    """A layer's part of a run of known length."""
 
-    Attributes
-    ----------
-    learning_rate : float
-    total_steps : int
-    start : float
-        Fraction of the run before which the layer is frozen.
-    schedule : annealing.Schedule or None
-        In fractions of the layer's own share.
-    fresh : bool
-        False for a run that goes on from a fitted model.
-    """
-
-    learning_rate: float
-    total_steps: int
-    start: float = 0.0
-    schedule: annealing.Schedule | None = None
-    fresh: bool = True
-
-    def progress(self, step: int) -> float:
-        """Return the fraction of the layer's own run, negative before its start."""
-        return (step / self.total_steps - self.start) / (1.0 - self.start)
-
-    def rate(self, step: int) -> float:
-        progress = self.progress(step)
-        if progress < 0.0:
-            return 0.0
-        return self.learning_rate * max(0.0, 1.0 - progress)
-
-    def radius(self, step: int) -> float | None:
-        if self.schedule is None:
-            return None
-        return self.schedule.radius(self.progress(step))
-
-    def frees_weights(self, step: int) -> bool:
-        return not self.fresh or self.progress(step) >= EQUAL_WEIGHTS
+    last_reseed: float = LAST_RESEED
 
     def may_reseed(self, step: int) -> bool:
         looks = step % max(1, self.total_steps // LOOKS) == 0
-        early = 0.1 < self.progress(step) < LAST_RESEED
-        return looks and early and self.radius(step) is None
+        return looks and super().may_reseed(step)
 
 
 @dataclass(frozen=True)
@@ -100,11 +64,11 @@ class StreamPlan:
     opened: int = 0
     reopened: bool = False
 
-    def rate(self, step: int) -> float:
+    def lr(self, step: int) -> float:
         if step < self.opened:
             return 0.0
         waited = max(0, step - self.opened - STREAM_STEPS)
-        return self.learning_rate * math.pow(1.0 + waited / STREAM_STEPS, -STREAM_POWER)
+        return schedules.stream_lr(self.learning_rate, waited, STREAM_STEPS)
 
     def radius(self, step: int) -> float | None:
         first = annealing.start_radius(self.n_components)
@@ -116,3 +80,37 @@ class StreamPlan:
 
     def may_reseed(self, step: int) -> bool:
         return step % STREAM_LOOK == 0 and self.radius(step) is None
+
+
+def run_plans(
+    sizes: list[int],
+    learning_rate: float,
+    total_steps: int,
+    annealing_fraction: float | None,
+    fresh: bool,
+) -> list[LayerPlan]:
+    """Return the plans of layers with these numbers of components, from the image up.
+
+    ``annealing_fraction`` is that of each layer's own part; None for no annealing. A
+    run that is not fresh goes on with all layers, without annealing.
+    """
+    plans: list[LayerPlan] = []
+    for number, n_components in enumerate(sizes):
+        schedule, begin = None, 0.0
+        if fresh:
+            begin = min(DELAY * number, LONGEST_DELAY)
+        if fresh and annealing_fraction is not None:
+            schedule = annealing.schedule(n_components, annealing_fraction)
+        plans.append(RunPlan(learning_rate, total_steps, schedule, fresh, begin))
+    return plans
+
+
+def stream_plans(
+    sizes: list[int], learning_rate: float, opened: int, reopened: bool
+) -> list[LayerPlan]:
+    """Return the plans of a stream whose annealing began at step ``opened``."""
+    plans: list[LayerPlan] = []
+    for number, n_components in enumerate(sizes):
+        begin = opened if reopened else opened + number * STREAM_DELAY
+        plans.append(StreamPlan(learning_rate, n_components, begin, reopened))
+    return plans

@@ -1,14 +1,14 @@
 """Adapting a mixture of patches to one noisy image before it is restored.
 
 A few steps of EM on the noisy patches c = z + noise of variance v, with a prior on the
-parameters that is worth r patches a component at the mixture that was given: with n_k
+parameters that is worth r patches a component at the fitted mixture: with n_k
 patches whose likeliest component is k,
 
     Sigma_k' = (r Sigma_k + sum_i E[(z_i - mu_k)(z_i - mu_k)^T | c_i, k]) / (r + n_k),
     pi_k' = (r pi_k + n_k) / (r + n),
 
 the maximum a-posteriori estimates under an inverse Wishart and a Dirichlet prior. The
-given mixture stays the prior in every step.
+fitted mixture stays the prior in every step.
 
 References: Luo, Chan & Nguyen (2016), "Adaptive image denoising by mixture adaptation",
 IEEE Transactions on Image Processing 25.
@@ -24,7 +24,7 @@ from skdeepgmm._torch_backend.denoising.epll import MAX_PATCHES
 from skdeepgmm._torch_backend.denoising.patches import extract, tiles
 from skdeepgmm._torch_backend.denoising.prior import NoisyPrior, PatchPrior
 
-#: Patches that the given mixture is worth, a component, where all patches are taken.
+#: Patches that the fitted mixture is worth, a component, where all patches are taken.
 #: Overlapping patches tell less: with a stride s there are 1 / s^2 as many of either.
 RELEVANCE = 400.0
 
@@ -101,22 +101,22 @@ def collect(noisy: NoisyPrior, image: Tensor, stride: int) -> Scatter:
 
 
 def _update(
-    given: PatchPrior, noisy: NoisyPrior, scatter: Scatter, relevance: float
+    prior: PatchPrior, noisy: NoisyPrior, scatter: Scatter, relevance: float
 ) -> PatchPrior:
     """Return the M-step; components without patches keep their shape."""
     counts = scatter.counts
     used = torch.nonzero(counts)[:, 0]
     n = counts[used, None, None]
     products = scatter.products[used] + n * _posterior_covariances(noisy, used)
-    prior_products = relevance * given.covariances(used)
+    prior_products = relevance * prior.covariances(used)
     values, vectors = torch.linalg.eigh((prior_products + products) / (relevance + n))
-    eigenvalues, eigenvectors = given.eigenvalues.clone(), given.eigenvectors.clone()
+    eigenvalues, eigenvectors = prior.eigenvalues.clone(), prior.eigenvectors.clone()
     eigenvalues[used] = values.flip(-1).clamp_min(torch.finfo(values.dtype).tiny)
     eigenvectors[used] = vectors.flip(-1)
-    weights = relevance * given.log_weights.exp() + counts
+    weights = relevance * prior.log_weights.exp() + counts
     weights = weights / weights.sum()
     return replace(
-        given,
+        prior,
         log_weights=weights.log(),
         eigenvalues=eigenvalues,
         eigenvectors=eigenvectors,

@@ -19,8 +19,8 @@ DENOISING_SCHEDULE = (1.4, 6.0, 12.0)
 DATA_WEIGHT = 3 / 16
 #: Share of the frequencies of the half-size image that it gives.
 LOW_FREQUENCIES = 0.5
-#: Deviations that the filled-in pixels are filtered with, in the range of the image.
-INPAINTING_DEVIATIONS = (0.1, 0.07, 0.05, 0.035, 0.025, 0.017, 0.012, 0.008)
+#: Standard deviations that filled-in pixels are filtered with, in the image's range.
+INPAINTING_STDS = (0.1, 0.07, 0.05, 0.035, 0.025, 0.017, 0.012, 0.008)
 #: Half-quadratic steps at each of them: values travel far into missing areas.
 INPAINTING_STEPS = 3
 #: Default of ``n_iter``.
@@ -67,7 +67,7 @@ class Settings:
 def denoise(
     prior: PatchPrior, image: Tensor, sigma: float, settings: Settings
 ) -> Tensor:
-    """Return the image without its white noise of deviation ``sigma``.
+    """Return the image without its white noise of standard deviation ``sigma``.
 
     With several scales the image of half the size is denoised too and gives the lowest
     frequencies, which patches of the full image see too little of.
@@ -160,7 +160,7 @@ def inpaint(
     missing : Tensor of shape (height, width), bool
     """
     precision = torch.where(missing, 0.0, torch.inf).double()
-    variances = tuple(deviation**2 for deviation in INPAINTING_DEVIATIONS)
+    variances = tuple(std**2 for std in INPAINTING_STDS)
     config = settings.at(variances, INPAINTING_STEPS)
     observation = Observation(image, precision)
     return restore(prior, observation, config, settings.on_step).image

@@ -9,27 +9,29 @@ from sklearn.callback import with_callbacks
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.deep_conv.schedules import STREAM_STEPS
+from skdeepgmm._torch_backend.moments import Moments
+from skdeepgmm._torch_backend.standardization import from_image_moments
 from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing, callback_data
+from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._image_shape import (
     check_product,
     rows_and_shape,
     short_shape,
 )
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
-from skdeepgmm.estimators._warnings import warn_caller
-from skdeepgmm.estimators.deep_conv._fit import DeepFit
+from skdeepgmm.estimators.deep_conv._architecture import resolve_layers
+from skdeepgmm.estimators.deep_conv._class_readout import ClassReadoutMixin
+from skdeepgmm.estimators.deep_conv._fit import DeepConvFit
 from skdeepgmm.estimators.deep_conv._generation import DeepGenerationMixin
-from skdeepgmm.estimators.deep_conv._images import measure, moments_of
 from skdeepgmm.estimators.deep_conv._inference import DeepInferenceMixin
-from skdeepgmm.estimators.deep_conv._labels import check_labels
-from skdeepgmm.estimators.deep_conv._layers import resolve_layers
-from skdeepgmm.estimators.deep_conv._setup import Setup, used
-from skdeepgmm.exceptions import DegenerateComponentWarning
+from skdeepgmm.estimators.deep_conv._model_spec import ModelSpec
+from skdeepgmm.estimators.deep_conv._usage import warn_unused
 
 
 class DeepConvGMM(
     DeepInferenceMixin,
     DeepGenerationMixin,
+    ClassReadoutMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     DensityMixin,
@@ -58,7 +60,7 @@ class DeepConvGMM(
         means vector data, unless X has shape (n_samples, height, width[, channels]).
 
     max_iter : int, default=25
-        Number of epochs. Rates and annealing are fractions of this run.
+        Number of epochs. Learning rate and annealing are fractions of this run.
 
     batch_size : int, default=None
         Images a training step. None means a fortieth of the data, at least 16 and at
@@ -89,7 +91,7 @@ class DeepConvGMM(
         the top.
 
     semi_supervised : bool, default=False
-        Whether to learn p(class | component) from the labels y given to :meth:`fit`,
+        Whether to learn p(class | component) from the labels y of :meth:`fit`,
         -1 for unlabelled samples. It changes nothing but :meth:`predict_class` and
         ``sample(y=...)``.
 
@@ -110,7 +112,7 @@ class DeepConvGMM(
         Whether to go on from the last fit, without annealing.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the start, the batches and everything that is drawn.
+        Seed of the initialization, the batches and everything that is drawn.
 
     device : str, default='auto'
         Where to compute: 'auto' (the device of a tensor X, else CUDA when present),
@@ -143,10 +145,10 @@ class DeepConvGMM(
         (height, width[, channels]); None for vectors.
 
     shift_ : ndarray of shape (n_channels,)
-        Origin of the units of the training, one a channel; one a feature of vectors.
+        What standardization subtracts, one a channel; one a feature of vectors.
 
     scale_ : ndarray of shape (n_channels,)
-        Size of these units: the same for all channels; one a feature of vectors.
+        What it divides by: the same for all channels; one a feature of vectors.
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
         For every mixture i, means per epoch in nats a position: 'loss_<i>' (negative
@@ -303,7 +305,7 @@ class DeepConvGMM(
             unlabelled samples.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the rows.
+            Non-negative weights of the samples.
 
         Returns
         -------
@@ -321,20 +323,20 @@ class DeepConvGMM(
         with all_or_nothing(self):
             fresh = not (self.warm_start and hasattr(self, "mixtures_"))
             X, shape = self._check_images(X, fresh, min_samples=2)
-            y = self._check_labels(y, X)
+            y = self._check_labels(y, X.shape[0])
             sample_weight = self._check_weight(sample_weight, X)
-            moments = moments_of(X, sample_weight)
-            setup = self._setup(shape, moments, X)
-            self._check_start(X, setup, fresh)
+            moments = Moments.of(X, sample_weight, self._device(X))
+            spec = self._spec(shape, moments, X)
+            self._check_start(X, spec, fresh)
             data = callback_data(X, y, sample_weight)
-            run = DeepFit(self, X, setup, data, sample_weight)
-            draw = self._generator(self._random_state())
+            run = DeepConvFit(self, X, spec, data, sample_weight)
+            generator = self._generator(self._random_state())
             with self._fit_tasks(data, self.max_iter) as tasks:
-                learner, state = run.run(fresh, draw, tasks)
-                self._set_result(run, learner, run.history(learner, state), moments)
-                self.converged_ = bool(state.converged)
-                self._learn_classes(X, y)
-            _warn_unused(self.mixtures_)
+                learner, state = run(fresh, generator, tasks)
+                history = run.history(state)
+                self._set_result(run, learner, history, moments, state.converged)
+                self._learn_classes(y, lambda i: run.responsibilities(learner, i))
+            warn_unused(self.mixtures_)
         return self
 
     def fit_predict(self, X, y=None, sample_weight=None):
@@ -349,7 +351,7 @@ class DeepConvGMM(
             As for :meth:`fit`.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the rows.
+            Non-negative weights of the samples.
 
         Returns
         -------
@@ -375,7 +377,7 @@ class DeepConvGMM(
             by :meth:`fit` alone.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the rows.
+            Non-negative weights of the samples.
 
         reopen_annealing : bool, default=False
             Whether to couple the components again and to learn fast for the next 300
@@ -391,19 +393,16 @@ class DeepConvGMM(
             stream = self._first_stream() if fresh else dict(self._stream)
             X, shape = self._check_images(X, fresh)
             sample_weight = self._check_weight(sample_weight, X)
-            moments = moments_of(X, sample_weight, stream["moments"])
-            setup = self._setup(shape, moments, X)
+            moments = Moments.of(X, sample_weight, self._device(X), stream["moments"])
+            spec = self._spec(shape, moments, X)
             if not fresh:
-                self._check_start(X, setup, fresh)
+                self._check_start(X, spec, fresh)
             if reopen_annealing and not fresh:
                 stream.update(opened=stream["steps"], reopened=True)
-            run = DeepFit(self, X, setup, callback_data(X), sample_weight)
+            run = DeepConvFit(self, X, spec, callback_data(X), sample_weight)
             learner, state = self._learn_chunk(run, stream, fresh)
-            history = _joined(
-                {} if fresh else self.history_, run.history(learner, state)
-            )
-            self._set_result(run, learner, history, moments, stream)
-            self.converged_ = False
+            history = run.history(state, {} if fresh else self.history_)
+            self._set_result(run, learner, history, moments, stream=stream)
         return self
 
     def _first_stream(self):
@@ -413,47 +412,38 @@ class DeepConvGMM(
         """Go on from the last chunk; returns (learner, TrainingState)."""
         steps = stream["steps"]
         seed = self._random_state() if fresh else np.random.RandomState(steps)
-        run.draw = self._generator(seed)
-        plans = run.stream_plans(stream["opened"], stream["reopened"])
-        learner = run.learner(plans, fresh)
-        learner.settled = list(stream.get("settled", learner.settled))
+        run.generator = self._generator(seed)
+        learner = run.stream_model(fresh, stream["opened"], stream["reopened"])
+        learner.initialized = list(stream.get("initialized", learner.initialized))
         learner.steps = steps
         return learner, run.one_pass(learner)
 
     def _check_images(self, X, reset, min_samples=1):
         """Return validated rows and the image shape (None for vectors)."""
-        given = self.image_shape
-        if given is None and not reset:
-            given = self.image_shape_
-        if given is None and not reset:
+        image_shape = self.image_shape
+        if image_shape is None and not reset:
+            image_shape = self.image_shape_
+        if image_shape is None and not reset:
             shape = None  # vectors, like those of the last fit
         else:
-            X, shape = rows_and_shape(X, given)
+            X, shape = rows_and_shape(X, image_shape)
         X = self._check_X(X, reset=reset, min_samples=min_samples)
         check_product(shape, X.shape[1])
         return X, shape
 
-    def _check_labels(self, y, X):
-        """Return the labels of a semi-supervised fit, else y as it came."""
-        if not self.semi_supervised:
-            return y
-        if y is None:
-            raise ValueError(
-                "semi_supervised=True needs labels: give fit y, with -1 for unlabelled "
-                "samples, or set semi_supervised=False."
-            )
-        return check_labels(y, X.shape[0])
-
-    def _setup(self, shape, moments, X):
+    def _spec(self, shape, moments, X):
         """Return everything about the model but its parameters."""
         sizes = (1, 1, X.shape[1]) if shape is None else shape
         stack = resolve_layers(self.layers, self.n_components, sizes)
-        units = measure(moments, sizes, shape is None, convert.torch_dtype(X))
-        return Setup.of(self, stack, sizes, units, shape is None)
+        n_channels = None if shape is None else shape[2]
+        standardization = from_image_moments(
+            moments, n_channels, convert.torch_dtype(X)
+        )
+        return ModelSpec.of(self, stack, sizes, standardization, shape is None)
 
-    def _check_start(self, X, setup, fresh):
+    def _check_start(self, X, spec, fresh):
         """Raise where there are too few samples, or the last fit cannot go on."""
-        least = setup.stack[-1].n_components
+        least = spec.stack[-1].n_components
         if fresh and X.shape[0] < least:
             raise ValueError(
                 "Expected n_samples >= n_components of the top mixture, but got "
@@ -462,50 +452,33 @@ class DeepConvGMM(
             )
         if fresh:
             return
-        shape = None if setup.vector else short_shape(setup.shape)
+        shape = None if spec.vector else short_shape(spec.shape)
         if shape != self.image_shape_:
             raise ValueError(
                 f"The last fit had image_shape={self.image_shape_}, now it is {shape}. "
                 "Set warm_start=False and call fit to start anew."
             )
-        if setup.stack != self.layers_:
+        if spec.stack != self.layers_:
             raise ValueError(
                 f"The last fit had the layers {self.layers_}, now they are "
-                f"{setup.stack}. Set warm_start=False and call fit to start anew."
+                f"{spec.stack}. Set warm_start=False and call fit to start anew."
             )
 
-    def _set_result(self, run, learner, history, moments, stream=None):
+    def _set_result(self, run, learner, history, moments, converged=False, stream=None):
         """Store what was learned as fitted attributes."""
-        setup = run.setup
-        self.image_shape_ = None if setup.vector else short_shape(setup.shape)
-        self.layers_ = setup.stack
-        self.shift_, self.scale_ = setup.units.shift, setup.units.scale
+        spec = run.spec
+        self.image_shape_ = None if spec.vector else short_shape(spec.shape)
+        self.layers_ = spec.stack
+        self.shift_ = convert.to_numpy(spec.standardization.shift)
+        self.scale_ = convert.to_numpy(spec.standardization.scale)
         for name, value in run.attributes(learner).items():
             setattr(self, name, value)
-        self.history_ = history
-        top = history[f"log_likelihood_{len(setup.mixtures) - 1}"]
-        self.lower_bounds_, self.lower_bound_ = top.tolist(), float(top[-1])
-        self.n_iter_ = len(top)
+        set_history(self, history, run.bound_name, converged)
         if stream is None:
             stream = self._first_stream()
             stream["opened"] = min(0, learner.steps - 2 * STREAM_STEPS)
-        learned = {"moments": moments, "steps": learner.steps}
-        self._stream = {**stream, **learned, "settled": list(learner.settled)}
-
-    def _learn_classes(self, X, y):
-        """Count classes by component: the linear read-out."""
-        for name in ("classes_", "class_counts_", "class_proba_"):
-            vars(self).pop(name, None)
-        if not self.semi_supervised:
-            return
-        labelled = y != -1
-        self.classes_, codes = np.unique(y[labelled], return_inverse=True)
-        resp = np.asarray(self.predict_proba(X[np.flatnonzero(labelled)]))
-        one_hot = np.eye(len(self.classes_))[codes]
-        # A component without labelled samples takes the classes' overall shares.
-        self.class_counts_ = resp.T.astype(np.float64) @ one_hot
-        smooth = self.class_counts_ + 1e-3 * one_hot.mean(axis=0)
-        self.class_proba_ = smooth / smooth.sum(axis=1, keepdims=True)
+        learned = {"moments": moments.to_arrays(), "steps": learner.steps}
+        self._stream = {**stream, **learned, "initialized": list(learner.initialized)}
 
     @property
     def _n_features_out(self):
@@ -515,29 +488,3 @@ class DeepConvGMM(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _joined(earlier, found):
-    """Return histories one after the other."""
-    length = len(next(iter(earlier.values()), []))
-    blank = np.full(length, np.nan)
-    names = {**earlier, **found}
-    return {
-        name: np.concatenate(
-            [earlier.get(name, blank), found.get(name, np.full(1, np.nan))]
-        )
-        for name in names
-    }
-
-
-def _warn_unused(mixtures):
-    """Name the components that are out of use in the end, although re-seeded."""
-    for number, arrays in enumerate(mixtures):
-        unused = ~used(arrays["weights"])
-        if unused.any():
-            listed = ", ".join(map(str, np.flatnonzero(np.atleast_2d(unused).any(0))))
-            warn_caller(
-                f"Components {listed} of Mixture layer {number} got hardly any "
-                "samples. Decrease the layer's n_components, or train for more epochs.",
-                DegenerateComponentWarning,
-            )

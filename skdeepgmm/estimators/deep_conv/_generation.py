@@ -4,18 +4,18 @@ from dataclasses import fields
 from numbers import Integral, Real
 
 import numpy as np
-import torch
 
 from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.deep_conv import inference
 from skdeepgmm._torch_backend.deep_conv.sampling import (
     Descent,
     Sharpening,
-    descend,
-    fill,
+    component_signal,
+    descend_in_parts,
+    fill_in_parts,
+    resp_signal,
 )
 from skdeepgmm.estimators._image_shape import fitted_rows
-from skdeepgmm.estimators.deep_conv._images import Images
-from skdeepgmm.estimators.deep_conv._setup import score_batch_size
 
 
 class DeepGenerationMixin:
@@ -64,20 +64,16 @@ class DeepGenerationMixin:
         ValueError
             If ``n_samples`` is below one or an option is out of range.
         """
-        setup = self._fitted_setup()
+        spec = self._fitted_spec()
         _check_count(n_samples)
-        how = _descent(setup, temperature, top_s, sharpening)
+        how = _descent(spec, temperature, top_s, sharpening)
         random_state = self._random_state()
         weights = np.asarray(self._component_weights(y), dtype=np.float64)
         counts = random_state.multinomial(n_samples, weights / weights.sum())
         labels = np.repeat(np.arange(len(weights)), counts)
-
-        def start(index):
-            one_hot = torch.nn.functional.one_hot(index, len(weights))
-            return one_hot.reshape(-1, 1, 1, len(weights)).to(setup.dtype)
-
-        draw = random_state, how, len(setup.stack) - 1
-        rows = self._descend(setup, torch.from_numpy(labels), start, *draw)
+        network = spec.restore(self.mixtures_, self._device())
+        signal = component_signal(network, convert.index_tensor(labels))
+        rows = self._descend(spec, network, signal, -1, how, random_state)
         return rows, labels
 
     def sample_variants(
@@ -108,16 +104,13 @@ class DeepGenerationMixin:
         X_variants : ndarray of shape (n_samples, n_features)
             One image for each row of X.
         """
-        X, setup = self._check_fitted_rows(X)
-        setup.check_layer(layer, "layer")
-        how = _descent(setup, temperature, top_s, sharpening)
-        network = setup.restore(self.mixtures_, self._device(X))
-        place = network.places[layer]
-        grid = network.layers[place].output_shape
-        resp = self._resp(X, layer)[1].reshape(-1, *grid)
-        index = torch.arange(len(resp))
-        draw = self._random_state(), how, place
-        return self._descend(setup, index, lambda part: resp[part], *draw)
+        X, spec = self._check_fitted_rows(X)
+        spec.check_layer(layer, "layer")
+        how = _descent(spec, temperature, top_s, sharpening)
+        network = spec.restore(self.mixtures_, self._device())
+        resp = self._apply(X, spec, inference.responsibilities, layer)
+        signal = resp_signal(network, network.places[layer], resp)
+        return self._descend(spec, network, signal, layer, how, self._random_state())
 
     def inpaint(self, X, mask):
         """Fill the missing part of images with its expectation given the rest.
@@ -149,58 +142,33 @@ class DeepGenerationMixin:
         sees, and the way down combines the evidence of a position with what the layers
         above expect there. Patches average where they overlap.
         """
-        setup = self._fitted_setup()
-        X = fitted_rows(X, None if setup.vector else setup.shape)
-        missing = _mask_rows(mask, X, setup)
+        spec = self._fitted_spec(X)
+        X = fitted_rows(X, None if spec.vector else spec.shape)
+        missing = _mask_rows(mask, X, spec)
         X = self._check_X(X, reset=False, allow_nan=True)
         X = convert.to_numpy(X) if convert.is_tensor(X) else X[:]
         missing = np.broadcast_to(missing, X.shape)
         values = np.where(missing, self._mean().astype(X.dtype), X)
-        filled = self._fill(setup, _finite(values), missing)
+        filled = self._fill(spec, _finite(values), missing)
         return np.where(missing, filled, values)
 
     def _mean(self):
         """Return the mean value of every feature: a neutral filling."""
         return np.resize(self.shift_, self.n_features_in_)
 
-    def _fill(self, setup, values, missing):
-        device = self._device(values)
-        network = setup.restore(self.mixtures_, device)
-        images = Images(
-            values, setup.shape, setup.units, device, setup.dtype, keep=False
+    def _fill(self, spec, values, missing):
+        images = self._images(values, spec)
+        network = spec.restore(self.mixtures_, images.device)
+        filled = fill_in_parts(network, images, missing, spec.batch_size)
+        return spec.to_rows(filled).astype(values.dtype)
+
+    def _descend(self, spec, network, signal, layer, how, random_state):
+        """Return rows drawn from the signal of a mixture, batch by batch."""
+        generator = self._generator(random_state, self._device())
+        place = network.places[layer]
+        return spec.to_rows(
+            descend_in_parts(network, signal, place, how, generator, spec.batch_size)
         )
-        rows = []
-        size = score_batch_size(setup.stack, setup.shape)
-        for index in torch.arange(len(values)).split(size):
-            known = torch.from_numpy(~missing[index.numpy()]).to(device, setup.dtype)
-            known = known.reshape(-1, *setup.shape)
-            rows.append(setup.to_rows(fill(network, images(index), known)))
-        return np.concatenate(rows).astype(values.dtype)
-
-    def _descend(self, setup, items, start, random_state, how, place):
-        """Return rows drawn from start(part of items), batch by batch."""
-        device = self._device()
-        network = setup.restore(self.mixtures_, device)
-        draw = self._generator(random_state, device)
-        rows = []
-        for part in items.split(score_batch_size(setup.stack, setup.shape)):
-            signal = start(part).to(device)
-            rows.append(setup.to_rows(descend(network, signal, place, how, draw)))
-        return np.concatenate(rows)
-
-    def _component_weights(self, y):
-        """Return the weights of the top components, of one class if given."""
-        if y is None:
-            return self.weights_
-        self._readout()
-        number = np.flatnonzero([known == y for known in self.classes_.tolist()])
-        if len(number) != 1:
-            raise ValueError(
-                f"y={y!r} is none of the classes {self.classes_.tolist()}."
-            )
-        # p(class | component), shrunk to zero where hardly a label tells it.
-        counts = self.class_counts_
-        return self.weights_ * counts[:, number[0]] / (counts.sum(axis=1) + 1.0)
 
 
 def _check_count(n_samples):
@@ -211,12 +179,12 @@ def _check_count(n_samples):
         )
 
 
-def _descent(setup, temperature, top_s, sharpening):
+def _descent(spec, temperature, top_s, sharpening):
     """Return the checked options of a way down."""
-    temperatures = _temperatures(temperature, len(setup.mixtures))
+    temperatures = _temperatures(temperature, len(spec.mixtures))
     if top_s is not None and (not isinstance(top_s, Integral) or top_s < 1):
         raise ValueError(f"top_s must be None or at least 1, got {top_s!r}.")
-    return Descent(temperatures, top_s, _sharpening(setup, sharpening))
+    return Descent(temperatures, top_s, _sharpening(spec, sharpening))
 
 
 def _temperatures(temperature, count):
@@ -231,7 +199,7 @@ def _temperatures(temperature, count):
     return tuple(map(float, values))
 
 
-def _sharpening(setup, options):
+def _sharpening(spec, options):
     """Return the settings of the sharpening, None for none."""
     if options is False or options is None:
         return None
@@ -243,7 +211,7 @@ def _sharpening(setup, options):
             f"{sorted(names)}, got {options!r}."
         )
     if options.get("layer") is not None:
-        setup.check_layer(options["layer"], "sharpening['layer']")
+        spec.check_layer(options["layer"], "sharpening['layer']")
     found = Sharpening(**options)
     whole = isinstance(found.n_iter, Integral)
     if not whole or not all(
@@ -260,23 +228,23 @@ def _is_non_negative(value):
     return isinstance(value, Real) and 0 <= value < np.inf
 
 
-def _mask_rows(mask, X, setup):
+def _mask_rows(mask, X, spec):
     """Return a mask as rows: one for each row of X, or a single one."""
     mask = np.asarray(mask)
     if mask.dtype != bool:
         raise ValueError(
             f"mask must be boolean, True where a value is missing; got {mask.dtype}."
         )
-    n_samples, n_features = np.shape(X)[0], int(np.prod(setup.shape))
-    plane = setup.shape[:2]
+    n_samples, n_features = np.shape(X)[0], int(np.prod(spec.shape))
+    plane = spec.shape[:2]
     for count in ((), (1,), (n_samples,)):
         if mask.shape == (*count, *plane):
             # Not the layout of rows: every channel of a pixel has its mask.
-            mask = np.repeat(mask[..., None], setup.shape[2], axis=-1)
-        if mask.shape in ((*count, n_features), (*count, *setup.shape)):
+            mask = np.repeat(mask[..., None], spec.shape[2], axis=-1)
+        if mask.shape in ((*count, n_features), (*count, *spec.shape)):
             return mask.reshape(-1, n_features)
     raise ValueError(
-        f"mask of shape {mask.shape} fits neither one image of shape {setup.shape} "
+        f"mask of shape {mask.shape} fits neither one image of shape {spec.shape} "
         f"({n_features} values) nor all {n_samples} of X."
     )
 

@@ -14,7 +14,7 @@ UNIT_VALUES = (-1.0, 2.0)
 BYTE_VALUES = (-255.0, 510.0)
 
 #: Grey value and two differences of colours. Rows are orthogonal: white noise of
-#: deviation s in R, G, B stays white, with the deviations s * NOISE_GAIN.
+#: standard deviation s in R, G, B stays white, with s * NOISE_GAIN.
 OPPONENT = np.array(
     [
         [1 / 3, 1 / 3, 1 / 3],

@@ -22,7 +22,6 @@ from skdeepgmm.estimators.denoising._prior import (
     natural_parameters,
     to_pixels,
 )
-from skdeepgmm.estimators.mixture._gaussian_mixture import GaussianMixture
 
 
 class PatchGMMDenoiser(BasePatchDenoiser):
@@ -101,7 +100,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         below.
 
     random_state : int, RandomState instance or None, default=None
-        Draws the patches and starts the mixture.
+        Draws the patches and the initialization of the mixture.
 
     verbose : int, default=0
         1 prints a line for each EM report and each restored image, 2 also one for each
@@ -287,7 +286,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Learn the mixture of patches from clean images, or take the given prior.
+        """Learn the mixture of patches from clean images, or take the user's prior.
 
         Parameters
         ----------
@@ -315,17 +314,9 @@ class PatchGMMDenoiser(BasePatchDenoiser):
             if self.prior is not None:
                 return self._take_prior(shape)
             rows = self._coefficients(batch, shape, self._random_state())
-            context = self._init_callback_context(max_subtasks=1)
             data = callback_data(rows, y)
-            context.call_on_fit_task_begin(estimator=self, **data)
-            mixture = self._new_mixture()
-            task = context.subcontext(task_name="mixture")
-            with task.propagate_callback_context(mixture):
-                task.call_on_fit_task_begin(estimator=self, **data)
-                mixture.fit(rows)
-                task.call_on_fit_task_end(estimator=self, **data)
-            self._set_mixture(mixture, shape)
-            context.call_on_fit_task_end(estimator=self, **data)
+            with self._fit_tasks(data, 1) as tasks:
+                self._set_mixture(self._learned(rows, tasks, data), shape)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -399,7 +390,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
             )
 
     def _take_prior(self, shape):
-        """Store the given prior."""
+        """Store the user-supplied prior."""
         if isinstance(self.prior, str):
             if shape != NATURAL_SIZE:
                 raise ValueError(
@@ -424,7 +415,20 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         self.weights_, self.means_, self.covariances_ = to_pixels(parameters, shape)
         return self
 
+    def _learned(self, rows, tasks, data):
+        """Return the mixture of these coefficients, fitted as a task of its own."""
+        mixture = self._new_mixture()
+        task = tasks.subcontext(task_name="mixture")
+        with task.propagate_callback_context(mixture):
+            task.call_on_fit_task_begin(estimator=self, **data)
+            mixture.fit(rows)
+            task.call_on_fit_task_end(estimator=self, **data)
+        return mixture
+
     def _new_mixture(self):
+        # By the front door: families do not know each other.
+        from skdeepgmm import GaussianMixture
+
         return GaussianMixture(
             self.n_components,
             max_iter=self.max_iter,

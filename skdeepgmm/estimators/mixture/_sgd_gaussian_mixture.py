@@ -1,4 +1,4 @@
-"""Gaussian mixture by stochastic gradients from a random start."""
+"""Gaussian mixture by stochastic gradients from a random initialization."""
 
 from numbers import Integral, Real
 
@@ -9,19 +9,22 @@ from sklearn.exceptions import ConvergenceWarning
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.mixture import sgd
+from skdeepgmm._torch_backend.moments import Moments
+from skdeepgmm._torch_backend.standardization import from_moments
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
+from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._base import BaseGaussianMixture
-from skdeepgmm.estimators.mixture._sgd_fit import SGDFit, merge_moments, stream_units
+from skdeepgmm.estimators.mixture._sgd_fit import SGDFit
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 
 class SGDGaussianMixture(BaseGaussianMixture):
-    """Gaussian mixture trained by stochastic gradients from a random start.
+    """Gaussian mixture trained by stochastic gradients from a random initialization.
 
     The model of :class:`GaussianMixture`, learned from mini-batches with momentum. It
-    needs no k-means: components start together near the mean of the data and are
+    needs no k-means: all components are initialized near the mean of the data and are
     parted by annealing. :meth:`partial_fit` learns from a stream.
 
     Parameters
@@ -41,7 +44,7 @@ default='full'
         longer run anneals more slowly.
 
     batch_size : int or None, default=None
-        Rows a training step. None means a fortieth of the data, at least 16 and
+        Samples a training step. None means a fortieth of the data, at least 16 and
         ``n_features`` and at most 512.
 
     learning_rate : float, default=0.2
@@ -58,7 +61,7 @@ default='full'
 
     annealing_fraction : float, default=0.4
         Share of the run that is annealed. About 500 training steps are enough: with
-        many rows or epochs a smaller share leaves more to the exact log-likelihood.
+        many samples or epochs a smaller share leaves more to the exact log-likelihood.
 
     tol : float, default=1e-2
         Change of the log-likelihood, in nats per sample, that counts as none: for
@@ -69,22 +72,22 @@ default='full'
         feature's variance.
 
     n_init : int, default=1
-        Number of starts; the one with the highest log-likelihood is kept.
+        Number of initializations; the one with the highest log-likelihood is kept.
 
     init_params : {'random', 'random_from_data'}, default='random'
-        Start means: 'random', uniform within a tenth of a standard deviation around
-        the mean of the data; 'random_from_data', rows of X. All start with the
-        variances of the data and equal weights.
+        Initial means: 'random', uniform within a tenth of a standard deviation around
+        the mean of the data; 'random_from_data', samples of X. Initial variances are
+        those of the data, initial weights are equal.
 
     means_init : array-like of shape (n_components, n_features), default=None
-        Start means. Training from given means is not annealed.
+        User-supplied initial means. Training from them is not annealed.
 
     early_stopping : bool, default=False
-        Whether to hold out rows and to stop when their log-likelihood no longer
+        Whether to hold out samples and to stop when their log-likelihood no longer
         grows in the exact phase. The best state is kept.
 
     validation_fraction : float, default=0.1
-        Share of the rows to hold out.
+        Share of the samples to hold out.
 
     n_iter_no_change : int, default=5
         Epochs without a gain of ``tol`` after which early stopping ends the fit.
@@ -94,7 +97,7 @@ default='full'
         ignored after the first fit.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the start, the batches and :meth:`sample`.
+        Seed of the initialization, the batches and :meth:`sample`.
 
     device : str, default='auto'
         Where to compute: 'auto' (the device of a tensor X, else CUDA when present),
@@ -148,7 +151,7 @@ default='full'
     history_ : dict of str to ndarray of shape (`n_iter_`,)
         Means per epoch, in nats per sample: 'loss' (the negative objective, annealed
         at first), 'log_likelihood', and with early stopping 'score' of the held-out
-        rows (NaN while annealing).
+        samples (NaN while annealing).
 
     factors_ : ndarray of shape (n_components, n_features, rank)
         'low_rank' only: factors A_k of the covariance A_k A_k^T + diag(d_k).
@@ -170,7 +173,7 @@ default='full'
     -----
     Steps follow the natural gradient of weights (softmax logits), means and
     precision factors (triangular, positive diagonal), so that one learning rate
-    serves all components and units. Objectives, with
+    serves all components and scales. Objectives, with
     ``s_k = log pi_k + log N(x; mu_k, Sigma_k)`` and neighbourhoods g of components on
     a torus::
 
@@ -282,7 +285,7 @@ default='full'
             Not used, present for API consistency by convention.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the rows.
+            Non-negative weights of the samples.
 
         Returns
         -------
@@ -292,7 +295,7 @@ default='full'
         Raises
         ------
         ValueError
-            If X is not finite, has fewer rows than ``n_components`` or
+            If X is not finite, has fewer samples than ``n_components`` or
             ``means_init`` does not fit.
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
@@ -312,20 +315,16 @@ default='full'
                 while len(results) < n_init and not stopped:
                     results.append(run(len(results), n_init, fresh, tasks))
                     stopped = results[-1][1].stopped
-                model, state = max(results, key=_quality)
+                model, state = max(results, key=_selection_score)
                 self._set_result(run, model, state)
         return self
 
     def _set_result(self, run, model, state):
         """Store the best run as fitted attributes and warn about its flaws."""
         self._set_attributes(run.attributes(model))
-        self.converged_ = bool(state.converged)
-        self.n_iter_ = state.epoch
-        self.history_ = run.history(state)
-        self.lower_bounds_ = self.history_["log_likelihood"].tolist()
-        self.lower_bound_ = self.lower_bounds_[-1]
+        set_history(self, run.history(state), run.bound_name, state.converged)
         mean, variance = map(
-            convert.to_numpy, (run.units.shift, run.units.scale.square())
+            convert.to_numpy, (run.standardization.shift, run.standardization.variance)
         )
         mass = np.full_like(mean, run.X.shape[0])
         self._stream = {"moments": (mass, mean, variance), "steps": model.steps}
@@ -342,19 +341,19 @@ default='full'
     def partial_fit(self, X, y=None, sample_weight=None):
         """Learn from one chunk of a stream, in one pass over it.
 
-        The units of the features follow the mean and variance of all chunks so far.
-        The exact log-likelihood is trained, with a rate that falls as step^-0.6.
+        Features are standardised by the mean and variance of all chunks so far. The
+        exact log-likelihood is trained, with a learning rate that falls as step^-0.6.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Next chunk, at least one row. Rows should come in random order.
+            Next chunk, at least one sample. Samples should come in random order.
 
         y : Ignored
             Not used, present for API consistency by convention.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the rows.
+            Non-negative weights of the samples.
 
         Returns
         -------
@@ -366,21 +365,23 @@ default='full'
             X = self._check_X(X, reset=fresh, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
             stream = {} if fresh else self._stream
-            moments = merge_moments(stream.get("moments"), X, sample_weight)
-            units = stream_units(moments, self._covariance_class, self._device(X))
-            run = SGDFit(self, X, callback_data(X, y), units, sample_weight)
+            moments = Moments.of(
+                X, sample_weight, self._device(X), stream.get("moments")
+            )
+            standardization = from_moments(moments, self._covariance_class.isotropic)
+            run = SGDFit(self, X, callback_data(X, y), standardization, sample_weight)
             model = self._resume(run, stream, fresh)
             state = run.one_pass(model)
             self._set_stream_result(run, model, state, moments)
         return self
 
     def _resume(self, run, stream, fresh):
-        """Return the model as the last chunk left it, in the units of this one."""
+        """Return the model as the last chunk left it, standardised as this one."""
         seed = self._random_state() if fresh else np.random.RandomState(stream["steps"])
-        run.draw = self._generator(seed)
-        model = run.model(sgd.StreamPlan(self.learning_rate), run.start(fresh))
+        run.generator = self._generator(seed)
+        model = run.model(sgd.StreamPlan(self.learning_rate), run.parameters(fresh))
         model.steps = stream.get("steps", 0)
-        # Velocities live in whitened coordinates, which no change of units alters.
+        # Velocities live in whitened coordinates, which no standardization alters.
         for name, value in stream.get("velocity", {}).items():
             target = getattr(model.velocity, name)
             target.copy_(convert.float64_tensor(value, run.device))
@@ -389,18 +390,14 @@ default='full'
     def _set_stream_result(self, run, model, state, moments):
         """Store the mixture after a chunk, and what the next chunk needs."""
         self._set_attributes(run.attributes(model))
-        found = run.history(state)
-        earlier = getattr(self, "history_", {})
-        self.history_ = {
-            name: np.concatenate([earlier.get(name, []), values])
-            for name, values in found.items()
-        }
-        self.n_iter_ = len(self.history_["log_likelihood"])
-        self.lower_bounds_ = self.history_["log_likelihood"].tolist()
-        self.lower_bound_ = self.lower_bounds_[-1]
-        self.converged_ = False
+        history = run.history(state, getattr(self, "history_", {}))
+        set_history(self, history, run.bound_name, converged=False)
         velocity = {k: convert.to_numpy(v) for k, v in vars(model.velocity).items()}
-        self._stream = {"moments": moments, "steps": model.steps, "velocity": velocity}
+        self._stream = {
+            "moments": moments.to_arrays(),
+            "steps": model.steps,
+            "velocity": velocity,
+        }
         _warn_reseeded(model)
 
     def _scoring_batch_size(self):
@@ -408,15 +405,15 @@ default='full'
         return None
 
 
-def _quality(result):
-    """Return by what restarts are compared: held-out score, else the last bound."""
+def _selection_score(result):
+    """Return the selection score: the best held-out score, else the last bound."""
     _, state = result
     scores = [entry["score"] for entry in state.history if "score" in entry]
     return max(scores, default=state.history[-1]["log_likelihood"])
 
 
 def _warn_reseeded(model):
-    """Name the components that died and started anew."""
+    """Name the components that became empty and were re-seeded."""
     if model.events:
         listed = ", ".join(map(str, sorted(model.events)))
         warn_caller(

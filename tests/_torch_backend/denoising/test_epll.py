@@ -1,141 +1,19 @@
-"""EPLL: searches and filters against dense algebra, and the descent of the energy."""
-
-import dataclasses
-import math
+"""EPLL: the energy against its definition, and its descent."""
 
 import numpy as np
 import pytest
 import torch
-from torch.distributions import MultivariateNormal
 
-from skdeepgmm._torch_backend.denoising import epll, restoration
-from skdeepgmm._torch_backend.denoising.patches import dct_basis, extract
-from skdeepgmm._torch_backend.denoising.prior import (
-    MomentSearch,
-    NoisyPrior,
-    PatchPrior,
-    ProjectionSearch,
-    mean_log_density,
-    score_log_density,
+from skdeepgmm._torch_backend.denoising import epll
+from skdeepgmm._torch_backend.denoising.patches import extract
+from tests._torch_backend.denoising.problems import (
+    N_FEATURES,
+    SIZE,
+    dense_scores,
+    make_image,
+    make_prior,
+    observe,
 )
-
-SIZE = (4, 4)
-N_FEATURES = 15
-
-
-def make_prior(n_components=3, seed=0, means=True, scale=0.05):
-    """Return a prior whose components have falling spectra in random directions."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    vectors, _ = torch.linalg.qr(normal(n_components, N_FEATURES, N_FEATURES))
-    values = (
-        scale
-        * 0.5 ** torch.arange(N_FEATURES)
-        * (1 + torch.arange(n_components))[:, None].double() ** -1
-    )
-    covariances = (vectors * values[:, None, :]) @ vectors.mT
-    centers = 0.05 * normal(n_components, N_FEATURES) * means
-    weights = torch.arange(1.0, n_components + 1, dtype=torch.float64)
-    return PatchPrior.from_parameters(
-        SIZE, weights / weights.sum(), centers, covariances
-    )
-
-
-def draw_coefficients(n=200, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(5)
-    return 0.1 * torch.randn(N_FEATURES, n, generator=generator, dtype=dtype)
-
-
-def dense_scores(prior, coefficients, variance):
-    eye = torch.eye(N_FEATURES, dtype=torch.float64)
-    rows = [
-        MultivariateNormal(mean, covariance + variance * eye).log_prob(coefficients.T)
-        for mean, covariance in zip(prior.means, prior.covariances(), strict=True)
-    ]
-    return torch.stack(rows) + prior.log_weights[:, None]
-
-
-def make_image(shape=(21, 18), seed=3):
-    generator = torch.Generator().manual_seed(seed)
-    ramp = torch.linspace(0.2, 0.8, shape[1], dtype=torch.float64)
-    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-    return ramp.expand(shape) + 0.1 * noise
-
-
-def observe(image, sigma=0.1):
-    precision = torch.full_like(image, 4 / sigma**2)
-    return epll.Observation(image, precision)
-
-
-@pytest.mark.parametrize("means", [False, True])
-@pytest.mark.parametrize("search", [MomentSearch, ProjectionSearch])
-def test_searches_are_multivariate_normal_densities(search, means):
-    prior, coefficients = make_prior(means=means), draw_coefficients()
-    noisy = NoisyPrior.make(prior, 0.01)
-    found = search(noisy, torch.float64).scores(coefficients)
-    torch.testing.assert_close(found, dense_scores(prior, coefficients, 0.01))
-
-
-def test_truncated_searches_agree_with_each_other_and_with_dense_algebra():
-    prior, coefficients = make_prior(), draw_coefficients()
-    noisy = NoisyPrior.make(prior, 0.01, truncation=0.3)
-    assert 0 < max(noisy.ranks) < N_FEATURES
-    scores = [
-        search(noisy, torch.float64).scores(coefficients)
-        for search in (MomentSearch, ProjectionSearch)
-    ]
-    torch.testing.assert_close(*scores)
-    levelled = dataclasses.replace(
-        prior, eigenvalues=noisy.noisy_eigenvalues() - noisy.variance
-    )
-    torch.testing.assert_close(scores[0], dense_scores(levelled, coefficients, 0.01))
-
-
-def test_the_cheaper_search_is_chosen():
-    prior = make_prior(40)
-    full, truncated = (NoisyPrior.make(prior, 1.0, share) for share in (0, 1.0))
-    assert isinstance(full.search(torch.float64), MomentSearch)
-    assert isinstance(truncated.search(torch.float64), ProjectionSearch)
-
-
-@pytest.mark.parametrize("truncation", [0.0, 0.3])
-def test_filters_are_wiener_filters(truncation):
-    prior, coefficients = make_prior(), draw_coefficients(60)
-    noisy = NoisyPrior.make(prior, 0.01, truncation)
-    labels = torch.arange(60) % 3
-    found = noisy.wiener(torch.float64).apply(coefficients, labels)
-    values = noisy.noisy_eigenvalues()
-    for column, label in enumerate(labels.tolist()):
-        vectors = prior.eigenvectors[label]
-        noisy_covariance = (vectors * values[label]) @ vectors.T
-        gain = torch.eye(N_FEATURES) - 0.01 * torch.linalg.inv(noisy_covariance)
-        mean = prior.means[label]
-        expected = mean + gain @ (coefficients[:, column] - mean)
-        torch.testing.assert_close(found[:, column], expected)
-
-
-def test_priors_over_pixels_and_over_coefficients_are_the_same():
-    prior = make_prior()
-    basis = dct_basis(SIZE)
-    weights = prior.log_weights.exp()
-    pixels = PatchPrior.from_parameters(
-        SIZE, weights, prior.means @ basis.T, basis @ prior.covariances() @ basis.T
-    )
-    torch.testing.assert_close(pixels.means, prior.means)
-    torch.testing.assert_close(pixels.covariances(), prior.covariances())
-
-
-def test_density_of_clean_patches():
-    prior = make_prior()
-    image = make_image()
-    patches = extract(image, SIZE, (range(18), range(15)))
-    coefficients = prior.coefficients(patches)
-    expected = dense_scores(prior, coefficients, 0.0).logsumexp(0)
-    torch.testing.assert_close(score_log_density(prior, coefficients), expected)
-    assert mean_log_density(prior, image, 1) == pytest.approx(float(expected.mean()))
 
 
 @pytest.mark.parametrize("truncation", [0.0, 0.3])
@@ -241,61 +119,3 @@ def test_result_does_not_depend_on_the_tiles(monkeypatch):
     monkeypatch.setattr(epll, "MAX_PATCHES", 7)
     tiled = epll.restore(prior, observation, config).image
     torch.testing.assert_close(tiled, whole)
-
-
-def test_inpainting_keeps_known_pixels_and_lowers_the_energy():
-    prior, image = make_prior(5), make_image()
-    missing = torch.rand(image.shape, generator=torch.Generator().manual_seed(0)) < 0.4
-    start = torch.where(missing, 0.0, image)
-    found = restoration.inpaint(prior, start, missing, restoration.Settings(n_iter=3))
-    assert torch.equal(found[~missing], image[~missing])
-    assert (found[missing] != 0).all()
-    error = (found - image)[missing].square().mean()
-    assert math.sqrt(error) < 0.3 * math.sqrt(image[missing].square().mean())
-
-
-def test_denoising_keeps_a_constant_image():
-    image = torch.full((20, 20), 0.3)
-    found = restoration.denoise(
-        make_prior(means=False), image, 0.1, restoration.Settings()
-    )
-    torch.testing.assert_close(found, image)
-
-
-# Scales ------------------------------------------------------------------------------
-
-
-def test_half_size_keeps_constants_and_whiteness():
-    image = torch.full((20, 31), 0.7, dtype=torch.float64)
-    pyramid = restoration.HalfSize((20, 31), image)
-    half = pyramid.down(image)
-    assert half.shape == (10, 15)
-    torch.testing.assert_close(half, torch.full_like(half, 0.7))
-    impulses = torch.eye(20 * 31, dtype=torch.float64).reshape(-1, 20, 31)
-    columns = torch.stack([pyramid.down(impulse).flatten() for impulse in impulses])
-    gram = columns.T @ columns
-    eye = torch.eye(150, dtype=torch.float64)
-    torch.testing.assert_close(gram, pyramid.noise_gain**2 * eye)
-
-
-def test_replacing_low_frequencies_by_their_own_changes_nothing():
-    image = make_image((20, 31))
-    pyramid = restoration.HalfSize((20, 31), image)
-    found = pyramid.replace_low(image, pyramid.down(image))
-    torch.testing.assert_close(found, image)
-    other = make_image((20, 31), seed=8)
-    moved = pyramid.replace_low(image, pyramid.down(other)) - image
-    rows, cols = pyramid.full
-    assert (rows.T @ moved @ cols)[5:, :].abs().max() < 1e-12
-    assert float(moved.mean()) == pytest.approx(float((other - image).mean()))
-
-
-def test_scales_matter_for_large_images_only():
-    prior = make_prior(means=False)
-    for shape, changes in (((32, 32), True), ((15, 40), False)):
-        image = make_image(shape)
-        one, two = (
-            restoration.denoise(prior, image, 0.1, restoration.Settings(n_scales=n))
-            for n in (1, 2)
-        )
-        assert torch.equal(one, two) != changes

@@ -14,28 +14,8 @@ from sklearn.pipeline import make_pipeline
 import skdeepgmm
 from skdeepgmm import DeepConvGMM, GaussianMixture
 from skdeepgmm._torch_backend.deep_conv.network import Learner
-from skdeepgmm.layers import Folding, Mixture, Pooling
-
-STACK = [Folding(3), Mixture(6), Pooling(2), Folding(), Mixture(4)]
-SHAPE = (6, 8)
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    """Images (200, 6, 8) with a bright square in one of four corners, and labels."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(4, size=200)
-    X = 0.1 * rng.normal(size=(200, *SHAPE))
-    for image, label in zip(X, y, strict=True):
-        row, col = 3 * (label % 2), 4 * (label // 2)
-        image[row : row + 3, col : col + 4] += 1.0
-    return X, y
-
-
-def make(**settings):
-    return DeepConvGMM(
-        **{"layers": STACK, "random_state": 0, "max_iter": 20, **settings}
-    )
+from skdeepgmm.layers import Folding, Mixture
+from tests.estimators.deep_conv.problems import SHAPE, STACK, make
 
 
 @pytest.fixture(scope="module")
@@ -215,34 +195,6 @@ def test_inpainting_beats_the_mean_image(fitted, pictures):
     assert error < 0.5 * mean
     per_image = fitted.inpaint(holed, np.isnan(holed))
     np.testing.assert_array_equal(per_image, filled.reshape(200, -1))
-
-
-def test_labels_give_conditional_samples(pictures):
-    X, y = pictures
-    partly = np.where(np.arange(200) < 30, y, -1)
-    names = {"semi_supervised": True}
-    model = make(**names).fit(X, partly)
-    np.testing.assert_array_equal(model.classes_, range(4))
-    np.testing.assert_allclose(model.class_proba_.sum(axis=1), 1.0)
-    assert (model.predict_class(X) == y).mean() > 0.95
-    for label in range(4):
-        drawn, _ = model.sample(20, temperature=0.0, y=label)
-        assert (model.predict_class(drawn) == label).mean() > 0.95
-    with pytest.raises(ValueError, match="none of the classes"):
-        model.sample(2, y=9)
-    without = make().fit(X, partly)
-    np.testing.assert_array_equal(without.predict(X), model.predict(X))
-    with pytest.raises(AttributeError, match="semi_supervised=True"):
-        without.predict_class(X)
-
-
-@pytest.mark.parametrize(
-    "y, match",
-    [(None, "needs labels"), (np.full(200, -1), "no labelled"), ([1, 2], "shape")],
-)
-def test_bad_labels_are_refused(y, match, pictures):
-    with pytest.raises(ValueError, match=match):
-        make(semi_supervised=True).fit(pictures[0], y)
 
 
 def test_sample_weight_removes_rows(pictures):

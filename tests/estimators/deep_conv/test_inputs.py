@@ -1,4 +1,4 @@
-"""DeepConvGMM: values of any size, weights, masks, labels, options."""
+"""DeepConvGMM: values of any size, weights, masks, options."""
 
 import warnings
 
@@ -9,9 +9,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from skdeepgmm import ChunkedArray, DeepConvGMM
 from skdeepgmm.layers import Folding, Mixture
-from tests.estimators.deep_conv.test_deep_conv_gmm import SHAPE, make, pictures
-
-__all__ = ["pictures"]  # a fixture
+from tests.estimators.deep_conv.problems import SHAPE, make
 
 FLAT = [Folding(), Mixture(4)]
 
@@ -170,32 +168,6 @@ def test_all_or_nothing_may_be_known(known, coloured):
         np.testing.assert_allclose(filled[0], filled[1])
         mean = model.weights_ @ model.means_
         np.testing.assert_allclose(filled[0], mean, atol=1e-5)
-
-
-# Labels ------------------------------------------------------------------------------
-
-
-def test_classes_may_have_names(pictures):
-    X, y = pictures
-    names = np.array(list("abcd"), dtype=object)
-    partly = np.where(np.arange(200) < 40, names[y], -1)
-    model = make(semi_supervised=True).fit(X, partly)
-    assert model.classes_.tolist() == list("abcd")
-    assert (model.predict_class(X) == names[y]).mean() > 0.95
-    drawn, _ = model.sample(8, temperature=0.0, y="c")
-    assert (model.predict_class(drawn) == "c").all()
-    for wrong in (2, ["a", "b"]):
-        with pytest.raises(ValueError, match="none of the classes"):
-            model.sample(2, y=wrong)
-
-
-@pytest.mark.parametrize(
-    "label, match", [("-1", "object array of strings"), (np.nan, "missing labels")]
-)
-def test_other_marks_of_unlabelled_samples_are_refused(label, match, pictures):
-    y = ["a" if isinstance(label, str) else 0.0] * 100 + [label] * 100
-    with pytest.raises(ValueError, match=match):
-        make(semi_supervised=True).fit(pictures[0], y)
 
 
 # Options -----------------------------------------------------------------------------

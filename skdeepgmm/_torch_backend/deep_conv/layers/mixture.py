@@ -8,10 +8,10 @@ with precisions t = 1 / v, in natural form,
              + sum_d t_kd mu_kd x_d - 1/2 sum_d t_kd x_d^2,
 
 two matrix products. A step moves the expectation parameters pi_k, pi_k mu_k and
-pi_k (v_k + mu_k^2) by a rate towards the batch's, sums of q, q x and q x^2 with the
-weights q of the objective (``annealing``): two more. That is the natural gradient of
-the objective in the metric of the complete data, in closed form. It needs no
-derivatives, so a layer cannot touch the parameters of another one.
+pi_k (v_k + mu_k^2) by the learning rate towards the batch's, sums of q, q x and q x^2
+with the weights q of the objective (``annealing``): two more. That is the natural
+gradient of the objective in the metric of the complete data, in closed form. It needs
+no derivatives, so a layer cannot touch the parameters of another one.
 
 Reference: Cappé & Moulines (2009), "On-line expectation-maximization algorithm for
 latent data models", JRSS B 71.
@@ -26,8 +26,8 @@ from torch import Tensor
 from skdeepgmm._torch_backend.deep_conv.layers.folding import Shape
 
 LOG_2PI = math.log(2.0 * math.pi)
-#: Start means are this many deviations of the data from their mean.
-START_SPREAD = 0.1
+#: Initial means are this many standard deviations of the data from their mean.
+INIT_SPREAD = 0.1
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Natural:
 
 
 @dataclass
-class Moments:
+class ComponentMoments:
     """Sums over the rows of a batch, by site and component, as means over rows.
 
     Attributes
@@ -156,11 +156,11 @@ class MixtureLayer:
         value = value.double() + natural.offset[:, None]
         return self.grid(value)
 
-    def move(self, moments: Moments, rate: float) -> None:
+    def move(self, moments: ComponentMoments, lr: float) -> None:
         """Step towards the moments of a batch."""
         mass = moments.mass
-        weights = self.weights + rate * (mass - self.weights)
-        step = (rate * mass / weights.clamp_min(1e-30))[:, :, None]
+        weights = self.weights + lr * (mass - self.weights)
+        step = (lr * mass / weights.clamp_min(1e-30))[:, :, None]
         safe = mass.clamp_min(1e-12)[:, :, None]
         batch_mean = moments.first / safe
         spread = (moments.second / safe - batch_mean.square()).clamp_min_(0.0)
@@ -186,12 +186,12 @@ class MixtureLayer:
         noise : Tensor of shape (n, height, width, n_features)
             Standard normal.
         """
-        means, deviations = self.at(components)
-        drawn = means + temperature * deviations * noise
-        return drawn, deviations.square().reciprocal()
+        means, stds = self.at(components)
+        drawn = means + temperature * stds * noise
+        return drawn, stds.square().reciprocal()
 
     def at(self, components: Tensor) -> tuple[Tensor, Tensor]:
-        """Return means and deviations of the chosen components, (n, h, w, D)."""
+        """Return means and standard deviations of components, (n, h, w, D)."""
         n_positions = self.input_shape[0] * self.input_shape[1]
         site = torch.arange(n_positions, device=components.device)
         site = site.reshape(self.input_shape[:2]) * (0 if self.shared else 1)
@@ -252,19 +252,19 @@ def posterior(log_joint: Tensor) -> tuple[Tensor, Tensor]:
     return resp, log_joint.amax(-1) - resp.amax(-1).log()
 
 
-def moments_of(
+def component_moments(
     rows: Tensor, square: Tensor, weights: Tensor, total: Tensor | float
-) -> Moments:
+) -> ComponentMoments:
     """Return sums under weights (n_sites, n_rows, n_components), over ``total``."""
     transposed = weights.mT
-    return Moments(
+    return ComponentMoments(
         transposed.sum(2) / total,
         (transposed @ rows) / total,
         (transposed @ square) / total,
     )
 
 
-def random_start(
+def random_init(
     input_shape: Shape,
     n_components: int,
     shared: bool,
@@ -274,20 +274,22 @@ def random_start(
 ) -> MixtureLayer:
     """Return a mixture before training: equal weights, means near zero, variances one.
 
-    The first batch moves it to the data; see ``settle``.
+    The first batch moves it to the data; see ``init_from_batch``.
     """
     n_sites = 1 if shared else input_shape[0] * input_shape[1]
     shape = (n_sites, n_components, input_shape[2])
     noise = torch.rand(shape, generator=generator, dtype=torch.float64)
-    means = (START_SPREAD * (2.0 * noise - 1.0)).to(dtype)
+    means = (INIT_SPREAD * (2.0 * noise - 1.0)).to(dtype)
     weights = torch.full(shape[:2], 1.0 / n_components, dtype=dtype)
     return MixtureLayer(
         input_shape, shared, weights, means, torch.ones(shape, dtype=dtype), floor
     )
 
 
-def settle(layer: MixtureLayer, x: Tensor, weight: Tensor | None = None) -> None:
-    """Put a new mixture around the mean of a first batch, in its deviations.
+def init_from_batch(
+    layer: MixtureLayer, x: Tensor, weight: Tensor | None = None
+) -> None:
+    """Put a new mixture around the mean of a first batch, in its standard deviations.
 
     ``weight`` holds the weights of rows, (1, n_rows, 1), not all zero.
     """
@@ -308,8 +310,9 @@ def split_heaviest(
 ) -> None:
     """Replace component k of a site by half of the heaviest one.
 
-    Both halves move by half a deviation in every feature, in opposite directions of
-    random sign: far enough apart to be told from each other, near enough to share.
+    Both halves move by half a standard deviation in every feature, in opposite
+    directions of random sign: far enough apart to be told from each other, near enough
+    to share.
     """
     owner = int(layer.weights[site].argmax())
     size = (layer.means.shape[2],)

@@ -1,4 +1,4 @@
-"""Forward and sampling directions of the layers, against torch and dense formulas."""
+"""Mixture layers: densities, EM steps and draws, against dense formulas."""
 
 import numpy as np
 import pytest
@@ -7,107 +7,27 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import norm
 
 from skdeepgmm._torch_backend.deep_conv.layers import (
-    FoldingLayer,
     MixtureLayer,
-    PoolingLayer,
 )
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
+    component_moments,
+    init_from_batch,
     log_joint_rows,
-    moments_of,
     posterior,
-    random_start,
-    settle,
+    random_init,
     split_heaviest,
 )
 from skdeepgmm._torch_backend.rng import new_generator
-
-FOLDINGS = [
-    FoldingLayer((8, 10, 1), (3, 4), (1, 2)),
-    FoldingLayer((7, 7, 3), (3, 3), (2, 2)),
-    FoldingLayer((6, 4, 2), (2, 2), (2, 2)),
-    FoldingLayer((5, 6, 2), (5, 6), (1, 1)),
-]
-
-
-def images(shape, n=4):
-    return torch.randn(n, *shape, generator=new_generator(0), dtype=torch.float64)
-
-
-@pytest.mark.parametrize("layer", FOLDINGS)
-def test_folding_is_unfold(layer):
-    x = images(layer.input_shape)
-    unfolded = torch.nn.functional.unfold(
-        x.permute(0, 3, 1, 2), layer.patch, stride=layer.stride
-    )
-    rows, cols, _ = layer.output_shape
-    # torch has the channel outermost within a patch.
-    oracle = unfolded.reshape(4, layer.input_shape[2], *layer.patch, rows, cols)
-    oracle = oracle.permute(0, 4, 5, 2, 3, 1).reshape(4, *layer.output_shape)
-    torch.testing.assert_close(layer.forward(x), oracle, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("layer", FOLDINGS)
-def test_averaging_patches_of_an_image_gives_the_image(layer):
-    x = images(layer.input_shape)
-    torch.testing.assert_close(layer.inverse(layer.forward(x)), x)
-
-
-def test_overlaps_are_averaged():
-    layer = FoldingLayer((1, 3, 1), (1, 2), (1, 1))
-    patches = torch.tensor([[[[1.0, 2.0], [4.0, 8.0]]]])
-    expected = torch.tensor([1.0, 3.0, 8.0]).reshape(1, 1, 3, 1)
-    torch.testing.assert_close(layer.inverse(patches), expected)
-
-
-def test_overlaps_are_weighted_by_precision():
-    layer = FoldingLayer((1, 3, 1), (1, 2), (1, 1))
-    patches = torch.tensor([[[[1.0, 2.0], [4.0, 8.0]]]])
-    precision = torch.tensor([[[[1.0, 3.0], [1.0, 5.0]]]])
-    expected = torch.tensor([1.0, 2.5, 8.0]).reshape(1, 1, 3, 1)
-    torch.testing.assert_close(layer.inverse(patches, precision), expected)
-
-
-@pytest.mark.parametrize(
-    "shape, kernel, stride",
-    [
-        ((8, 10, 3), (2, 2), (2, 2)),
-        ((7, 5, 2), (2, 3), (2, 3)),
-        ((7, 9, 1), (3, 3), (2, 2)),
-    ],
-)
-def test_pooling_is_max_pool(shape, kernel, stride):
-    layer = PoolingLayer(shape, kernel, stride)
-    x = images(shape)
-    oracle = torch.nn.functional.max_pool2d(
-        x.permute(0, 3, 1, 2), kernel, stride, ceil_mode=True
-    )
-    found = layer.forward(x)
-    assert tuple(found.shape[1:]) == layer.output_shape
-    torch.testing.assert_close(found, oracle.permute(0, 2, 3, 1), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("shape", [(8, 6, 2), (7, 5, 2)])
-def test_pooling_after_its_inverse_is_the_identity(shape):
-    layer = PoolingLayer(shape, (2, 2), (2, 2))
-    cells = images(layer.output_shape)
-    wide = layer.inverse(cells)
-    assert tuple(wide.shape[1:]) == shape
-    torch.testing.assert_close(layer.forward(wide), cells, rtol=0, atol=0)
-
-
-def test_the_last_of_overlapping_cells_counts():
-    layer = PoolingLayer((1, 5, 1), (1, 3), (1, 2))
-    wide = layer.inverse(torch.tensor([2.0, 7.0]).reshape(1, 1, 2, 1))
-    assert wide.flatten().tolist() == [2.0, 2.0, 7.0, 7.0, 7.0]
+from tests._torch_backend.deep_conv.layers.problems import images
 
 
 def mixture(shared, grid=(2, 3), n_features=4, n_components=3):
-    draw = new_generator(1)
+    generator = new_generator(1)
     n_sites = 1 if shared else grid[0] * grid[1]
     size = (n_sites, n_components, n_features)
-    means = torch.randn(size, generator=draw, dtype=torch.float64)
-    variances = torch.rand(size, generator=draw, dtype=torch.float64) + 0.2
-    weights = torch.rand(size[:2], generator=draw, dtype=torch.float64) + 0.2
+    means = torch.randn(size, generator=generator, dtype=torch.float64)
+    variances = torch.rand(size, generator=generator, dtype=torch.float64) + 0.2
+    weights = torch.rand(size[:2], generator=generator, dtype=torch.float64) + 0.2
     weights = weights / weights.sum(1, keepdim=True)
     return MixtureLayer((*grid, n_features), shared, weights, means, variances, 1e-6)
 
@@ -147,7 +67,7 @@ def learn(layer, x, rate):
     rows = layer.rows(x)
     log_joint = log_joint_rows(layer.natural(), rows, rows.square())
     resp, _ = posterior(log_joint)
-    layer.move(moments_of(rows, rows.square(), resp, float(rows.shape[1])), rate)
+    layer.move(component_moments(rows, rows.square(), resp, float(rows.shape[1])), rate)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -234,10 +154,10 @@ def test_variances_stay_above_the_floor():
     assert float(layer.log_prob(x).max()) <= bound + 1e-9
 
 
-def test_start_lies_around_the_data():
-    layer = random_start((2, 3, 4), 5, False, 1e-6, new_generator(0), torch.float64)
+def test_initial_means_lie_around_the_data():
+    layer = random_init((2, 3, 4), 5, False, 1e-6, new_generator(0), torch.float64)
     x = images((2, 3, 4), n=300) * 3.0 + 7.0
-    settle(layer, x)
+    init_from_batch(layer, x)
     assert float((layer.means - 7.0).abs().max()) < 1.5
     torch.testing.assert_close(
         layer.variances, torch.full_like(layer.variances, 9.0), rtol=0.3, atol=0
@@ -246,16 +166,16 @@ def test_start_lies_around_the_data():
     assert int((distinct == 0).sum()) == layer.n_sites * layer.n_components
 
 
-def test_start_lies_around_the_rows_that_count():
+def test_initial_means_lie_around_the_rows_that_count():
     layers = [
-        random_start((1, 2, 4), 5, True, 1e-6, new_generator(0), torch.float64)
+        random_init((1, 2, 4), 5, True, 1e-6, new_generator(0), torch.float64)
         for _ in range(2)
     ]
     x = images((1, 2, 4), n=6)
     weight = torch.tensor([2.0, 1, 1, 2, 0, 0], dtype=torch.float64)
     repeated = x[[0, 0, 1, 2, 3, 3]]
-    settle(layers[0], x, weight.repeat_interleave(2)[None, :, None])
-    settle(layers[1], repeated)
+    init_from_batch(layers[0], x, weight.repeat_interleave(2)[None, :, None])
+    init_from_batch(layers[1], repeated)
     torch.testing.assert_close(layers[0].means, layers[1].means)
     torch.testing.assert_close(layers[0].variances, layers[1].variances)
 

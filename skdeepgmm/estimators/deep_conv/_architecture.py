@@ -4,13 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.deep_conv.layers import (
-    FoldingLayer,
-    MixtureLayer,
-    PoolingLayer,
-)
-from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_start
+from skdeepgmm._torch_backend.deep_conv import fitted
+from skdeepgmm._torch_backend.deep_conv.layers import FoldingLayer, PoolingLayer
+from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_init
 from skdeepgmm._torch_backend.deep_conv.network import Network
 from skdeepgmm.layers import Folding, Mixture, Pooling, preset
 
@@ -18,8 +14,6 @@ from skdeepgmm.layers import Folding, Mixture, Pooling, preset
 AUTO_IMAGE_COMPONENTS, AUTO_VECTOR_COMPONENTS = 36, 5
 #: Images below this side get few, small patches.
 SMALL_SIDE = 14
-#: Names of a mixture's arrays, and of the layer's fields they fill.
-ARRAYS = {"weights": "weights", "means": "means", "covariances": "variances"}
 
 
 def resolve_layers(layers, n_components, shape):
@@ -115,7 +109,7 @@ def _patch_size(size, stride):
     return wanted + (size - wanted) % stride
 
 
-def build(stack, shape, floors, draw, dtype):
+def build(stack, shape, floors, generator, dtype):
     """Return an untrained network.
 
     Parameters
@@ -125,7 +119,7 @@ def build(stack, shape, floors, draw, dtype):
         (height, width, channels).
     floors : tuple of float
         Smallest variance of the first mixture, and of the others.
-    draw : torch.Generator
+    generator : torch.Generator
     dtype : torch.dtype
     """
     floors = iter((floors[0], *[floors[1]] * len(stack)))
@@ -134,7 +128,7 @@ def build(stack, shape, floors, draw, dtype):
         if isinstance(layer, Mixture):
             size, shared = layer.n_components, layer.shared
             layers.append(
-                random_start(input_shape, size, shared, next(floors), draw, dtype)
+                random_init(input_shape, size, shared, next(floors), generator, dtype)
             )
         else:
             layers.append(_geometry(layer, input_shape))
@@ -147,42 +141,28 @@ def _geometry(layer, input_shape):
     return PoolingLayer(input_shape, layer.kernel_size, layer.stride)
 
 
-def to_attributes(network, units):
+def to_attributes(network, standardization):
     """Return the mixtures as dicts of NumPy arrays, the first in units of the data."""
-    found = []
-    for number, mixture in enumerate(network.mixtures):
-        means, variances = mixture.means, mixture.variances.clamp_min(mixture.floor)
-        if number == 0:
-            # In float64: an image far from zero has its differences in last digits.
-            means, variances = means.double(), variances.double()
-            shift, scale = units.channels(means)
-            means, variances = means * scale + shift, variances * scale.square()
-        values = {"weights": mixture.weights, "means": means, "covariances": variances}
-        arrays = {name: convert.to_numpy(value) for name, value in values.items()}
-        if mixture.shared:
-            arrays = {name: value[0] for name, value in arrays.items()}
-        found.append(arrays)
-    return found
+    first, *others = network.mixtures
+    return [
+        fitted.to_arrays(first, standardization),
+        *(fitted.to_arrays(mixture, None) for mixture in others),
+    ]
 
 
-def from_attributes(stack, shape, mixtures, floors, units, device, dtype):
+def from_attributes(stack, shape, mixtures, floors, standardization, device, dtype):
     """Return the network that ``to_attributes`` stored."""
     layers, number = [], 0
     for layer, input_shape in zip(stack, shapes(stack, shape), strict=False):
         if not isinstance(layer, Mixture):
             layers.append(_geometry(layer, input_shape))
             continue
-        arrays = mixtures[number]
-        weights, means, variances = (
-            convert.float64_tensor(np.asarray(arrays[name]), device) for name in ARRAYS
+        arrays = {name: np.asarray(value) for name, value in mixtures[number].items()}
+        scaling, floor = (None, floors[1]) if number else (standardization, floors[0])
+        layers.append(
+            fitted.from_arrays(
+                *(arrays, scaling, input_shape, layer.shared, floor, device, dtype)
+            )
         )
-        if layer.shared:
-            weights, means, variances = weights[None], means[None], variances[None]
-        if number == 0:
-            shift, scale = units.channels(means)
-            means, variances = (means - shift) / scale, variances / scale.square()
-        values = (value.to(dtype).contiguous() for value in (weights, means, variances))
-        floor = floors[min(number, 1)]
-        layers.append(MixtureLayer(input_shape, layer.shared, *values, floor))
         number += 1
     return Network(layers)

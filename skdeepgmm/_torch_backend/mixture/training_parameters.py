@@ -1,0 +1,60 @@
+"""A mixture as the training by stochastic gradients has it: the way in and back."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
+from skdeepgmm._torch_backend.mixture.sgd import Parameters, SGDMixture
+from skdeepgmm._torch_backend.rows import TrainingRows
+from skdeepgmm._torch_backend.standardization import Standardization
+
+#: Variances stay above this share of the feature's variance.
+RELATIVE_FLOOR = 1e-6
+
+
+def variance_floor(
+    standardization: Standardization, reg_covar: float, relative: bool
+) -> Tensor:
+    """Return the smallest variance of each feature, standardised, float64.
+
+    Parameters
+    ----------
+    reg_covar : float
+        In squared units of the data, or a share of each feature's variance where
+        ``relative``.
+    """
+    floor = reg_covar / standardization.variance
+    if relative:
+        floor = floor * standardization.variance
+    return floor.clamp_min(RELATIVE_FLOOR)
+
+
+def equal_logits(n_components: int) -> Tensor:
+    """Return the logits of equal weights."""
+    return torch.full((n_components,), -math.log(n_components))
+
+
+def random_rows(
+    rows: TrainingRows, n_components: int, generator: torch.Generator
+) -> Tensor:
+    """Return random rows as means; missing entries take the data's mean."""
+    chosen = torch.randperm(len(rows), generator=generator)[:n_components]
+    return rows(chosen).nan_to_num(0.0)
+
+
+def parameters_like(
+    rows: TrainingRows, logits: Tensor, means: Tensor, factor: Tensor
+) -> Parameters:
+    """Return parameters with the type and on the device of the training rows."""
+    values = (value.to(rows.device, rows.dtype) for value in (logits, means, factor))
+    return Parameters(*(value.contiguous() for value in values))
+
+
+def trained_mixture(model: SGDMixture) -> MixtureDensity:
+    """Return the mixture of the standardised data that a model has learned, float64."""
+    now = model.parameters
+    covariance = model.covariance(now.factor)
+    weights = torch.softmax(now.logits.double(), 0)
+    return MixtureDensity(weights, now.means.double(), covariance)

@@ -1,0 +1,160 @@
+"""A fit by epochs of stochastic steps: split, batches, reports, early stopping."""
+
+import math
+
+import numpy as np
+
+from skdeepgmm._torch_backend.training import (
+    DivergenceError,
+    TrainingConfig,
+    after_annealing,
+    train,
+)
+from skdeepgmm.estimators._verbose import VerboseReport
+from skdeepgmm.exceptions import TrainingDivergedError
+
+#: Default batch size: this share of the data, and at least so many samples.
+BATCH_SHARE, SMALLEST_BATCH = 1 / 40, 16
+
+
+def default_batch_size(n_samples, least, most):
+    """Return the batch size that ``batch_size=None`` means.
+
+    Parameters
+    ----------
+    n_samples : int
+    least, most : int
+        Bounds; data with fewer samples are one batch.
+    """
+    size = max(int(n_samples * BATCH_SHARE), SMALLEST_BATCH, least)
+    return min(size, most, n_samples)
+
+
+class EpochFit:
+    """What the fits of models that are trained by stochastic steps share.
+
+    A subclass sets ``rows`` before training and says how to make, score and read a
+    model: :meth:`new_model`, :meth:`attributes`, :meth:`_held_out_score` and
+    :meth:`_log_volume`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gives the settings; its fitted attributes are read where the fit goes on from
+        them and never written.
+    data : dict
+        What the callbacks get.
+    n_components : int
+        The smallest number of training samples.
+    bound_name : str
+        Name of the log-likelihood among the losses of an epoch.
+
+    Attributes
+    ----------
+    rows : TrainingRows
+    batch_size : int
+    generator : torch.Generator
+        Draws the initialization, the split and the batches; set before training.
+    """
+
+    def __init__(self, estimator, data, n_components, bound_name):
+        self.estimator, self.data = estimator, data
+        self.n_components, self.bound_name = n_components, bound_name
+        self.report = VerboseReport(estimator.verbose, 1, estimator.max_iter)
+
+    def run(self, fresh, tasks):
+        """Train for ``max_iter`` epochs; returns (model, TrainingState)."""
+        estimator = self.estimator
+        training, held_out = self._split()
+        n_batches = -(-len(training) // self.batch_size)
+        model = self.new_model(fresh, estimator.max_iter * n_batches)
+
+        def on_epoch(state):
+            self.report.iteration(len(state.history), self.bound(state.history[-1]))
+            return estimator._run_task(
+                tasks, "epoch", self.data, lambda: self.attributes(model)
+            )
+
+        hooks = [on_epoch]
+        if held_out is not None:
+            score = self._held_out_score(model, held_out)
+            hooks.append(after_annealing(model, score))
+        state = self._train(model, training, estimator.max_iter, *hooks)
+        self._judge(state)
+        self.report.end(self.bound(state.history[-1]), state.converged)
+        return model, state
+
+    def one_pass(self, model):
+        """Train on all samples once; returns the TrainingState."""
+        return self._train(model, self.rows.usable(), 1)
+
+    def _train(self, model, index, epochs, *hooks):
+        estimator = self.estimator
+        config = TrainingConfig(epochs, estimator.tol, estimator.n_iter_no_change)
+        epoch = self.rows.epoch(model, index, self.batch_size, self.generator)
+        try:
+            return train(model, epoch, config, *hooks)
+        except DivergenceError as error:
+            raise TrainingDivergedError(str(error)) from error
+
+    def _judge(self, state):
+        """Tell of a finished run whether it has converged."""
+
+    def _split(self):
+        """Return the indices of training samples and held-out samples (or None)."""
+        order = self.rows.permutation(self.generator)
+        if not self.estimator.early_stopping:
+            return order, None
+        n_samples, fraction = len(order), self.estimator.validation_fraction
+        n_held_out = math.ceil(n_samples * fraction)
+        if n_samples - n_held_out < self.n_components:
+            raise ValueError(
+                f"validation_fraction={fraction} leaves {n_samples - n_held_out} of "
+                f"{n_samples} samples to train on, fewer than n_components="
+                f"{self.n_components}. Lower it, or set early_stopping=False."
+            )
+        return order[n_held_out:], order[:n_held_out]
+
+    def bound(self, losses):
+        """Return an epoch's log-likelihood in the units of the data."""
+        name = self.bound_name
+        return losses.get(name, np.nan) - self._log_volume(name)
+
+    def history(self, state, earlier=None):
+        """Return the losses per epoch as arrays, in the units of the data.
+
+        Parameters
+        ----------
+        state : TrainingState
+        earlier : dict of str to ndarray, default=None
+            The history before, of a stream.
+        """
+        found = {}
+        for name in self._loss_names(state.history[-1]):
+            values = np.array([entry.get(name, np.nan) for entry in state.history])
+            sign = 1.0 if name.startswith("loss") else -1.0
+            found[name] = values + sign * self._log_volume(name)
+        return found if earlier is None else joined(earlier, found)
+
+    def _loss_names(self, losses):
+        """Return what the history holds, given the losses of the last epoch."""
+        return list(losses)
+
+
+def joined(earlier, found):
+    """Return histories one after the other, NaN where a part lacks a name."""
+    sizes = [len(next(iter(part.values()), ())) for part in (earlier, found)]
+    blanks = [np.full(size, np.nan) for size in sizes]
+    return {
+        name: np.concatenate([earlier.get(name, blanks[0]), found.get(name, blanks[1])])
+        for name in {**earlier, **found}
+    }
+
+
+def set_history(estimator, history, bound_name, converged):
+    """Set the fitted attributes that tell the course of a training."""
+    bounds = history[bound_name].tolist()
+    estimator.history_ = history
+    estimator.lower_bounds_, estimator.lower_bound_ = bounds, bounds[-1]
+    estimator.n_iter_ = len(bounds)
+    estimator.converged_ = bool(converged)

@@ -1,0 +1,65 @@
+"""The way down: choice, samples, sharpening, filling."""
+
+import pytest
+import torch
+
+from skdeepgmm._torch_backend.deep_conv.sampling import (
+    Descent,
+    Sharpening,
+    choose,
+    descend,
+    fill,
+    sharpen,
+    value_and_gradient,
+)
+from skdeepgmm._torch_backend.rng import new_generator
+from tests._torch_backend.deep_conv.problems import (
+    SHAPE,
+    pictures,
+    trained,
+)
+
+
+def test_choice_keeps_to_the_largest_signals():
+    signal = torch.tensor([0.1, -3.0, 0.6, 0.3]).expand(2000, 4)
+    assert set(choose(signal, 1, new_generator(0)).tolist()) == {2}
+    found = choose(signal, 2, new_generator(0))
+    assert set(found.tolist()) == {2, 3}
+    assert abs(float((found == 2).float().mean()) - 2 / 3) < 0.05
+    assert set(choose(signal, None, new_generator(0)).tolist()) == {0, 2, 3}
+    assert len(choose(torch.zeros(500, 4), None, new_generator(0)).unique()) == 4
+
+
+@pytest.mark.parametrize("pooling", [False, True])
+def test_samples_belong_to_the_component_they_were_drawn_from(pooling):
+    found = trained(pooling=pooling)
+    signal = torch.eye(4, dtype=torch.float64).reshape(4, 1, 1, 4)
+    place = len(found.layers) - 1
+    drawn = descend(found, signal, place, Descent((0.0, 0.0)), new_generator(0))
+    assert tuple(drawn.shape) == (4, *SHAPE)
+    labels = found.up_to(drawn, place + 1).flatten(1).argmax(1)
+    if not pooling:  # which forgets where in a cell a patch was
+        assert labels.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("layer", [None, -1])
+def test_sharpening_raises_its_objective_whatever_the_batch(layer):
+    found, start = trained(), pictures(6) + 0.5
+    how = Sharpening(rate=0.1, n_iter=15, penalty=0.5, layer=layer)
+    target = found.places[0 if layer is None else layer]
+    before, _ = value_and_gradient(found, 0, target, start, start, how)
+    better = sharpen(found, 0, start, how)
+    after, _ = value_and_gradient(found, 0, target, better, start, how)
+    assert bool((after > before).all())
+    torch.testing.assert_close(sharpen(found, 0, start[2:3], how), better[2:3])
+
+
+def test_filling_keeps_what_is_known_and_finds_the_rest():
+    found, x = trained(), pictures()
+    known = torch.ones_like(x)
+    known[:, :3, :3] = 0.0  # one corner: bright if the others are not
+    filled = fill(found, torch.where(known > 0, x, torch.nan), known)
+    seen = known > 0
+    torch.testing.assert_close(filled[seen], x[seen], rtol=0, atol=0)
+    error = (filled - x)[~seen].square().mean()
+    assert float(error) < 0.5 * float(x[~seen].var())
