@@ -35,13 +35,14 @@ def test_ctrl_c_while_the_e_net_starts_on_labels_keeps_the_fit(vectors):
     X, y = vectors
     calls = []
 
-    def learn(self, step, *arguments):
+    def train_classifier(self, step, *arguments):
         calls.append(step)
         if len(calls) == 20:
             raise KeyboardInterrupt
-        return GANEM._learn(self, step, *arguments)
+        return GANEM._train_classifier(self, step, *arguments)
 
-    model = with_trainer(gan_em(semi_supervised=True), _learn=learn)
+    model = gan_em(semi_supervised=True)
+    with_trainer(model, _train_classifier=train_classifier)
     with pytest.warns(UserWarning, match="interrupted after 0 of"):
         model.fit(X, y)
     assert model.n_iter_ == 0
@@ -52,7 +53,7 @@ def test_ctrl_c_within_an_e_step_leaves_the_e_net_predicting(vectors):
     X, _ = vectors
     recipe = {"gan_steps": 5, "ema_decay": 0.0, "classifier_norm": "batch"}
     model = gan_em(recipe=recipe, init="uniform")
-    with_trainer(model, _e_step=interrupt).fit(X)
+    with_trainer(model, _classifier_step=interrupt).fit(X)
     mean = model.predict_proba(X).mean(axis=0)
     np.testing.assert_allclose(model.weights_, mean, rtol=1e-5)
 

@@ -178,7 +178,8 @@ class GANEM(AdversarialTrainer):
             generated.append((made["images"], made["labels"]))
         with self._training():
             for images, labels in self._e_batches(generated):
-                totals.add("classifier", self._e_step(images, labels))
+                loss = self._train_classifier(self._classifier_step, images, labels)
+                totals.add("classifier", loss)
             if len(self.labelled):
                 self._learn_labels()
         self.iteration += 1
@@ -291,10 +292,7 @@ class GANEM(AdversarialTrainer):
                 images = self.generate(labels)
             yield images, labels
 
-    def _e_step(self, images: Tensor, labels: Tensor) -> Tensor:
-        return self._learn(self._classifier_step, images, labels)
-
-    def _learn(self, step: Step, *arguments: Tensor) -> Tensor:
+    def _train_classifier(self, step: Step, *arguments: Tensor) -> Tensor:
         """Do a step of the E-net; returns its loss."""
         loss = self.recorder(step, *arguments)["loss"]
         if self.recipe.ema_decay:
@@ -334,14 +332,14 @@ class GANEM(AdversarialTrainer):
     def _init_on_labels(self) -> None:
         with self._training():
             for _ in range(LABEL_INIT_STEPS):
-                self._learn(self._label_step)
+                self._train_classifier(self._label_step)
 
     def _learn_labels(self) -> None:
         """Train the E-net on the labelled samples until it knows them."""
         for step in range(MOST_LABEL_STEPS):
             if step % 10 == 0 and self._label_error() <= self.config.label_tol:
                 return
-            self._learn(self._label_step)
+            self._train_classifier(self._label_step)
 
     def _label_error(self) -> float:
         assert self.data.labels is not None

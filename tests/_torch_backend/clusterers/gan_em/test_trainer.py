@@ -98,7 +98,9 @@ def test_each_update_moves_one_network(model):
         "generator": lambda: model._descend(
             model.losses.generator(model.discriminator(images), labels), "generator"
         ),
-        "classifier": lambda: model._e_step(images.detach(), labels),
+        "classifier": lambda: model._train_classifier(
+            model._classifier_step, images.detach(), labels
+        ),
     }
     for name, step in steps.items():
         before = {network: weights(model, network) for network in NETWORKS}
