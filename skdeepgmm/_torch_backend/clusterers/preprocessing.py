@@ -1,5 +1,6 @@
 """The way from rows of X to tensors in the networks' range, and back."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.clusterers.networks import Shape, is_image
+from skdeepgmm._torch_backend.moments import Moments
 from skdeepgmm._torch_backend.standardization import Standardization, from_arrays
 
 #: Rows that are converted at a time.
@@ -139,37 +141,60 @@ def measured(
         If differences of values of a feature are not finite.
     """
     if output not in RANGES:
-        shift, scale = _moments(X)
+        standardization = _of_features(X)
     else:
-        low, high = RANGES[output]
-        smallest, largest = float(X.min()), float(X.max())
-        _check_range(np.array([smallest, largest]))
-        width = (largest - smallest) / (high - low) if largest > smallest else 1.0
-        shift, scale = np.array([smallest - low * width]), np.array([width])
-    return Preprocessing(from_arrays(shift, scale, CPU), image_shape)
+        standardization = _of_range(float(X.min()), float(X.max()), *RANGES[output])
+    return Preprocessing(standardization, image_shape)
 
 
-def _moments(X: convert.ArrayLike2D) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of every feature, one for constant ones."""
-    if isinstance(X, Tensor):
-        X = convert.to_numpy(X)
-    X = np.asarray(X, dtype=np.float64)
-    _check_range(X)
-    # Squares of values up to one are finite; a power of two loses no digits.
-    _, exponent = np.frexp(np.abs(X).max(axis=0))
-    small = np.ldexp(X, -exponent)
-    mean, std = small.mean(axis=0), small.std(axis=0)
+def _of_range(
+    smallest: float, largest: float, low: float, high: float
+) -> Standardization:
+    """Return what moves values from ``smallest`` to ``largest`` between two others."""
+    ends = torch.tensor([smallest, largest], dtype=torch.float64)
+    _check_range(*ends)
+    scale = (largest - smallest) / (high - low) if largest > smallest else 1.0
+    return from_arrays([smallest - low * scale], [scale], CPU)
+
+
+def _of_features(X: convert.ArrayLike2D) -> Standardization:
+    """Return what gives features mean zero and standard deviation one.
+
+    Constant features keep their scale.
+    """
+    chunks = [X[start : start + CHUNK_ROWS] for start in range(0, len(X), CHUNK_ROWS)]
+    device = X.device if isinstance(X, Tensor) else CPU
+
+    def rows() -> Iterator[Tensor]:
+        for chunk in chunks:
+            yield convert.rows_to_tensor(chunk, device, torch.float64)
+
+    low = torch.stack([chunk.amin(0) for chunk in rows()]).amin(0)
+    high = torch.stack([chunk.amax(0) for chunk in rows()]).amax(0)
+    _check_range(low, high)
+    unit = _power_of_two(torch.maximum(low.abs(), high.abs()))
+    # Squares of values up to two are finite; a power of two loses no digits.
+    moments = Moments.none(X.shape[1], device)
+    for chunk in rows():
+        moments = moments.merged(chunk / unit)
+    mean, std = moments.mean, moments.variance.sqrt()
     # Rounding leaves a constant feature with a deviation near 1e-16 of its size.
-    constant = std <= 1e-12 * np.abs(mean)
-    std = np.ldexp(std, exponent)
-    std = np.where(constant | (std == 0.0), 1.0, std)
-    return np.ldexp(mean, exponent), std
+    constant = (std <= 1e-12 * mean.abs()) | (std * unit == 0.0)
+    std = torch.where(constant, 1.0, std * unit)
+    return Standardization((mean * unit).cpu(), std.cpu())
 
 
-def _check_range(X: NDArray[np.float64]) -> None:
+def _power_of_two(values: Tensor) -> Tensor:
+    """Return the largest powers of two that are at most ``values``, one for zeros."""
+    mantissa, _ = torch.frexp(values)
+    # Exact: mantissas of the quotients are powers of two.
+    powers = values / (2.0 * mantissa)
+    return torch.where(values > 0.0, powers, 1.0)
+
+
+def _check_range(low: Tensor, high: Tensor) -> None:
     """Raise unless all differences of values of a feature are finite."""
-    half = X.max(axis=0) / 2.0 - X.min(axis=0) / 2.0
-    if (half > np.finfo(np.float64).max / 2.0).any():
+    if bool((high / 2.0 - low / 2.0 > torch.finfo(torch.float64).max / 2.0).any()):
         raise ValueError(
             "X has features whose range is beyond float64; expected finite differences "
             "of values. Divide them by a constant."
