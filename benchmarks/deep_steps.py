@@ -20,22 +20,20 @@ import _report
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from skdeepgmm._torch_backend.clusterers.adversarial import TrainingData
+from skdeepgmm._torch_backend.clusterers.augmentation import Affine, Augmentation
 from skdeepgmm._torch_backend.clusterers.gan_em.networks import (
     Architecture as GANEMNetworks,
 )
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import Recipe
-from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEM
-from skdeepgmm._torch_backend.clusterers.gan_em.trainer import Config as GANEMConfig
-from skdeepgmm._torch_backend.clusterers.gan_em.trainer import Data as GANEMData
-from skdeepgmm._torch_backend.clusterers.minmax_em import latent
+from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEM, GANEMConfig
 from skdeepgmm._torch_backend.clusterers.minmax_em.networks import (
     Architecture as MinMaxNetworks,
 )
-from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import Config as MinMaxConfig
-from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import Data as MinMaxData
-from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import MinMaxEM
-from skdeepgmm._torch_backend.clusterers.network_tools import Affine
-from skdeepgmm._torch_backend.training import Means
+from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import (
+    MinMaxEM,
+    MinMaxEMConfig,
+)
 from skdeepgmm.estimators.clusterers.gan_em._settings import GENERATED_CUTMIX
 
 N_ROWS, N_CLUSTERS, SHAPE = 10_000, 10, (1, 28, 28)
@@ -56,16 +54,16 @@ class GANEMSteps:
 
     def __init__(self, width, size, device):
         networks = GANEMNetworks(SHAPE, N_CLUSTERS, 62, width=width)
-        changes = Affine(2.5, 18.0, 0.15), GENERATED_CUTMIX
-        config = GANEMConfig(Recipe(batch_size=size), 100, 1, *changes)
-        self.model = GANEM(networks, config, GANEMData(rows(device)), seed=0)
+        augmentation = Augmentation(Affine(2.5, 18.0, 0.15), GENERATED_CUTMIX)
+        config = GANEMConfig(Recipe(batch_size=size), 100, augmentation=augmentation)
+        self.model = GANEM(networks, config, TrainingData(rows(device)), seed=0)
         self.model.iteration = 1
         self.index = torch.arange(size)
-        self.totals = Means()
 
     def __call__(self):
-        images, labels = self.model._m_step(self.index, self.totals)
-        self.totals.add("classifier", self.model._e_step(images, labels))
+        made = self.model._m_step(self.index)
+        step = self.model._classifier_step
+        self.model._train_classifier(step, made["images"], made["labels"])
 
 
 class MinMaxSteps:
@@ -73,10 +71,9 @@ class MinMaxSteps:
 
     def __init__(self, width, size, device):
         networks = MinMaxNetworks(SHAPE, N_CLUSTERS, N_CLUSTERS, width=width)
-        means = latent.component_means(N_CLUSTERS, N_CLUSTERS, 6.0).to(device)
-        start = torch.eye(N_CLUSTERS, device=device).repeat(N_ROWS // N_CLUSTERS, 1)
-        data = MinMaxData(rows(device), means, start)
-        self.model = MinMaxEM(networks, MinMaxConfig(10), data, seed=0)
+        resp = torch.eye(N_CLUSTERS, device=device).repeat(N_ROWS // N_CLUSTERS, 1)
+        data = TrainingData(rows(device), resp)
+        self.model = MinMaxEM(networks, MinMaxEMConfig(10), data, seed=0)
         self.index = torch.arange(size, device=device)
 
     def __call__(self):

@@ -29,7 +29,7 @@ SETTINGS = {
         "tol": 1.0,
         "n_iter_no_change": 3,
         "recipe": {"gan_steps": 20},
-        "learning_rate": 3.0,
+        "learning_rate": 3e-3,
     },
     "MinMaxEMClusterer": {"n_clusters": 3, "max_iter": 3},
 }

@@ -10,12 +10,9 @@ from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
 from skdeepgmm import GaussianMixture
 from skdeepgmm._torch_backend.clusterers import networks
+from skdeepgmm._torch_backend.clusterers.augmentation import Affine, Augmentation
 from skdeepgmm._torch_backend.clusterers.gan_em.networks import Architecture
-from skdeepgmm._torch_backend.clusterers.network_tools import (
-    in_batches,
-    random_affine,
-    random_patches,
-)
+from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm.estimators.clusterers.gan_em._settings import (
     GENERATED_AFFINE,
@@ -57,7 +54,7 @@ def clusterers():
 
 
 class LabelsOnly:
-    """The E-net of GAN-EM, trained on the labelled rows alone, changed as there.
+    """The E-net of GAN-EM, trained on labelled samples alone, augmented as there.
 
     Parameters
     ----------
@@ -73,18 +70,18 @@ class LabelsOnly:
 
     def fit(self, X, y):
         """Train with Adam on batches of 64; rows with y = -1 are left out."""
-        draw = new_generator(self.seed)
+        rng = new_generator(self.seed)
         made = Architecture(self.shape, self.n_classes, 1, width=0.25)
-        self.network = networks.build(made.classifier, draw, gain=networks.TORCH_GAIN)
+        self.network = networks.build(made.classifier, rng, gain=networks.TORCH_GAIN)
         optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, (0.5, 0.999))
         known = y >= 0
         rows, labels = self._images(X[known]), torch.tensor(y[known])
         shift, rotation, scale = GENERATED_AFFINE
-        shift *= min(self.shape[1:])
+        affine = Affine(shift * min(self.shape[1:]), rotation, scale)
+        augment = Augmentation(affine, GENERATED_CUTMIX)
         for _ in range(self.n_steps):
-            index = torch.randint(len(rows), (64,), generator=draw)
-            images = random_affine(rows[index], draw, shift, rotation, scale)
-            images = random_patches(images, draw, GENERATED_CUTMIX)
+            index = torch.randint(len(rows), (64,), generator=rng)
+            images = augment(rows[index], rng)
             loss = torch.nn.functional.cross_entropy(
                 self.network(images), labels[index]
             )

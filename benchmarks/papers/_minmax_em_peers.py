@@ -19,11 +19,13 @@ from sklearn.semi_supervised import LabelSpreading
 from skdeepgmm import GaussianMixture
 from skdeepgmm._torch_backend.clusterers import networks
 from skdeepgmm._torch_backend.clusterers.minmax_em import latent
+from skdeepgmm._torch_backend.clusterers.minmax_em.labelled import LabelledSampler
 from skdeepgmm._torch_backend.clusterers.minmax_em.networks import Architecture
-from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import BETAS, Labelled
-from skdeepgmm._torch_backend.clusterers.network_tools import WeightAverage, in_batches
+from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import BETAS
+from skdeepgmm._torch_backend.clusterers.weights import WeightAverage
+from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm._torch_backend.rng import new_generator
-from skdeepgmm.estimators.clusterers._tsne_embedding import map_of
+from skdeepgmm.estimators.clusterers._tsne_embedding import tsne_embedding
 
 BATCH, LABEL_BATCH, STEPS = 50, 25, 1500
 
@@ -41,9 +43,9 @@ class Deep:
 
     def fit(self, X, y):
         """Train; y holds -1 where the class is unknown."""
-        self.draw = new_generator(self.seed)
+        self.rng = new_generator(self.seed)
         self.rows, self.y = self._images(X), torch.tensor(y)
-        self.labelled = Labelled(self.y)
+        self.labelled = LabelledSampler(self.y)
         made = Architecture(self.shape, self.n_clusters, self.dim)
         kinds = {
             "encoder": made.encoder,
@@ -54,7 +56,7 @@ class Deep:
         self.networks, self.optimizers = {}, {}
         for name in self.uses:
             gain = networks.TORCH_GAIN if name == "encoder" else networks.HE_GAIN
-            network = networks.build(kinds[name], self.draw, gain=gain)
+            network = networks.build(kinds[name], self.rng, gain=gain)
             self.networks[name] = network
             self.optimizers[name] = torch.optim.Adam(
                 network.parameters(), 1e-3, BETAS[name], fused=True
@@ -62,12 +64,12 @@ class Deep:
         self.average = WeightAverage(self.networks["encoder"], 0.99)
         for layer in self.networks["encoder"].modules():
             if isinstance(layer, networks.Dropout):
-                layer.generator = self.draw
+                layer.rng = self.rng
         self._begin()
         for step in range(self.n_steps):
             self.step = step
-            index = torch.randint(len(self.rows), (BATCH,), generator=self.draw)
-            self._step(index, self.labelled.sample(LABEL_BATCH, self.draw))
+            index = torch.randint(len(self.rows), (BATCH,), generator=self.rng)
+            self._step(index, self.labelled.sample(LABEL_BATCH, self.rng))
             self.average.update(self.networks["encoder"])
         return self
 
@@ -107,7 +109,7 @@ class LabelsOnly(Deep):
         self.means = latent.component_means(self.n_clusters, self.dim, 6.0)
 
     def _step(self, index, known):
-        known = self.labelled.sample(64, self.draw)
+        known = self.labelled.sample(64, self.rng)
         rate = 0.5e-3 * (1.0 + np.cos(np.pi * self.step / self.n_steps))
         self.optimizers["encoder"].param_groups[0]["lr"] = rate
         resp = F.one_hot(self.y[known], self.n_clusters).float()
@@ -132,8 +134,8 @@ class ClusterGAN(Deep):
 
     def _step(self, index, known):
         encoder, made, critic = (self.networks[name] for name in self.uses)
-        labels = torch.randint(self.n_clusters, (BATCH,), generator=self.draw)
-        noise = torch.randn(BATCH, self.n_noise, generator=self.draw) * self.noise_scale
+        labels = torch.randint(self.n_clusters, (BATCH,), generator=self.rng)
+        noise = torch.randn(BATCH, self.n_noise, generator=self.rng) * self.noise_scale
         one_hot = F.one_hot(labels, self.n_clusters).float()
         images = made(torch.cat([one_hot, noise], 1))
         real, fake = critic(self.rows[index]), critic(images.detach())
@@ -217,8 +219,8 @@ class DynAE(Deep):
         return torch.cdist(self._encoded(X), self.centers).argmin(1).numpy()
 
 
-class MapMixture:
-    """A mixture of one Gaussian a cluster on the t-SNE map of our clusterer's start.
+class EmbeddingMixture:
+    """A mixture of one Gaussian a cluster on the t-SNE embedding of our clusterer.
 
     It has no rule for new rows: it predicts those that it was fitted to.
     """
@@ -228,7 +230,7 @@ class MapMixture:
 
     def fit(self, X):
         random_state = np.random.RandomState(self.seed)
-        resp = map_of(X, random_state).mixture(self.n_clusters)
+        resp = tsne_embedding(X, random_state).mixture(self.n_clusters)
         self.labels_ = resp.argmax(axis=1)
         return self
 
@@ -254,5 +256,5 @@ def peers(shape, n_clusters, seed, labelled, n_steps=STEPS):
     return found | {
         "KMeans": KMeans(n_clusters, n_init=10, random_state=seed),
         "GaussianMixture on PCA": make_pipeline(PCA(50, random_state=seed), flat),
-        "GaussianMixture on t-SNE": MapMixture(n_clusters, seed),
+        "GaussianMixture on t-SNE": EmbeddingMixture(n_clusters, seed),
     }

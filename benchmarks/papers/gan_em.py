@@ -69,10 +69,10 @@ ABLATION = {
     "no patches of other images": {"cutmix": None},
     "smaller affine changes": {"affine": (2.0, 9.0, 0.1)},
     "E-net without normalisation": {"recipe": {"classifier_norm": "none"}},
-    "optimisers started anew": {"recipe": {"keeps_optimizers": False}},
+    "optimisers started anew": {"recipe": {"persistent_optimizers": False}},
     "long EM iterations (500 steps)": {"recipe": {"gan_steps": 500}, "max_iter": 0.1},
-    "constant rates": {"recipe": {"last_rate": 1.0}},
-    "first weights N(0, 0.02^2)": {"recipe": {"std": 0.02}},
+    "constant rates": {"recipe": {"final_lr_fraction": 1.0}},
+    "first weights N(0, 0.02^2)": {"recipe": {"init_std": 0.02}},
     "printed losses": {"recipe": {"losses": "paper"}},
     "released recipe": {"recipe": "released", "max_iter": 0.1},
 }
@@ -183,16 +183,19 @@ def names_of(part, data, model, case, seed):
 # Parts ---------------------------------------------------------------------------
 
 
-#: What else is measured than the default number and length of starts.
-HELD = {"rates held for half": {"recipe": {"held": 0.5}}}
-VARIANTS = HELD | {
+#: What else is measured than the default number and length of restarts.
+CONSTANT = {"rates held for half": {"recipe": {"constant_fraction": 0.5}}}
+VARIANTS = CONSTANT | {
     "one start, 143 iterations": {"n_init": 1, "max_iter": 143},
     "two starts, 120 iterations": {"n_init": 2, "max_iter": 120},
     "three starts, 143 iterations": {"max_iter": 143},
 }
 LONG = {
     "600 iterations": {"max_iter": 600},
-    "900 iterations, rates held for half": {"max_iter": 900, "recipe": {"held": 0.5}},
+    "900 iterations, rates held for half": {
+        "max_iter": 900,
+        "recipe": {"constant_fraction": 0.5},
+    },
     "width 0.5, 400 iterations": {"max_iter": 400, "width": 0.5},
 }
 

@@ -28,7 +28,7 @@ class Recorder:
 
     Parameters
     ----------
-    draw : torch.Generator
+    rng : torch.Generator
         What steps draw from, on their device.
 
     Attributes
@@ -37,9 +37,9 @@ class Recorder:
         Whether steps are recorded at all.
     """
 
-    def __init__(self, draw: torch.Generator) -> None:
-        self.draw = draw
-        self.enabled = draw.device.type == "cuda"
+    def __init__(self, rng: torch.Generator) -> None:
+        self.rng = rng
+        self.enabled = rng.device.type == "cuda"
         self._calls: dict[Hashable, int] = {}
         self._recorded: dict[Hashable, _Recorded] = {}
 
@@ -55,13 +55,13 @@ class Recorder:
         if self._calls[key] <= WARM_UP:
             return self._aside(step, arguments)
         if key not in self._recorded:
-            self._recorded[key] = _record(step, arguments, self.draw)
+            self._recorded[key] = _record(step, arguments, self.rng)
         return self._recorded[key].replay(arguments)
 
     def _aside(self, step: Step, arguments: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Run a step on another stream, as recording will."""
-        here = torch.cuda.current_stream(self.draw.device)
-        aside = torch.cuda.Stream(self.draw.device)  # type: ignore[no-untyped-call]
+        here = torch.cuda.current_stream(self.rng.device)
+        aside = torch.cuda.Stream(self.rng.device)  # type: ignore[no-untyped-call]
         aside.wait_stream(here)
         try:
             with torch.cuda.stream(aside):
@@ -101,38 +101,38 @@ class _Recorded:
 
 
 def _record(
-    step: Step, arguments: tuple[Tensor, ...], draw: torch.Generator
+    step: Step, arguments: tuple[Tensor, ...], rng: torch.Generator
 ) -> _Recorded:
     mine = tuple(argument.clone() for argument in arguments)
     # On the device of the draws, whichever is the current one.
-    with RECORDING, torch.cuda.device(draw.device):
+    with RECORDING, torch.cuda.device(rng.device):
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(draw)
+        graph.register_generator_state(rng)
         # Other threads may launch kernels meanwhile, but not on this stream: streams
         # come from pools, and nothing else takes them from that of high priority.
         stream = torch.cuda.Stream(  # type: ignore[no-untyped-call]
-            draw.device, priority=-1
+            rng.device, priority=-1
         )
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             made = step(*mine)
     return _Recorded(graph, mine, made)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate, in place where it is a tensor that a step reads."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(lr)
         else:
-            group["lr"] = rate
+            group["lr"] = lr
 
 
-def recordable(rate: float, device: torch.device) -> dict[str, object]:
+def recordable(lr: float, device: torch.device) -> dict[str, object]:
     """Return the arguments of an optimizer whose steps can be recorded on ``device``.
 
     On a CUDA device its learning rate is a tensor.
     """
     if device.type != "cuda":
-        return {"lr": rate}
-    value = torch.tensor(rate, device=device, dtype=torch.float32)
+        return {"lr": lr}
+    value = torch.tensor(lr, device=device, dtype=torch.float32)
     return {"lr": value, "capturable": True}

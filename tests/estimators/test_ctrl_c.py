@@ -10,12 +10,16 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 import skdeepgmm
-from skdeepgmm import GANEMClusterer, MinMaxEMClusterer
 from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEM
-from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import MinMaxEM
-from skdeepgmm.estimators.clusterers.gan_em._fit import GANEMFit
-from skdeepgmm.estimators.clusterers.minmax_em._fit import MinMaxEMFit
-from tests.estimators.clusterers.problems import both, gan_em, minmax_em
+from tests.estimators.clusterers.problems import (
+    both,
+    gan_em,
+    interrupt,
+    interrupted_once,
+    minmax_em,
+    with_fit,
+    with_trainer,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -27,35 +31,31 @@ pytestmark = [
 PACKAGE = str(Path(skdeepgmm.__file__).parent)
 
 
-def test_ctrl_c_while_the_e_net_starts_on_labels_keeps_the_fit(vectors, monkeypatch):
+def test_ctrl_c_while_the_e_net_starts_on_labels_keeps_the_fit(vectors):
     X, y = vectors
     calls = []
-    original = GANEM._learn
 
-    def interrupted(self, step, *arguments):
+    def train_classifier(self, step, *arguments):
         calls.append(step)
         if len(calls) == 20:
             raise KeyboardInterrupt
-        return original(self, step, *arguments)
+        return GANEM._train_classifier(self, step, *arguments)
 
-    monkeypatch.setattr(GANEM, "_learn", interrupted)
+    model = gan_em(semi_supervised=True)
+    with_trainer(model, _train_classifier=train_classifier)
     with pytest.warns(UserWarning, match="interrupted after 0 of"):
-        model = gan_em(semi_supervised=True).fit(X, y)
+        model.fit(X, y)
     assert model.n_iter_ == 0
     assert np.isfinite(model.predict_proba(X)).all()
 
 
-def test_ctrl_c_within_an_e_step_leaves_the_e_net_predicting(vectors, monkeypatch):
+def test_ctrl_c_within_an_e_step_leaves_the_e_net_predicting(vectors):
     X, _ = vectors
-    recipe = {"gan_steps": 5, "average": 0.0, "classifier_norm": "batch"}
-    monkeypatch.setattr(GANEM, "_e_step", _interrupt)
-    model = gan_em(recipe=recipe, init="uniform").fit(X)
+    recipe = {"gan_steps": 5, "ema_decay": 0.0, "classifier_norm": "batch"}
+    model = gan_em(recipe=recipe, init="uniform")
+    with_trainer(model, _classifier_step=interrupt).fit(X)
     mean = model.predict_proba(X).mean(axis=0)
     np.testing.assert_allclose(model.weights_, mean, rtol=1e-5)
-
-
-def _interrupt(*args):
-    raise KeyboardInterrupt
 
 
 @both
@@ -63,7 +63,7 @@ def test_ctrl_c_before_training_restores_the_estimator(construct, vectors, monke
     X, _ = vectors
     model = construct(init="kmeans")
     target = "skdeepgmm.estimators.clusterers._init_responsibilities.KMeans.fit"
-    monkeypatch.setattr(target, _interrupt)
+    monkeypatch.setattr(target, interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X)
     assert not hasattr(model, "n_features_in_")
@@ -71,15 +71,16 @@ def test_ctrl_c_before_training_restores_the_estimator(construct, vectors, monke
 
 @both
 @pytest.mark.parametrize("where", ["attributes", "_labels"])
-def test_ctrl_c_after_training_loses_nothing(construct, vectors, monkeypatch, where):
+def test_ctrl_c_after_training_loses_nothing(construct, vectors, where):
     X, _ = vectors
     expected = construct(max_iter=2).fit(X)
     model = construct(max_iter=2)
-    owner = type(model) if where == "_labels" else FITS[type(model)]
-    with monkeypatch.context() as patched:
-        _interrupted_once(patched, owner, where)
-        with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 2"):
-            model.fit(X)
+    if where == "attributes":
+        with_fit(model, attributes=interrupted_once(model._Fit, where))
+    else:
+        model._labels = interrupted_once(type(model), where).__get__(model)
+    with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 2"):
+        model.fit(X)
     for name in ("labels_", "means_", "weights_"):
         np.testing.assert_array_equal(getattr(model, name), getattr(expected, name))
 
@@ -112,42 +113,42 @@ def test_ctrl_c_in_the_last_hook_of_a_callback_loses_nothing(construct, vectors)
 
 
 @both
-def test_a_second_ctrl_c_ends_the_fit_at_once(construct, vectors, monkeypatch):
+def test_a_second_ctrl_c_ends_the_fit_at_once(construct, vectors):
     X, _ = vectors
     model = construct()
-    monkeypatch.setattr(type(model), "_labels", _interrupt)
+    model._labels = interrupt
     with pytest.raises(KeyboardInterrupt):
         model.fit(X)
     assert not hasattr(model, "n_features_in_")
 
 
-def test_ctrl_c_between_starts_keeps_the_last_one(vectors, monkeypatch):
+def test_ctrl_c_between_restarts_keeps_the_last_one(vectors):
     X, _ = vectors
-    params = {"n_init": 2, "start_iter": 2, "max_iter": 3}
-    _interrupted_once(monkeypatch, GANEMFit, "quality")
+    model = gan_em(n_init=2, init_iter=2, max_iter=3)
+    with_fit(model, selection_score=interrupted_once(model._Fit, "selection_score"))
     with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 3"):
-        model = gan_em(**params).fit(X)
+        model.fit(X)
     assert np.isfinite(model.score(X))
 
 
-def test_ctrl_c_between_start_and_training_of_minmax_em(vectors, monkeypatch):
+def test_ctrl_c_between_initialization_and_training_of_minmax_em(vectors):
     X, _ = vectors
-    _interrupted_once(monkeypatch, MinMaxEMFit, "_batches")
+    model = minmax_em()
+    trainer = model._Fit.Trainer
+    with_trainer(model, _next_batches=interrupted_once(trainer, "_next_batches"))
     with pytest.warns(ConvergenceWarning, match="interrupted after 0 of 1"):
-        model = minmax_em().fit(X)
+        model.fit(X)
     assert model.predict(X).shape == (60,)
 
 
 @both
-def test_ctrl_c_in_a_diverging_iteration_goes_back(construct, vectors, monkeypatch):
+def test_ctrl_c_in_a_diverging_iteration_goes_back(construct, vectors):
     X, _ = vectors
-    engine = {GANEMClusterer: GANEM, MinMaxEMClusterer: MinMaxEM}
     model = construct(max_iter=3)
-    engine = engine[type(model)]
-    plain = engine.step
+    trainer = model._Fit.Trainer
 
-    def step(self, batch):
-        result = plain(self, batch)
+    def em_iteration(self):
+        result = trainer.em_iteration(self)
         if self.iteration == 2:
             with torch.no_grad():
                 for parameter in self.generator.parameters():
@@ -155,27 +156,10 @@ def test_ctrl_c_in_a_diverging_iteration_goes_back(construct, vectors, monkeypat
             raise KeyboardInterrupt
         return result
 
-    monkeypatch.setattr(engine, "step", step)
     with pytest.warns(ConvergenceWarning, match="interrupted after 1 of 3"):
-        model.fit(X)
+        with_trainer(model, em_iteration=em_iteration).fit(X)
     assert np.isfinite(model.means_).all()
     assert np.isfinite(model.sample(5)[0]).all()
-
-
-FITS = {GANEMClusterer: GANEMFit, MinMaxEMClusterer: MinMaxEMFit}
-
-
-def _interrupted_once(monkeypatch, owner, name):
-    """Ctrl-C in the first call of a method."""
-    plain, calls = getattr(owner, name), []
-
-    def method(self, *args):
-        calls.append(name)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        return plain(self, *args)
-
-    monkeypatch.setattr(owner, name, method)
 
 
 # Anywhere ------------------------------------------------------------------------

@@ -1,26 +1,30 @@
 """Density of a generator: a mixture of Gaussians around its outputs (Parzen).
 
-With generated rows g_m of weights v_m, p(x) = sum_m v_m N(x; g_m, sigma^2 I): the
+With generated samples g_m of weights v_m, p(x) = sum_m v_m N(x; g_m, sigma^2 I): the
 Monte-Carlo form of E_z N(x; G(z), sigma^2 I). Everything is float64.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend.clusterers.network_tools import in_batches
+from skdeepgmm._torch_backend.inference import in_batches
+from skdeepgmm._torch_backend.rng import new_generator
 
 #: Steps of EM for sigma; it stops when sigma changes by less than RELATIVE_CHANGE.
 EM_STEPS, RELATIVE_CHANGE = 100, 1e-4
 #: Sigma stays above this, in units of the networks.
 SMALLEST_SIGMA = 1e-3
+#: Generated samples of a cluster.
+KERNELS = 300
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """Generated rows, flattened, and the logarithms of their weights.
+    """Generated samples, flattened, and the logarithms of their weights.
 
     Attributes
     ----------
@@ -30,6 +34,10 @@ class Kernels:
 
     centers: Tensor
     log_weights: Tensor
+
+    def cluster_means(self, n_clusters: int) -> Tensor:
+        """Return the mean of the generated samples of each cluster, flattened."""
+        return self.centers.reshape(n_clusters, -1, self.centers.shape[1]).mean(1)
 
     def distances(self, rows: Tensor) -> Tensor:
         """Return squared distances of rows (n, n_features) to the centers."""
@@ -67,3 +75,27 @@ class Kernels:
             if abs(sigma - previous) < RELATIVE_CHANGE * sigma:
                 break
         return max(sigma, SMALLEST_SIGMA)
+
+
+def generated_kernels(
+    sample: Callable[[Tensor, torch.Generator], Tensor], weights: Tensor, seed: int
+) -> Kernels:
+    """Return ``KERNELS`` generated samples of each cluster as kernels.
+
+    Parameters
+    ----------
+    sample : callable
+        Generates samples of these clusters from a random generator on the CPU.
+    weights : Tensor of shape (n_clusters,), float64
+        Cluster weights, on the device of the samples.
+    seed : int
+    """
+    labels = torch.arange(len(weights), device="cpu").repeat_interleave(KERNELS)
+    rows = sample(labels, new_generator(seed))
+    log_weights = (weights / KERNELS).log().repeat_interleave(KERNELS)
+    return Kernels(rows.flatten(1).double(), log_weights)
+
+
+def nearest(wanted: Tensor, candidates: Tensor) -> Tensor:
+    """Return the index of the nearest candidate to each row of ``wanted``."""
+    return in_batches(lambda rows: torch.cdist(rows, candidates).argmin(1), wanted)

@@ -1,4 +1,4 @@
-"""Building blocks of the deep clusterers: layers, trunks, generators, first weights.
+"""Building blocks of the deep clusterers: layers, trunks, generators, initial weights.
 
 Networks are built without touching torch's global generator: :func:`build` makes the
 module without memory and then draws its weights from a private generator. Images are
@@ -25,6 +25,8 @@ HE_GAIN, TORCH_GAIN = 2.0 / (1.0 + SLOPE**2), 1.0 / 3.0
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 #: Images with a smaller side are treated as vectors.
 SMALLEST_SIDE = 8
+#: Images with sides of at least so many pixels are large.
+LARGE_SIDE = 16
 
 
 class Constant(nn.Module):
@@ -40,18 +42,18 @@ class Constant(nn.Module):
 
 def build(
     make: Callable[[], ModuleT],
-    generator: torch.Generator,
+    rng: torch.Generator,
     device: torch.device | str = "cpu",
     std: float | None = None,
     gain: float = HE_GAIN,
 ) -> ModuleT:
-    """Return the module of ``make`` with weights drawn from ``generator``.
+    """Return the module of ``make`` with weights drawn from ``rng``.
 
     Parameters
     ----------
     make : callable
         Constructs the module from the layers that :func:`initialize` knows.
-    generator : torch.Generator
+    rng : torch.Generator
         On the CPU, so that weights are the same on every device.
     std : float or None
         Standard deviation of the weights; None means by fan-in.
@@ -61,14 +63,14 @@ def build(
     with torch.device("meta"):
         module = make()
     module = module.to_empty(device=device).float()
-    initialize(module, generator, std, gain)
+    initialize(module, rng, std, gain)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
 
 
 def initialize(
     module: nn.Module,
-    generator: torch.Generator,
+    rng: torch.Generator,
     std: float | None = None,
     gain: float = HE_GAIN,
 ) -> None:
@@ -77,7 +79,7 @@ def initialize(
         for layer in module.modules():
             if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
                 scale = math.sqrt(gain / _fan_in(layer)) if std is None else std
-                _init_weights(layer, generator, scale)
+                _init_weights(layer, rng, scale)
             elif isinstance(layer, (*NORMS, Constant)):
                 layer.reset_parameters()
             elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
@@ -86,20 +88,18 @@ def initialize(
 
 def _init_weights(
     layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d,
-    generator: torch.Generator,
+    rng: torch.Generator,
     scale: float,
 ) -> None:
     shape = layer.weight.shape
-    drawn = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+    drawn = torch.randn(shape, generator=rng, dtype=torch.float32, device="cpu")
     layer.weight.copy_(drawn * scale)
     if layer.bias is not None:
         layer.bias.zero_()
     if isinstance(layer, _Spectral):
         shape = layer.direction.shape
-        start = torch.randn(
-            shape, generator=generator, dtype=torch.float32, device="cpu"
-        )
-        layer.direction.copy_(F.normalize(start, dim=0))
+        direction = torch.randn(shape, generator=rng, dtype=torch.float32, device="cpu")
+        layer.direction.copy_(F.normalize(direction, dim=0))
 
 
 def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> float:
@@ -117,7 +117,7 @@ def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> float:
 class _Spectral(nn.Module):
     """Mixin: a layer whose weight has spectral norm one (power iteration).
 
-    torch's own draws its start from the global generator.
+    torch's own is initialised from the global random generator.
     """
 
     weight: Tensor
@@ -216,6 +216,11 @@ def is_image(shape: Shape) -> bool:
     return len(shape) == 3 and min(shape[1:]) >= SMALLEST_SIDE
 
 
+def is_large_image(shape: Shape) -> bool:
+    """Tell whether this is the shape of an image, and a large one."""
+    return len(shape) == 3 and min(shape[1:]) >= LARGE_SIDE
+
+
 def n_halvings(shape: Shape) -> int:
     """Return how often a trunk halves an image: to a side of 2 to 4 pixels."""
     return max(2, math.ceil(math.log2(min(shape[1:]))) - 2)
@@ -247,7 +252,7 @@ def pooled_trunk(
 ) -> tuple[nn.Sequential, int]:
     """Return convolutions with 2x2 max-pooling, flattened, and the number of features.
 
-    Kernels beyond the given ones repeat the last. Odd sides are rounded up.
+    Further kernels are as the last. Odd sides are rounded up.
     """
     layers: list[nn.Module] = []
     n_in, height, width = shape
@@ -265,22 +270,20 @@ def pooled_trunk(
 
 
 class Dropout(nn.Module):
-    """Dropout with a private generator; without one it does nothing.
+    """Dropout with a private random generator; without one it does nothing.
 
-    Set ``generator`` after building, on the device of the module.
+    Set ``rng`` after building, on the device of the module.
     """
 
     def __init__(self, share: float) -> None:
         super().__init__()
         self.share = share
-        self.generator: torch.Generator | None = None
+        self.rng: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.generator is None:
+        if not self.training or self.rng is None:
             return x
-        drawn = torch.rand(
-            x.shape, generator=self.generator, device=x.device, dtype=x.dtype
-        )
+        drawn = torch.rand(x.shape, generator=self.rng, device=x.device, dtype=x.dtype)
         return x * (drawn >= self.share) / (1.0 - self.share)
 
 
@@ -331,10 +334,10 @@ def deconv_generator(
     """
     n_out, height, width = shape
     factor = 2 ** len(channels)
-    start = (channels[0], -(-height // factor), -(-width // factor))
+    first = (channels[0], -(-height // factor), -(-width // factor))
     layers = [*dense([n_inputs, *hidden], norm_kind)]
     n_hidden = [n_inputs, *hidden][-1]
-    layers += [nn.Linear(n_hidden, math.prod(start)), nn.Unflatten(1, start)]
+    layers += [nn.Linear(n_hidden, math.prod(first)), nn.Unflatten(1, first)]
     layers += [*norm(norm_kind, channels[0], True), activation()]
     for n_in, n_next in pairwise(channels):
         layers.append(nn.ConvTranspose2d(n_in, n_next, 4, 2, 1))

@@ -3,14 +3,18 @@
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.clusterers.network_tools import in_batches, restore
-from skdeepgmm._torch_backend.clusterers.networks import is_image
+from skdeepgmm._torch_backend.clusterers.preprocessing import (
+    from_attribute,
+    inference_dtype,
+)
+from skdeepgmm._torch_backend.clusterers.weights import restore
+from skdeepgmm._torch_backend.inference import in_batches
+from skdeepgmm._torch_backend.training import DivergenceError
 from skdeepgmm.chunked import ChunkedArray
 from skdeepgmm.estimators._base import TorchEstimator
 from skdeepgmm.estimators._checks import check_integer, is_integer
@@ -20,127 +24,12 @@ from skdeepgmm.estimators._image_shape import (
     rows_and_shape,
 )
 from skdeepgmm.estimators._sklearn_compat import Interval, InvalidParameterError
+from skdeepgmm.exceptions import TrainingDivergedError
 
-#: Rows that are converted at a time.
-CHUNK_ROWS = 2**13
-#: Largest values that networks see, in their units: squares of what they make of
-#: larger ones would overflow.
-FARTHEST = 1e9
 #: Parameters that set how much memory networks need, and words of torch's errors where
 #: there is too little.
 SIZES = ("width", "noise_dim", "latent_dim", "embedding_dim", "batch_size")
 TOO_LARGE = ("allocate memory", "out of memory", "storage size calculation")
-#: Values that the last function of a generator reaches.
-RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
-
-
-class NetworkUnits:
-    """The way from rows of X to tensors in the networks' range, and back.
-
-    Images are scaled as a whole, vectors feature by feature: to mean zero and
-    deviation one.
-
-    Parameters
-    ----------
-    shape : tuple of int or None
-        (height, width, channels), None for vector data.
-    offset, scale : ndarray of shape (n_features,) or (1,)
-        x = offset + scale * value of the network.
-    """
-
-    def __init__(self, shape, offset, scale):
-        self.shape, self.offset, self.scale = shape, offset, scale
-
-    @classmethod
-    def of(cls, X, shape, output):
-        """Measure the units on X.
-
-        Parameters
-        ----------
-        X : ndarray or tensor of shape (n_samples, n_features)
-        shape : tuple of int or None
-        output : str
-            Last function of the generator: a key of ``RANGES``, or "linear".
-        """
-        if output not in RANGES:
-            return cls(shape, *_moments(X))
-        low, high = RANGES[output]
-        smallest, largest = float(X.min()), float(X.max())
-        _check_range(np.array([smallest, largest]))
-        scale = (largest - smallest) / (high - low) if largest > smallest else 1.0
-        return cls(shape, np.array([smallest - low * scale]), np.array([scale]))
-
-    @property
-    def network_shape(self):
-        """Shape of one row in the networks; a small image is a vector there."""
-        if self.shape is None:
-            return None
-        height, width, channels = self.shape
-        return (channels, height, width)
-
-    @property
-    def is_image(self):
-        """Whether the networks see rows as images."""
-        return self.shape is not None and is_image(self.network_shape)
-
-    def to_network(self, X, device, dtype=torch.float32):
-        """Return rows of X as (n, channels, height, width) or (n, features)."""
-        parts = [
-            self._convert(X[start : start + CHUNK_ROWS], device, dtype)
-            for start in range(0, X.shape[0], CHUNK_ROWS)
-        ]
-        rows = torch.cat(parts)
-        if not self.is_image:
-            return rows
-        # Channels stay last in memory, the order that convolutions are fast in.
-        return rows.reshape(len(rows), *self.shape).permute(0, 3, 1, 2)
-
-    def _convert(self, rows, device, dtype):
-        # In float64: values far from zero lose their differences in float32.
-        values = convert.rows_to_tensor(rows, device, torch.float64)
-        offset = convert.float64_tensor(self.offset, device)
-        scale = convert.float64_tensor(self.scale, device)
-        return ((values - offset) / scale).clamp(-FARTHEST, FARTHEST).to(dtype)
-
-    def from_network(self, tensor):
-        """Return a tensor of the networks as float64 rows of X."""
-        if tensor.ndim == 4:
-            tensor = tensor.permute(0, 2, 3, 1)
-        rows = tensor.reshape(len(tensor), -1).double()
-        offset = convert.float64_tensor(self.offset, rows.device)
-        return offset + convert.float64_tensor(self.scale, rows.device) * rows
-
-    def log_volume(self, n_features):
-        """Return the log of the volume of a unit cube of the networks, in nats."""
-        logs = np.log(self.scale)
-        return float(logs.sum() if len(logs) > 1 else n_features * logs[0])
-
-
-def _moments(X):
-    """Return mean and deviation of every feature; constant ones get deviation one."""
-    if convert.is_tensor(X):
-        X = convert.to_numpy(X)
-    X = np.asarray(X, dtype=np.float64)
-    _check_range(X)
-    # Squares of values up to one are finite; a power of two loses no digits.
-    _, exponent = np.frexp(np.abs(X).max(axis=0))
-    small = np.ldexp(X, -exponent)
-    mean, deviation = small.mean(axis=0), small.std(axis=0)
-    # Rounding leaves a constant feature with a deviation near 1e-16 of its size.
-    constant = deviation <= 1e-12 * np.abs(mean)
-    deviation = np.ldexp(deviation, exponent)
-    deviation = np.where(constant | (deviation == 0.0), 1.0, deviation)
-    return np.ldexp(mean, exponent), deviation
-
-
-def _check_range(X):
-    """Raise unless all differences of values of a feature are finite."""
-    half = X.max(axis=0) / 2.0 - X.min(axis=0) / 2.0
-    if (half > np.finfo(np.float64).max / 2.0).any():
-        raise ValueError(
-            "X has features whose range is beyond float64; expected finite differences "
-            "of values. Divide them by a constant."
-        )
 
 
 class DeepClusterer(
@@ -152,7 +41,7 @@ class DeepClusterer(
     ``semi_supervised``, ``random_state`` and ``device``, and the methods
     ``_proba(X)`` and ``_embed(X)``, which return functions of network tensors on the
     device for X. Fitted, it has ``image_shape_``, ``weights_``, ``means_``, ``labels_``
-    and ``_units``.
+    and ``_standardization``.
     """
 
     # Input -----------------------------------------------------------------------
@@ -221,13 +110,9 @@ class DeepClusterer(
 
     # Output ----------------------------------------------------------------------
 
-    def _network_units(self):
-        return NetworkUnits(self.image_shape_, **self._units)
-
     @property
-    def _inference_dtype(self):
-        shape = self._network_units().network_shape
-        return inference_dtype(shape is not None and is_image(shape))
+    def _preprocessing(self):
+        return from_attribute(self._standardization, self.image_shape_)
 
     def _apply(self, function, X):
         """Return a function of network tensors for the rows of X, as the caller's."""
@@ -247,20 +132,20 @@ class DeepClusterer(
         return convert.to_numpy(in_batches(self._predictor(X), self._tensor(X)))
 
     def _tensor(self, X):
-        device, dtype = self._device(X), self._inference_dtype
-        return self._network_units().to_network(X, device, dtype)
+        made = self._preprocessing
+        return made.to_network(X, self._device(X), made.inference_dtype)
 
     def _rows(self, tensor, like=None):
-        """Return network output as rows in the units and type of the training data.
+        """Return network output as rows in the range and type of the training data.
 
         In the container that the caller expects who gave ``like``.
         """
         dtype = convert.torch_dtype(self.means_)
-        return self._output(self._network_units().from_network(tensor), like, dtype)
+        return self._output(self._preprocessing.from_network(tensor), like, dtype)
 
     def _check_embedding(self, Z):
-        """Return validated rows of an embedding as a float64 tensor on the device."""
-        values = convert.to_numpy(Z, torch.float64) if convert.is_tensor(Z) else Z
+        """Return a validated embedding as a float64 tensor on the device."""
+        values = convert.to_numpy(Z.double()) if convert.is_tensor(Z) else Z
         values = check_array(values, dtype=[np.float64, np.float32], input_name="Z")
         if values.shape[1] != self._n_features_out:
             raise ValueError(
@@ -415,16 +300,16 @@ def restored(architecture, attributes, name, device):
     return restore(getattr(made, name), attributes["networks_"][name], device, dtype)
 
 
-def inference_dtype(image):
-    """Return float32 for images; the small networks of vectors can afford float64."""
-    return torch.float32 if image else torch.float64
-
-
 @contextmanager
-def memory_errors(estimator):
-    """Turn torch's errors of too large tensors into MemoryError naming parameters."""
+def training_errors(estimator):
+    """Turn errors of torch and of the training loop into those that users can act on.
+
+    MemoryError names parameters where torch's tensors are too large.
+    """
     try:
         yield
+    except DivergenceError as error:
+        raise TrainingDivergedError(str(error)) from error
     except RuntimeError as error:
         if not any(words in str(error).lower() for words in TOO_LARGE):
             raise

@@ -1,4 +1,4 @@
-"""Where both deep clusterers start: given, by k-means, or from a map."""
+"""Initial responsibilities of both deep clusterers: k-means, t-SNE, user-supplied."""
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -7,37 +7,41 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import check_array
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm.estimators.clusterers._tsne_embedding import PARTS, map_of, n_mapped
+from skdeepgmm.estimators.clusterers._tsne_embedding import (
+    OVER_CLUSTERING,
+    n_embedded,
+    tsne_embedding,
+)
 
-#: Most rows that k-means is started on.
-KMEANS_ROWS = 20_000
-#: Labelled rows of every cluster that tell which parts of a map belong to it, and
-#: labelled rows that every part has besides, spread evenly over the clusters: a part
-#: without any belongs to all of them alike.
-ENOUGH_LABELS, PART_PRIOR = 5, 0.25
-#: Folds in which labelled rows are held out: no more than there are of each cluster.
+#: Most samples that k-means is fitted to.
+KMEANS_SAMPLES = 20_000
+#: Labelled samples of every cluster that tell which components belong to it, and
+#: labelled samples that every component has besides, spread evenly over the clusters: a
+#: component without any belongs to all of them alike.
+ENOUGH_LABELS, COMPONENT_PRIOR = 5, 0.25
+#: Folds in which labelled samples are held out: no more than there are of each cluster.
 N_FOLDS = ENOUGH_LABELS
-#: Seed of the folds that choose parts: they must not move a fit's random numbers.
+#: Seed of the folds that choose components: they must not move a fit's random numbers.
 FOLD_SEED = 0
 
 
-def first_responsibilities(estimator, kind, X, units, labels, random_state):
-    """Return how a fit starts, and its first responsibilities.
+def initial_responsibilities(estimator, method, X, preprocessing, labels, random_state):
+    """Return how a fit is initialised, and its initial responsibilities.
 
     Parameters
     ----------
     estimator : GANEMClusterer or MinMaxEMClusterer
-    kind : {"uniform", "array", "kmeans", "tsne"}
+    method : {"uniform", "array", "kmeans", "tsne"}
     X : ndarray or tensor of shape (n_samples, n_features)
-    units : NetworkUnits
+    preprocessing : Preprocessing
     labels : ndarray of shape (n_samples,) or None
         Known clusters, -1 elsewhere: what is found takes their names.
     random_state : RandomState instance
 
     Returns
     -------
-    kind : {"uniform", "array", "kmeans", "tsne"}
-        "kmeans" where there is nothing to make a map of.
+    method : {"uniform", "array", "kmeans", "tsne"}
+        "kmeans" where there is nothing to embed.
     resp : ndarray of shape (n_samples, n_clusters) or None
         None for equal ones.
 
@@ -46,49 +50,50 @@ def first_responsibilities(estimator, kind, X, units, labels, random_state):
     ValueError
         If an array has the wrong shape or its rows are no distributions.
     """
-    kind, parts = first_parts(estimator, kind, X, units, labels, random_state)
-    if parts is None or labels is None or kind == "array":
-        return kind, parts
-    return kind, named(parts, labels, estimator.n_clusters)
+    method, resp = initial_components(
+        estimator, method, X, preprocessing, labels, random_state
+    )
+    if resp is None or labels is None or method == "array":
+        return method, resp
+    return method, named(resp, labels, estimator.n_clusters)
 
 
-def first_parts(estimator, kind, X, units, labels, random_state):
-    """Return how a fit starts, and responsibilities of parts of the rows.
+def initial_components(estimator, method, X, preprocessing, labels, random_state):
+    """Return how a fit is initialised, and responsibilities of components.
 
-    Parts are clusters, or with enough labels ``PARTS`` times as many if these make
-    fewer mistakes on held-out labels: labels put parts together that a map has torn
-    apart. Without them neighbours among the rows do. Otherwise as
-    :func:`first_responsibilities`.
+    Components are clusters, or with enough labels ``OVER_CLUSTERING`` times as many if
+    these make fewer mistakes on held-out labels: labels put together what an embedding
+    has torn apart. Without labels, neighbours among the samples do. Otherwise as
+    :func:`initial_responsibilities`.
     """
     n_clusters = estimator.n_clusters
-    if kind == "uniform":
-        return kind, None
-    if kind == "array":
-        return kind, _checked(estimator.init, (X.shape[0], n_clusters))
-    rows = convert.to_numpy(units.to_network(X, "cpu").flatten(1))
-    if kind == "tsne":
+    if method == "uniform":
+        return method, None
+    if method == "array":
+        return method, _checked(estimator.init, (X.shape[0], n_clusters))
+    rows = preprocessing.flat(X)
+    if method == "tsne":
         if estimator.verbose:
-            print(f"Map of {n_mapped(len(rows))} rows by t-SNE")
-        row_map = map_of(rows, random_state)
-        if row_map is not None:
-            return kind, _on_map(row_map, labels, n_clusters)
-    return "kmeans", by_kmeans(rows, n_clusters, random_state)
+            print(f"t-SNE embedding of {n_embedded(len(rows))} samples")
+        embedding = tsne_embedding(rows, random_state)
+        if embedding is not None:
+            return method, _embedded_components(embedding, labels, n_clusters)
+    return "kmeans", kmeans_responsibilities(rows, n_clusters, random_state)
 
 
-def _on_map(row_map, labels, n_clusters):
-    """Return clusters or, where labels say that they are better, smaller parts."""
-    size = PARTS * n_clusters
-    if labelled_rows(labels, n_clusters).min() < ENOUGH_LABELS:
-        return row_map.clusters(n_clusters)
-    found = [row_map.mixture(n_clusters)]
-    if size <= row_map.n_mapped:
-        found.append(row_map.mixture(size))
+def _embedded_components(embedding, labels, n_clusters):
+    """Return clusters or, where labels say that they are better, more components."""
+    if label_counts(labels, n_clusters).min() < ENOUGH_LABELS:
+        return embedding.clusters(n_clusters)
+    found = [embedding.mixture(n_clusters)]
+    if OVER_CLUSTERING * n_clusters <= embedding.n_embedded:
+        found.append(embedding.mixture(OVER_CLUSTERING * n_clusters))
     folds = held_out(labels, np.random.RandomState(FOLD_SEED))
-    return min(found, key=lambda parts: mistakes(parts, labels, n_clusters, folds))
+    return min(found, key=lambda resp: mistakes(resp, labels, n_clusters, folds))
 
 
 def held_out(labels, random_state):
-    """Return (labels but for a fold's, rows of that fold) of folds of labelled rows."""
+    """Return (labels but for a fold's, index of that fold) of folds of known labels."""
     known = np.flatnonzero(labels >= 0)
     splits = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
     folds = []
@@ -99,38 +104,38 @@ def held_out(labels, random_state):
     return folds
 
 
-def mistakes(parts, labels, n_clusters, folds):
-    """Return how many labels parts miss that the labels of the other folds name."""
+def mistakes(resp, labels, n_clusters, folds):
+    """Return how many labels components miss that those of the other folds name."""
     return sum(
-        int((named(parts, seen, n_clusters)[rows].argmax(1) != labels[rows]).sum())
-        for seen, rows in folds
+        int((named(resp, seen, n_clusters)[index].argmax(1) != labels[index]).sum())
+        for seen, index in folds
     )
 
 
-def labelled_rows(labels, n_clusters):
-    """Return the number of labelled rows of each cluster."""
+def label_counts(labels, n_clusters):
+    """Return the number of labelled samples of each cluster."""
     if labels is None:
         return np.zeros(n_clusters, dtype=int)
     return np.bincount(labels[labels >= 0], minlength=n_clusters)
 
 
-def by_kmeans(rows, n_clusters, random_state):
-    """Return the responsibilities of k-means, the best of ten starts."""
-    chosen = random_state.permutation(len(rows))[:KMEANS_ROWS]
+def kmeans_responsibilities(rows, n_clusters, random_state):
+    """Return the responsibilities of k-means, the best of ten initializations."""
+    chosen = random_state.permutation(len(rows))[:KMEANS_SAMPLES]
     kmeans = KMeans(n_clusters, n_init=10, random_state=random_state).fit(rows[chosen])
     return np.eye(n_clusters)[kmeans.predict(rows)]
 
 
-def named(parts, labels, n_clusters):
-    """Return responsibilities of clusters from those of parts.
+def named(resp, labels, n_clusters):
+    """Return responsibilities of clusters from those of components.
 
-    As many parts as clusters are clusters that lack a name. Of more, each belongs to
-    the clusters in the shares of the labelled rows in it, and one without any to all of
-    them alike.
+    As many components as clusters are clusters that lack a name. Of more, each belongs
+    to the clusters in the shares of the labelled samples in it, and one without any to
+    all of them alike.
 
     Parameters
     ----------
-    parts : ndarray of shape (n_samples, n_parts)
+    resp : ndarray of shape (n_samples, n_components)
     labels : ndarray of shape (n_samples,)
         -1 where unknown.
 
@@ -138,12 +143,12 @@ def named(parts, labels, n_clusters):
     -------
     ndarray of shape (n_samples, n_clusters)
     """
-    if parts.shape[1] == n_clusters:
-        return matched(parts, labels)
+    if resp.shape[1] == n_clusters:
+        return matched(resp, labels)
     known = labels >= 0
-    counts = parts[known].T @ np.eye(n_clusters)[labels[known]]
-    counts += PART_PRIOR / n_clusters
-    return parts @ (counts / counts.sum(axis=1, keepdims=True))
+    counts = resp[known].T @ np.eye(n_clusters)[labels[known]]
+    counts += COMPONENT_PRIOR / n_clusters
+    return resp @ (counts / counts.sum(axis=1, keepdims=True))
 
 
 def matched(resp, labels):

@@ -1,4 +1,4 @@
-"""Parts of a graph put together to clusters, by their normalised cut.
+"""Over-clustering components put together to clusters, by their normalised cut.
 
 References: Shi and Malik (2000), "Normalized cuts and image segmentation", IEEE TPAMI
 22(8).
@@ -7,46 +7,46 @@ References: Shi and Malik (2000), "Normalized cuts and image segmentation", IEEE
 import numpy as np
 from scipy.special import xlogy
 
-#: Weight of the clusters' imbalance in the cost. A normalised cut alone parts a small
-#: island from the rest sooner than two large clusters that touch.
+#: Weight of the clusters' imbalance in the cost. A normalised cut alone splits a
+#: small island off sooner than two large clusters that touch.
 BALANCE = 2.0
-#: Random starts beside the one by merging.
-STARTS = 10
+#: Random initial assignments beside the one by merging.
+N_RANDOM = 10
 #: Less than this lowers no cost.
 LEAST_GAIN = 1e-12
 
 
-def merged_parts(affinity, n_clusters, random_state):
-    """Return the cluster of each part of a graph.
+def merged_components(affinity, n_clusters, random_state):
+    """Return the cluster of each component of a graph.
 
     The cost of an assignment is, with the affinity within a cluster ``a_k``, all
-    affinity of its parts ``v_k`` and its share ``s_k = v_k / sum(v)``,
+    affinity of its components ``v_k`` and its share ``s_k = v_k / sum(v)``,
     ``sum_k 1 - a_k / v_k + BALANCE s_k log(s_k n_clusters)``. Pairs of clusters
     are merged at the least cost until ``n_clusters`` are left; then, and from random
-    assignments, single parts move for as long as that lowers the cost.
+    assignments, single components move for as long as that lowers the cost.
 
     Parameters
     ----------
-    affinity : ndarray of shape (n_parts, n_parts)
-        Symmetric and non-negative; the diagonal is the affinity within a part.
+    affinity : ndarray of shape (n_components, n_components)
+        Symmetric and non-negative; the diagonal is the affinity within a component.
     n_clusters : int
-        At most ``n_parts``.
+        At most ``n_components``.
     random_state : RandomState instance
 
     Returns
     -------
-    ndarray of shape (n_parts,)
-        The best assignment found, of clusters that all have a part.
+    ndarray of shape (n_components,)
+        The best assignment found, of clusters that all have a component.
     """
-    starts = [_merged(affinity, n_clusters)]
-    for _ in range(STARTS):
+    initial = [_merged(affinity, n_clusters)]
+    for _ in range(N_RANDOM):
         drawn = random_state.randint(n_clusters, size=len(affinity))
-        # Every cluster has a part.
+        # Every cluster has a component.
         drawn[random_state.permutation(len(affinity))[:n_clusters]] = np.arange(
             n_clusters
         )
-        starts.append(drawn)
-    found = [_improved(affinity, start, n_clusters) for start in starts]
+        initial.append(drawn)
+    found = [_improved(affinity, clusters, n_clusters) for clusters in initial]
     return min(found, key=lambda clusters: cut_cost(affinity, clusters, n_clusters))
 
 
@@ -89,9 +89,9 @@ def _merged(affinity, n_clusters):
 
 
 def _improved(affinity, clusters, n_clusters):
-    """Move the part that lowers the cost most until none does."""
+    """Move the component that lowers the cost most until none does."""
     degree, own = affinity.sum(axis=1), np.diag(affinity)
-    parts, cost, kept = np.arange(len(affinity)), np.inf, clusters
+    components, cost, kept = np.arange(len(affinity)), np.inf, clusters
     while True:
         members = np.eye(n_clusters)[clusters]
         links = affinity @ members
@@ -102,7 +102,7 @@ def _improved(affinity, clusters, n_clusters):
             return kept
         cost, kept = now.sum(), clusters
         left = _costs(
-            within[clusters] - 2.0 * links[parts, clusters] + own,
+            within[clusters] - 2.0 * links[components, clusters] + own,
             volume[clusters] - degree,
             affinity,
             n_clusters,
@@ -114,11 +114,11 @@ def _improved(affinity, clusters, n_clusters):
             n_clusters,
         )
         change = (left - now[clusters])[:, None] + joined - now
-        change[parts, clusters] = np.inf
-        # The last part of a cluster stays.
+        change[components, clusters] = np.inf
+        # The last component of a cluster stays.
         change[np.bincount(clusters, minlength=n_clusters)[clusters] == 1] = np.inf
-        part, cluster = np.unravel_index(change.argmin(), change.shape)
-        if change[part, cluster] == np.inf:
+        component, cluster = np.unravel_index(change.argmin(), change.shape)
+        if change[component, cluster] == np.inf:
             return kept
         clusters = clusters.copy()
-        clusters[part] = cluster
+        clusters[component] = cluster

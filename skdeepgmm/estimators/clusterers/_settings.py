@@ -3,22 +3,14 @@
 import math
 from numbers import Real
 
-from skdeepgmm._torch_backend.clusterers.network_tools import Affine
+from skdeepgmm._torch_backend.clusterers.augmentation import Affine
 
-#: Changes of images that ``affine='auto'`` means: share of the side, degrees, share of
-#: the size.
+#: What ``affine='auto'`` means: share of the side, degrees, share of the size.
 AFFINE = (1 / 14, 9.0, 0.1)
-#: Images with sides of at least so many pixels are large.
-LARGE_SIDE = 16
-
-
-def is_large_image(shape):
-    """Tell whether rows of this shape in the networks are images, and large ones."""
-    return len(shape) == 3 and min(shape[1:]) >= LARGE_SIDE
 
 
 def checked_affine(affine, architecture, auto=AFFINE):
-    """Return the largest random changes of images, None for none.
+    """Return the largest random affine changes of images, None for none.
 
     Parameters
     ----------
@@ -29,7 +21,7 @@ def checked_affine(affine, architecture, auto=AFFINE):
     Raises
     ------
     ValueError
-        If ``affine`` is no triple of non-negative numbers, or the rows are no images.
+        If ``affine`` is no triple of non-negative numbers, or the samples no images.
     """
     if affine is None:
         return None

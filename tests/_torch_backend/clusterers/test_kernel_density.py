@@ -1,4 +1,4 @@
-"""Kernel densities of generated rows against scikit-learn and a direct sum."""
+"""Kernel densities of generated samples against scikit-learn and a direct sum."""
 
 import math
 

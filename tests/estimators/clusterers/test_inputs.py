@@ -207,7 +207,7 @@ def test_one_image_without_label(images):
 
 @both
 @pytest.mark.parametrize("scale", [1e20, 1e200])
-def test_far_rows_have_finite_probabilities(construct, scale, images, vectors):
+def test_far_samples_have_finite_probabilities(construct, scale, images, vectors):
     for X in (images, vectors[0]):
         model = construct().fit(X)
         proba = model.predict_proba(X * scale)
@@ -240,13 +240,13 @@ def test_channels_first_is_noticed(construct, images):
         {"gan_steps": 0},
         {"gan_steps": 2.5},
         {"classifier_steps": 0},
-        {"classifier_batch": 1},
+        {"classifier_batch_size": 1},
         {"batch_size": 0},
-        {"discriminator_rate": "x"},
-        {"average": 2.0},
-        {"last_rate": -3.0},
-        {"clip": -1.0},
-        {"averaged_from": "a"},
+        {"discriminator_lr": "x"},
+        {"ema_decay": 2.0},
+        {"final_lr_fraction": -3.0},
+        {"weight_clip": -1.0},
+        {"ema_teacher_from": "a"},
     ],
 )
 def test_recipe_values_are_checked(recipe, vectors):
@@ -281,7 +281,7 @@ def test_affine_changes_are_checked(construct, affine, images):
 
 
 @both
-def test_first_responsibilities_are_checked(construct, vectors):
+def test_initial_responsibilities_are_checked(construct, vectors):
     X, _ = vectors
     wrong = np.full((60, 2), 0.5)
     wrong[3] = 0.7

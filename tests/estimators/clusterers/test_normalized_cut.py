@@ -8,11 +8,13 @@ import pytest
 from skdeepgmm.estimators.clusterers import _normalized_cut as cut
 
 
-def affinity_of(seed, n_parts):
+def affinity_of(seed, n_components):
     """Return a random sparse graph with weight within its parts."""
     rng = np.random.default_rng(seed)
-    links = rng.random((n_parts, n_parts)) * (rng.random((n_parts, n_parts)) < 0.5)
-    return links + links.T + np.diag(rng.random(n_parts) + 0.5)
+    links = rng.random((n_components, n_components)) * (
+        rng.random((n_components, n_components)) < 0.5
+    )
+    return links + links.T + np.diag(rng.random(n_components) + 0.5)
 
 
 def formula(affinity, clusters, n_clusters):
@@ -27,9 +29,9 @@ def formula(affinity, clusters, n_clusters):
     return cost
 
 
-def assignments(n_parts, n_clusters):
+def assignments(n_components, n_clusters):
     """All assignments that leave no cluster empty."""
-    for found in itertools.product(range(n_clusters), repeat=n_parts):
+    for found in itertools.product(range(n_clusters), repeat=n_components):
         if len(set(found)) == n_clusters:
             yield np.array(found)
 
@@ -51,7 +53,7 @@ def test_cost_is_its_formula():
 @pytest.mark.parametrize("seed", range(6))
 def test_no_assignment_of_a_small_graph_costs_less(seed, n_clusters):
     affinity = affinity_of(seed, 7)
-    found = cut.merged_parts(affinity, n_clusters, np.random.RandomState(0))
+    found = cut.merged_components(affinity, n_clusters, np.random.RandomState(0))
     least = min(formula(affinity, z, n_clusters) for z in assignments(7, n_clusters))
     assert formula(affinity, found, n_clusters) == pytest.approx(least)
 
@@ -59,7 +61,7 @@ def test_no_assignment_of_a_small_graph_costs_less(seed, n_clusters):
 @pytest.mark.parametrize("seed", range(3))
 def test_no_single_move_lowers_the_cost(seed):
     affinity, n_clusters = affinity_of(seed, 30), 10
-    found = cut.merged_parts(affinity, n_clusters, np.random.RandomState(0))
+    found = cut.merged_components(affinity, n_clusters, np.random.RandomState(0))
     assert (np.bincount(found, minlength=n_clusters) > 0).all()
     cost = formula(affinity, found, n_clusters)
     for part in np.flatnonzero(np.bincount(found)[found] > 1):
@@ -75,7 +77,7 @@ def test_touching_clusters_are_parted_before_an_island():
     affinity = np.diag(sizes)
     for first, second, link in ((0, 1, 4.0), (2, 3, 4.0), (1, 2, 1.0)):
         affinity[first, second] = affinity[second, first] = link
-    found = cut.merged_parts(affinity, 2, np.random.RandomState(0))
+    found = cut.merged_components(affinity, 2, np.random.RandomState(0))
     assert found[0] == found[1] != found[2] == found[3]
 
 
@@ -99,7 +101,7 @@ def test_merging_takes_the_pair_of_least_cost(seed):
 def test_rounding_does_not_move_parts_for_ever():
     affinity = np.diag([3333.3, 5e-7, 5e-7])
     affinity[0, 1:] = affinity[1:, 0] = 1.3e-6
-    found = cut.merged_parts(affinity, 2, np.random.RandomState(0))
+    found = cut.merged_components(affinity, 2, np.random.RandomState(0))
     assert set(found) == {0, 1}
 
 
@@ -108,7 +110,7 @@ def test_parts_without_rows_do_no_harm(n_clusters):
     affinity = np.zeros((4, 4))
     affinity[:2, :2] = [[3.0, 0.1], [0.1, 3.0]]
     with np.errstate(all="raise"):
-        found = cut.merged_parts(affinity, n_clusters, np.random.RandomState(0))
+        found = cut.merged_components(affinity, n_clusters, np.random.RandomState(0))
     assert sorted(set(found)) == list(range(n_clusters))
     if n_clusters > 1:
         assert found[0] != found[1]
@@ -116,9 +118,9 @@ def test_parts_without_rows_do_no_harm(n_clusters):
 
 def test_order_of_the_parts_does_not_matter():
     affinity = affinity_of(3, 12)
-    found = cut.merged_parts(affinity, 3, np.random.RandomState(0))
+    found = cut.merged_components(affinity, 3, np.random.RandomState(0))
     order = np.random.RandomState(1).permutation(12)
-    turned = cut.merged_parts(
+    turned = cut.merged_components(
         affinity[np.ix_(order, order)], 3, np.random.RandomState(0)
     )
     assert cut.cut_cost(affinity, found, 3) == pytest.approx(

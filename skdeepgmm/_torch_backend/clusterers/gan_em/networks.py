@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skdeepgmm._torch_backend.clusterers import networks
-from skdeepgmm._torch_backend.clusterers.network_tools import in_batches
 from skdeepgmm._torch_backend.clusterers.networks import Shape, scaled
+from skdeepgmm._torch_backend.inference import in_batches
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Architecture:
     width : float
         Multiplier of all widths.
     discriminator_norm, classifier_norm, generator_norm : str
-        Kinds of :func:`networks.norm`.
+        Names of :func:`networks.norm`.
     """
 
     shape: Shape
@@ -106,7 +106,7 @@ class Architecture:
         if not self.image:
             hidden = [self._vector_width()] * 2
             size = math.prod(self.shape)
-            # Batch statistics would tie the few rows of a small batch together.
+            # Batch statistics would tie the few samples of a small batch together.
             body = networks.dense_generator(n_inputs, size, hidden, "none")
             return Generator(body, self.n_clusters, self.noise_dim)
         table = self._table()
@@ -151,7 +151,7 @@ class Architecture:
 
 
 class Generator(nn.Module):
-    """Maps noise in [0, 1] and a cluster to a row."""
+    """Maps noise in [0, 1] and a cluster to a sample."""
 
     def __init__(self, body: nn.Module, n_clusters: int, noise_dim: int) -> None:
         super().__init__()
@@ -163,16 +163,16 @@ class Generator(nn.Module):
         images: Tensor = self.body(torch.cat([one_hot, noise], 1))
         return images
 
-    def sample(self, labels: Tensor, draw: torch.Generator) -> Tensor:
-        """Return generated rows of these clusters, in evaluation mode.
+    def sample(self, labels: Tensor, rng: torch.Generator) -> Tensor:
+        """Return generated samples of these clusters, in evaluation mode.
 
         Parameters
         ----------
         labels : Tensor of shape (n,)
-            On the CPU, like ``draw``: all devices make the same rows.
+            On the CPU, like ``rng``: all devices make the same samples.
         """
         shape = (len(labels), self.noise_dim)
-        noise = torch.rand(shape, generator=draw, dtype=torch.float32, device="cpu")
+        noise = torch.rand(shape, generator=rng, dtype=torch.float32, device="cpu")
         one_hot = F.one_hot(labels, self.n_clusters)
         first = next(self.parameters())
         return in_batches(self.eval().body, torch.cat([one_hot, noise], 1).to(first))
@@ -189,6 +189,10 @@ class Classifier(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         logits: Tensor = self.head(self.body(rows))
         return logits
+
+    def probabilities(self, rows: Tensor) -> Tensor:
+        """Return P(cluster | x), (n, n_clusters)."""
+        return torch.softmax(self(rows), 1)
 
     def embed(self, rows: Tensor) -> Tensor:
         """Return the layer before the output."""

@@ -1,8 +1,8 @@
 """GAN-EM: a generator and a discriminator for the M-step, an E-net for the E-step.
 
-M-step: real rows, weighted by P(cluster | row), and generated rows train the
-discriminator, and it the generator. E-step: the E-net learns from generated rows which
-cluster they were made for; its softmax on real rows is the next P(cluster | row).
+M-step: real samples, weighted by P(cluster | x), and generated ones train the
+discriminator, and it the generator. E-step: the E-net learns from generated samples
+which cluster they were made for; its softmax on real ones is the next P(cluster | x).
 
 References: Zhao et al. (2018), "GAN-EM: GAN based EM learning framework",
 arXiv 1812.00335.
@@ -18,6 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skdeepgmm._torch_backend.clusterers import networks
+from skdeepgmm._torch_backend.clusterers.adversarial import (
+    AdversarialTrainer,
+    TrainingData,
+    at_least_two,
+    stratified_labels,
+)
+from skdeepgmm._torch_backend.clusterers.augmentation import (
+    NO_AUGMENTATION,
+    Augmentation,
+)
 from skdeepgmm._torch_backend.clusterers.gan_em.losses import LOSSES, soften
 from skdeepgmm._torch_backend.clusterers.gan_em.networks import (
     Architecture,
@@ -25,28 +35,21 @@ from skdeepgmm._torch_backend.clusterers.gan_em.networks import (
     Generator,
 )
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import Recipe
-from skdeepgmm._torch_backend.clusterers.network_tools import (
-    Affine,
-    WeightAverage,
-    at_least_two,
-    in_batches,
-    random_affine,
-    random_patches,
-)
-from skdeepgmm._torch_backend.cuda_graphs import Recorder, Step, recordable, set_rate
-from skdeepgmm._torch_backend.rng import new_generator
+from skdeepgmm._torch_backend.clusterers.weights import WeightAverage
+from skdeepgmm._torch_backend.cuda_graphs import Step, recordable
+from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm._torch_backend.training import Means
 
-#: Rows whose assignments are followed from iteration to iteration.
+#: Samples whose assignments are followed from iteration to iteration.
 MONITORED = 2048
-#: Labelled rows of one E-step batch, and steps on them before the first M-step.
-LABELLED_ROWS, LABEL_START_STEPS = 32, 300
+#: Labelled samples of one E-step batch, and steps on them before the first M-step.
+LABELLED_BATCH, LABEL_INIT_STEPS = 32, 300
 #: Most steps on labelled rows at the end of an E-step.
 MOST_LABEL_STEPS = 200
 
 
 @dataclass(frozen=True)
-class Config:
+class GANEMConfig:
     """A run: recipe, length and what departs from the recipe.
 
     Attributes
@@ -54,112 +57,85 @@ class Config:
     n_iter : int
         EM iterations of the whole run.
     hold : int
-        Iterations in which the start's responsibilities are used.
-    affine : Affine or None
-        Change of generated and labelled images in the E-step.
-    cutmix : float or None
-        Largest sides of what half of these take from one another, as shares.
+        Iterations in which the initial responsibilities are used.
+    augmentation : Augmentation
+        Of generated and labelled images in the E-step.
     temperature : float
         Exponent 1 / temperature of the responsibilities.
     label_tol : float
-        Error of the labelled rows at which the E-net has learned them.
+        Error of the labelled samples at which the E-net has learned them.
     """
 
     recipe: Recipe
     n_iter: int
     hold: int = 1
-    affine: Affine | None = None
-    cutmix: float | None = None
+    augmentation: Augmentation = NO_AUGMENTATION
     temperature: float = 1.0
     label_tol: float = 0.05
 
 
-@dataclass(frozen=True)
-class Data:
-    """Rows in the range of the networks, on the device.
-
-    Attributes
-    ----------
-    rows : Tensor of shape (n, channels, height, width) or (n, features)
-    start : Tensor of shape (n, n_clusters) or None
-        Responsibilities of the first iterations; None means equal ones.
-    labels : Tensor of shape (n,) or None
-        Known clusters, -1 where unknown.
-    """
-
-    rows: Tensor
-    start: Tensor | None = None
-    labels: Tensor | None = None
-
-
-class GANEM:
+class GANEM(AdversarialTrainer):
     """The three networks and what a training needs beside them.
 
     Parameters
     ----------
     architecture : Architecture
-    config : Config
-    data : Data
+    config : GANEMConfig
+    data : TrainingData
+        No initial responsibilities mean equal ones.
     seed : int
-        Starts the private generators ``draw`` and, on the CPU, ``host_draw``.
     """
 
+    NETWORKS = ("generator", "discriminator", "classifier")
+    TENSORS = ("prior", "assigned")
+    average: WeightAverage[Classifier]
+
     def __init__(
-        self, architecture: Architecture, config: Config, data: Data, seed: int
+        self,
+        architecture: Architecture,
+        config: GANEMConfig,
+        data: TrainingData,
+        seed: int,
     ) -> None:
-        self.architecture, self.config, self.data = architecture, config, data
+        super().__init__(data, architecture.n_clusters, config.augmentation, seed)
+        self.architecture, self.config = architecture, config
         self.recipe = config.recipe
         self.losses = LOSSES[self.recipe.losses]
-        self.device = data.rows.device
-        self.draw = new_generator(seed, self.device)
-        # Of first weights and batches: these are drawn on the CPU.
-        self.host_draw = new_generator(seed)
-        self.recorder = Recorder(self.draw)
-        self._build(self.host_draw)
-        self.step_scale = 1.0
-        self.iteration = 0
-        n_clusters = architecture.n_clusters
-        self.prior = torch.full(
-            (n_clusters,), 1.0 / n_clusters, device=self.device, dtype=torch.float32
+        self._build()
+        n_samples = len(data.rows)
+        self._set_batches(
+            torch.arange(n_samples),
+            self.recipe.batch_size,
+            self.recipe.steps(n_samples),
         )
+        self.prior = self._uniform_weights()
         self.monitored = self._choose_monitored()
         self.assigned = torch.full((len(self.monitored),), -1, device=self.device)
         self.occupancy = self.prior.clone()
         self.labelled = self._labelled_rows()
 
-    def _build(self, draw: torch.Generator) -> None:
-        made, std, gain = self.architecture, self.recipe.std, networks.TORCH_GAIN
+    def _build(self) -> None:
+        made, std, gain = self.architecture, self.recipe.init_std, networks.TORCH_GAIN
         if not made.image:
             std, gain = None, networks.HE_GAIN
-        self.generator: Generator = networks.build(
-            made.generator, draw, self.device, std, gain
-        )
-        self.discriminator: Classifier = networks.build(
-            made.discriminator, draw, self.device, std, gain
-        )
-        self.classifier: Classifier = networks.build(
-            made.classifier, draw, self.device, std, gain
-        )
+        settings = self.host_rng, self.device, std, gain
+        self.generator: Generator = networks.build(made.generator, *settings)
+        self.discriminator: Classifier = networks.build(made.discriminator, *settings)
+        self.classifier: Classifier = networks.build(made.classifier, *settings)
         # In training mode within E-steps only: batch statistics are not for predicting.
         self.classifier.eval()
-        self.average = WeightAverage(self.classifier, self.recipe.average)
+        self.average = WeightAverage(self.classifier, self.recipe.ema_decay)
         self._new_optimizers()
 
     def _new_optimizers(self) -> None:
-        recipe = self.recipe
-        self.rates = {
-            "discriminator": recipe.discriminator_rate,
-            "generator": recipe.generator_rate,
-            "classifier": recipe.classifier_rate,
-        }
         self.optimizers = {
-            name: self._optimizer(getattr(self, name), rate)
-            for name, rate in self.rates.items()
+            name: self._optimizer(network, self.recipe.lr(name))
+            for name, network in self._networks().items()
         }
         self.recorder.forget()
 
-    def _optimizer(self, module: nn.Module, rate: float) -> torch.optim.Optimizer:
-        settings: Any = recordable(rate, self.device)
+    def _optimizer(self, module: nn.Module, lr: float) -> torch.optim.Optimizer:
+        settings: Any = recordable(lr, self.device)
         if self.recipe.optimizer == "rmsprop":
             return torch.optim.RMSprop(module.parameters(), **settings)
         return torch.optim.Adam(
@@ -167,34 +143,43 @@ class GANEM:
         )
 
     @property
-    def n_clusters(self) -> int:
-        return self.architecture.n_clusters
-
-    @property
     def _teacher(self) -> Classifier:
-        """The E-net that the M-step believes."""
-        late = self.iteration >= self.recipe.averaged_from * self.config.n_iter
+        """The E-net that gives the responsibilities of the M-step."""
+        late = self.iteration >= self.recipe.ema_teacher_from * self.config.n_iter
         return self.predictor if late else self.classifier
 
     @property
     def predictor(self) -> Classifier:
         """The E-net that predicts."""
-        averaged = self.recipe.average > 0.0 and self.average.updates > 0
+        averaged = self.recipe.ema_decay > 0.0 and self.average.updates > 0
         return self.average.module if averaged else self.classifier
 
     # One EM iteration ------------------------------------------------------------
 
-    def em_iteration(self, batches: Iterable[Tensor]) -> dict[str, Tensor]:
-        """Do one EM iteration over batches of row indices; returns its mean losses."""
-        self._set_rates()
+    def em_iteration(
+        self, batches: Iterable[Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Do one EM iteration and return its mean losses.
+
+        Parameters
+        ----------
+        batches : iterable of Tensor of int64, default=None
+            Row indices of each M-step; None takes the next of the trainer's own.
+        """
+        self._begin_iteration()
         if self.iteration == 0 and len(self.labelled) and self.recipe.joint_labels:
-            self._start_on_labels()
-            self._set_rates()
-        totals = Means()
-        generated = [self._m_step(index, totals) for index in batches]
+            self._init_on_labels()
+            self._begin_iteration()
+        totals, generated = Means(), []
+        for index in self._next_batches() if batches is None else batches:
+            made = self._m_step(index)
+            for name in ("discriminator", "generator"):
+                totals.add(name, made[name])
+            generated.append((made["images"], made["labels"]))
         with self._training():
             for images, labels in self._e_batches(generated):
-                totals.add("classifier", self._e_step(images, labels))
+                loss = self._train_classifier(self._classifier_step, images, labels)
+                totals.add("classifier", loss)
             if len(self.labelled):
                 self._learn_labels()
         self.iteration += 1
@@ -209,99 +194,80 @@ class GANEM:
         finally:
             self.classifier.eval()
 
-    def _set_rates(self) -> None:
-        if not self.recipe.keeps_optimizers:
+    def _begin_iteration(self) -> None:
+        """Set the learning rates, where asked for of new optimisers."""
+        recipe = self.recipe
+        if not recipe.persistent_optimizers:
             self._new_optimizers()
-        factor = self.recipe.rate_factor(self.iteration, self.config.n_iter)
-        for name, optimizer in self.optimizers.items():
-            set_rate(optimizer, self.rates[name] * factor * self.step_scale)
+        factor = recipe.lr_factor(self.iteration, self.config.n_iter)
+        self._set_lr({name: recipe.lr(name) * factor for name in self.NETWORKS})
 
-    def _m_step(self, index: Tensor, totals: Means) -> tuple[Tensor, Tensor]:
-        """Train discriminator, then generator; returns the generated batch."""
+    def _m_step(self, index: Tensor) -> dict[str, Tensor]:
+        """Train discriminator, then generator; returns losses and generated batch."""
         index = at_least_two(index.to(self.device))
         held = self.iteration < self.config.hold
-        believed = self.predictor if held else self._teacher
-        made = self.recorder(
-            self._adversarial_step, index, variant=(held, believed is self.classifier)
+        teacher = self.predictor if held else self._teacher
+        return self.recorder(
+            self._adversarial_step, index, variant=(held, teacher is self.classifier)
         )
-        for name in ("discriminator", "generator"):
-            totals.add(name, made[name])
-        return made["images"], made["labels"]
 
     def _adversarial_step(self, index: Tensor) -> dict[str, Tensor]:
         rows = self.data.rows[index]
-        weights = self.responsibilities(index, rows)
+        resp = self.responsibilities(index, rows)
         labels = self.draw_labels(len(rows))
         images = self.generate(labels)
+        real_or_fake = self._discriminator_loss(rows, resp, images.detach())
+        self._descend(real_or_fake, "discriminator")
+        self._clip_discriminator()
+        # Saves the gradients of the discriminator's weights.
+        self.discriminator.requires_grad_(False)
+        loss = self.losses.generator(self.discriminator(images), labels)
+        self._descend(loss, "generator")
+        self.discriminator.requires_grad_(True)
         return {
-            "discriminator": self._train_discriminator(rows, weights, images),
-            "generator": self._train_generator(images, labels),
+            "discriminator": real_or_fake.detach(),
+            "generator": loss.detach(),
             "images": images.detach(),
             "labels": labels,
         }
 
-    def _train_discriminator(
-        self, rows: Tensor, weights: Tensor, images: Tensor
-    ) -> Tensor:
-        # Apart, so that batch normalisation sees real and generated rows as the
+    def _discriminator_loss(self, rows: Tensor, resp: Tensor, images: Tensor) -> Tensor:
+        # Apart, so that batch normalisation sees real and generated samples as the
         # generator's step does.
-        loss = self.losses.real(self.discriminator(rows), weights)
-        loss = loss + self.losses.fake(self.discriminator(images.detach()))
-        self._descend("discriminator", loss)
-        if self.recipe.clip is not None:
+        loss = self.losses.real(self.discriminator(rows), resp)
+        return loss + self.losses.fake(self.discriminator(images))
+
+    def _clip_discriminator(self) -> None:
+        if (bound := self.recipe.weight_clip) is not None:
             with torch.no_grad():
                 for weight in self.discriminator.parameters():
-                    weight.clamp_(-self.recipe.clip, self.recipe.clip)
-        return loss.detach()
-
-    def _train_generator(self, images: Tensor, labels: Tensor) -> Tensor:
-        # Saves the gradients of the discriminator's weights.
-        self.discriminator.requires_grad_(False)
-        loss = self.losses.generator(self.discriminator(images), labels)
-        self._descend("generator", loss)
-        self.discriminator.requires_grad_(True)
-        return loss.detach()
-
-    def _descend(self, name: str, loss: Tensor) -> None:
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+                    weight.clamp_(-bound, bound)
 
     def generate(self, labels: Tensor) -> Tensor:
-        """Return generated rows of these clusters."""
+        """Return generated samples of these clusters."""
         shape = (len(labels), self.architecture.noise_dim)
         noise = torch.rand(
-            shape, generator=self.draw, device=self.device, dtype=torch.float32
+            shape, generator=self.rng, device=self.device, dtype=torch.float32
         )
         images: Tensor = self.generator(noise, labels)
         return images
 
     def draw_labels(self, size: int) -> Tensor:
         """Return clusters in the shares of the prior, as even as ``size`` allows."""
-        start = torch.rand(
-            1, generator=self.draw, device=self.device, dtype=torch.float32
-        )
-        levels = (torch.arange(size, device=self.device) + start) / size
-        edges = self.prior.cumsum(0)[:-1].contiguous()
-        return torch.searchsorted(edges, levels, right=True)
+        return stratified_labels(self.prior, size, self.rng)
 
     def responsibilities(self, index: Tensor, rows: Tensor) -> Tensor:
-        """Return P(cluster | row) of the M-step; known labels are certain."""
+        """Return P(cluster | x) of the M-step; known labels are certain."""
         if self.iteration < self.config.hold:
-            weights = self._start(index)
+            resp = self._init_resp(index)
         else:
-            weights = self.probabilities(rows, self._teacher)
-            weights = soften(weights, self.config.temperature)
-        if self.data.labels is None:
-            return weights
-        known = self.data.labels[index]
-        one_hot = F.one_hot(known.clamp_min(0), self.n_clusters).to(weights.dtype)
-        return torch.where((known >= 0)[:, None], one_hot, weights)
+            resp = self.probabilities(rows, self._teacher)
+            resp = soften(resp, self.config.temperature)
+        return self._with_labels(resp, index)
 
-    def _start(self, index: Tensor) -> Tensor:
-        if self.data.start is not None:
-            return self.data.start[index]
+    def _init_resp(self, index: Tensor) -> Tensor:
+        if self.data.init_resp is not None:
+            return self.data.init_resp[index]
         if len(self.labelled) and self.recipe.joint_labels:
             return self.probabilities(self.data.rows[index])
         return self.prior.expand(len(index), -1)
@@ -321,41 +287,30 @@ class GANEM:
             yield from generated
             return
         for _ in range(self.recipe.classifier_steps):
-            labels = self.draw_labels(self.recipe.classifier_batch)
+            labels = self.draw_labels(self.recipe.classifier_batch_size)
             with torch.no_grad():
                 images = self.generate(labels)
             yield images, labels
 
-    def _e_step(self, images: Tensor, labels: Tensor) -> Tensor:
-        return self._learn(self._classifier_step, images, labels)
-
-    def _learn(self, step: Step, *arguments: Tensor) -> Tensor:
+    def _train_classifier(self, step: Step, *arguments: Tensor) -> Tensor:
         """Do a step of the E-net; returns its loss."""
         loss = self.recorder(step, *arguments)["loss"]
-        if self.recipe.average:
+        if self.recipe.ema_decay:
             self.average.update(self.classifier)
         return loss
 
     def _classifier_step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        loss = F.cross_entropy(self.classifier(self._changed(images)), labels)
+        loss = F.cross_entropy(self.classifier(self._augmented(images)), labels)
         total = loss
         if len(self.labelled) and self.recipe.joint_labels:
-            total = loss + self._label_loss(LABELLED_ROWS)
-        self._descend("classifier", total)
+            total = loss + self._label_loss(LABELLED_BATCH)
+        self._descend(total, "classifier")
         return {"loss": loss.detach()}
 
     def _label_step(self) -> dict[str, Tensor]:
-        loss = self._label_loss(2 * LABELLED_ROWS)
-        self._descend("classifier", loss)
+        loss = self._label_loss(2 * LABELLED_BATCH)
+        self._descend(loss, "classifier")
         return {"loss": loss.detach()}
-
-    def _changed(self, images: Tensor) -> Tensor:
-        affine, cutmix = self.config.affine, self.config.cutmix
-        if affine is not None:
-            images = random_affine(
-                images, self.draw, affine.shift, affine.rotation, affine.scale
-            )
-        return images if cutmix is None else random_patches(images, self.draw, cutmix)
 
     # Labels ----------------------------------------------------------------------
 
@@ -365,26 +320,26 @@ class GANEM:
         return torch.nonzero(self.data.labels >= 0)[:, 0]
 
     def _label_loss(self, size: int) -> Tensor:
-        """Cross-entropy of randomly drawn labelled rows."""
+        """Cross-entropy of randomly drawn labelled samples."""
         assert self.data.labels is not None
         drawn = torch.randint(
-            len(self.labelled), (size,), generator=self.draw, device=self.device
+            len(self.labelled), (size,), generator=self.rng, device=self.device
         )
         index = self.labelled[drawn]
-        images = self._changed(self.data.rows[index])
+        images = self._augmented(self.data.rows[index])
         return F.cross_entropy(self.classifier(images), self.data.labels[index])
 
-    def _start_on_labels(self) -> None:
+    def _init_on_labels(self) -> None:
         with self._training():
-            for _ in range(LABEL_START_STEPS):
-                self._learn(self._label_step)
+            for _ in range(LABEL_INIT_STEPS):
+                self._train_classifier(self._label_step)
 
     def _learn_labels(self) -> None:
-        """Train the E-net on the labelled rows until it knows them."""
+        """Train the E-net on the labelled samples until it knows them."""
         for step in range(MOST_LABEL_STEPS):
             if step % 10 == 0 and self._label_error() <= self.config.label_tol:
                 return
-            self._learn(self._label_step)
+            self._train_classifier(self._label_step)
 
     def _label_error(self) -> float:
         assert self.data.labels is not None
@@ -398,18 +353,18 @@ class GANEM:
 
     def _choose_monitored(self) -> Tensor:
         size = len(self.data.rows)
-        order = torch.randperm(size, generator=self.draw, device=self.device)
+        order = torch.randperm(size, generator=self.rng, device=self.device)
         return order[:MONITORED]
 
     def _observe(self) -> dict[str, Tensor]:
-        """Measure the E-net on the monitored rows."""
+        """Measure the E-net on the monitored samples."""
         probabilities = in_batches(self.probabilities, self.data.rows[self.monitored])
         assigned = probabilities.argmax(1)
         self.occupancy = probabilities.mean(0)
         changed = (assigned != self.assigned).float().mean()
         self.assigned = assigned
         if self.recipe.learned_prior:
-            # No cluster may vanish for want of generated rows.
+            # A cluster without generated samples would vanish for good.
             self.prior.copy_(0.9 * self.occupancy + 0.1 / self.n_clusters)
         entropy = -torch.special.xlogy(self.occupancy, self.occupancy).sum()
         return {
@@ -418,34 +373,6 @@ class GANEM:
             "n_effective": entropy.exp(),
         }
 
-    # State -----------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that a step changes, weights at the top level."""
-        state: dict[str, Any] = {
-            f"{name}.{key}": value
-            for name in ("generator", "discriminator", "classifier")
-            for key, value in getattr(self, name).state_dict().items()
-        }
-        return state | {
-            "average": self.average.state_dict(),
-            "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
-            "iteration": self.iteration,
-            "prior": self.prior,
-            "assigned": self.assigned,
-        }
-
-    def load_state_dict(self, state: Any) -> None:
-        """Go back to a state."""
-        for name in ("generator", "discriminator", "classifier"):
-            weights = {
-                key.removeprefix(f"{name}."): value
-                for key, value in state.items()
-                if key.startswith(f"{name}.")
-            }
-            getattr(self, name).load_state_dict(weights)
-            self.optimizers[name].load_state_dict(state["optimizers"][name])
-        self.average.load_state_dict(state["average"])
-        self.iteration = state["iteration"]
-        self.prior, self.assigned = state["prior"], state["assigned"]
-        self.recorder.forget()
+    def mean_probabilities(self) -> Tensor:
+        """Return the mean P(cluster | x) over all samples, float64, (n_clusters,)."""
+        return in_batches(self.probabilities, self.data.rows).double().mean(0)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 #: How torch takes distances without losing digits where a latent is close to its mean.
 NOT_EXPANDED = "donot_use_mm_for_euclid_dist"
-#: Rounds and halvings of the search for the factors of bounded memberships.
+#: Rounds and halvings of the search for the factors of bounded responsibilities.
 SWEEPS, BISECTIONS = 50, 40
 
 
@@ -49,7 +49,7 @@ def square_distances(latents: Tensor, means: Tensor) -> Tensor:
 def log_joint(latents: Tensor, means: Tensor, weights: Tensor) -> Tensor:
     """Return log omega_k + log N(z_n; mu_k, I) in nats, (n, n_clusters)."""
     constant = 0.5 * means.shape[1] * math.log(2.0 * math.pi)
-    # All differences at once would fill the memory where all rows are placed.
+    # All differences at once would fill the memory where all samples are placed.
     distances = torch.cdist(latents, means, compute_mode=NOT_EXPANDED).square()
     return weights.log() - 0.5 * distances - constant
 
@@ -65,9 +65,9 @@ def posterior(latents: Tensor, means: Tensor, weights: Tensor) -> Tensor:
 
 
 def bounding_factors(joint: Tensor, least: Tensor) -> Tensor:
-    """Return logs b of factors that keep mean memberships at ``least`` or above.
+    """Return logs b of factors that keep mean responsibilities at ``least`` or above.
 
-    Of all memberships with such means, softmax(joint + b) has the highest evidence
+    Of all responsibilities with such means, softmax(joint + b) has the highest evidence
     bound: by Lagrange, b_k >= 0, and b_k > 0 only where the mean is least_k. Where the
     posterior has such means, b is zero.
 
@@ -81,7 +81,7 @@ def bounding_factors(joint: Tensor, least: Tensor) -> Tensor:
     -------
     factors : Tensor of shape (n_clusters,)
         Means may be below ``least`` by a thousandth of it, and by more where there are
-        few rows for many clusters and none may be below its even share.
+        few samples for many clusters and none may be below its even share.
     """
     factors = torch.zeros_like(least)
     usable = torch.isfinite(joint).all(0)
@@ -102,7 +102,7 @@ def _needed(joint: Tensor, resp: Tensor, short: Tensor, least: Tensor) -> Tensor
     rest = (1.0 - resp[:, short]).clamp_min(torch.finfo(resp.dtype).eps)
     margin = joint[:, short] - torch.logsumexp(joint, 1, keepdim=True) - rest.log()
     low = torch.zeros_like(least)
-    # Here every single membership is that large.
+    # Here every single responsibility is that large.
     high = (torch.logit(least) - margin.amin(0)).clamp_min(0.0)
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
@@ -120,7 +120,7 @@ def evidence_bound(resp: Tensor, joint: Tensor) -> Tensor:
 
 
 def expected_weights(resp: Tensor, prior: float) -> Tensor:
-    """Return the M-step of omega under a Dirichlet prior of ``prior`` rows a cluster.
+    """Return the M-step of omega: a Dirichlet prior adds ``prior`` samples a cluster.
 
     No weight falls below prior / (n + n_clusters * prior).
     """
@@ -129,7 +129,7 @@ def expected_weights(resp: Tensor, prior: float) -> Tensor:
 
 
 def expected_energy(latents: Tensor, means: Tensor, resp: Tensor) -> Tensor:
-    """Return 1/2 sum_k gamma_nk ||z_n - mu_k||^2, averaged over rows.
+    """Return 1/2 sum_k gamma_nk ||z_n - mu_k||^2, averaged over samples.
 
     Minus this is, but for constants, what the encoder maximises in the M-step.
     """
@@ -137,13 +137,22 @@ def expected_energy(latents: Tensor, means: Tensor, resp: Tensor) -> Tensor:
 
 
 def consistency(latents: Tensor, found: Tensor) -> Tensor:
-    """Return ||y - E(G(y))||^2, averaged over draws y."""
+    """Return ||y - E(G(y))||^2, averaged over latents y."""
     return (latents - found).square().sum(1).mean()
 
 
-def stratified_labels(weights: Tensor, size: int, draw: torch.Generator) -> Tensor:
-    """Return clusters in the shares of ``weights``, as even as ``size`` allows."""
-    start = torch.rand(1, generator=draw, device=weights.device, dtype=torch.float32)
-    levels = (torch.arange(size, device=weights.device) + start) / size
-    edges = weights.cumsum(0)[:-1].contiguous()
-    return torch.searchsorted(edges, levels, right=True)
+def normal_latents(means: Tensor, rng: torch.Generator) -> Tensor:
+    """Return a latent around each of these means, (n, dim).
+
+    Drawn on the CPU, like ``rng``: all devices make the same ones.
+    """
+    noise = torch.randn(means.shape, generator=rng, dtype=torch.float32, device="cpu")
+    return means + noise.to(means)
+
+
+def line(first: Tensor, last: Tensor, n_points: int) -> Tensor:
+    """Return points at even distances from ``first`` to ``last``, both included."""
+    share = torch.linspace(
+        0.0, 1.0, n_points, dtype=torch.float64, device=first.device
+    )[:, None]
+    return (1.0 - share) * first + share * last

@@ -82,12 +82,12 @@ ADVERSARIES = {
 
 
 def gradient_penalty(
-    discriminator: nn.Module, real: Tensor, fake: Tensor, draw: torch.Generator
+    discriminator: nn.Module, real: Tensor, fake: Tensor, rng: torch.Generator
 ) -> Tensor:
     """Return the mean of (||grad a|| - 1)^2 at random points between paired rows."""
     size = min(len(real), len(fake))
     shape = (size, *[1] * (real.ndim - 1))
-    share = torch.rand(shape, generator=draw, device=real.device, dtype=real.dtype)
+    share = torch.rand(shape, generator=rng, device=real.device, dtype=real.dtype)
     between = torch.lerp(real[:size], fake[:size], share).requires_grad_()
     output = discriminator(between).sum()
     (gradient,) = torch.autograd.grad(output, between, create_graph=True)

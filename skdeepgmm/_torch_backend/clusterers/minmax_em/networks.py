@@ -64,7 +64,7 @@ class Architecture:
         (channels, height, width), or (features,).
     n_clusters, latent_dim : int
     separation : float
-        Of the latent means, see :func:`minmax_em_latent.component_means`.
+        Of the latent means, see :func:`latent.component_means`.
     table : str
         Key of ``TABLES``.
     width : float
@@ -84,6 +84,10 @@ class Architecture:
     @property
     def image(self) -> bool:
         return networks.is_image(self.shape)
+
+    def latent_means(self) -> Tensor:
+        """Return the fixed means of the latent mixture, (n_clusters, latent_dim)."""
+        return latent.component_means(self.n_clusters, self.latent_dim, self.separation)
 
     @property
     def output(self) -> str:
@@ -155,10 +159,10 @@ class Architecture:
 
 
 class LatentSplit(networks.Constant):
-    """Cluster and style of a latent: soft memberships, and the offset from the mean.
+    """Cluster and style of a latent: soft assignments, and the offset from the mean.
 
     A latent ``mu_k + noise`` varies from cluster to cluster far more than within one;
-    a generator that sees it as it is learns one image a cluster. Memberships are softer
+    a generator that sees it as it is learns one image a cluster. Assignments are softer
     than the mixture's, so that the way between two clusters stays smooth.
     """
 
@@ -178,6 +182,6 @@ class LatentSplit(networks.Constant):
         # Neighbours are sqrt(2) * separation apart.
         factor = LOG_ODDS / (2.0 * self.sizes[2] ** 2)
         distances = latent.square_distances(latents, self.means)
-        memberships = torch.softmax(-factor * distances, 1)
-        offset = latents - memberships @ self.means
-        return torch.cat([memberships, OFFSET_FACTOR * offset], 1)
+        resp = torch.softmax(-factor * distances, 1)
+        offset = latents - resp @ self.means
+        return torch.cat([resp, OFFSET_FACTOR * offset], 1)

@@ -20,28 +20,33 @@ from itertools import islice
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from skdeepgmm._torch_backend.clusterers import networks
+from skdeepgmm._torch_backend.clusterers.adversarial import (
+    AdversarialTrainer,
+    TrainingData,
+    at_least_two,
+    stratified_labels,
+)
+from skdeepgmm._torch_backend.clusterers.augmentation import (
+    NO_AUGMENTATION,
+    Augmentation,
+)
 from skdeepgmm._torch_backend.clusterers.minmax_em import latent
+from skdeepgmm._torch_backend.clusterers.minmax_em.labelled import LabelledSampler
 from skdeepgmm._torch_backend.clusterers.minmax_em.losses import (
     ADVERSARIES,
     gradient_penalty,
 )
 from skdeepgmm._torch_backend.clusterers.minmax_em.networks import Architecture
-from skdeepgmm._torch_backend.clusterers.network_tools import (
-    Affine,
-    WeightAverage,
-    at_least_two,
-    in_batches,
-    random_affine,
-)
-from skdeepgmm._torch_backend.cuda_graphs import Recorder, recordable, set_rate
-from skdeepgmm._torch_backend.rng import new_generator
+from skdeepgmm._torch_backend.clusterers.weights import WeightAverage
+from skdeepgmm._torch_backend.cuda_graphs import recordable
+from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm._torch_backend.training import Means
 
+#: Networks, in the order in which a fitted estimator holds them.
 NETWORKS = ("encoder", "generator", "discriminator")
 #: Exponential averages of Adam's gradient and square, by network.
 BETAS = {
@@ -49,12 +54,12 @@ BETAS = {
     "generator": (0.5, 0.99),
     "discriminator": (0.5, 0.99),
 }
-#: Draws on which ||y - E(G(y))|| is measured.
+#: Random latents on which ||y - E(G(y))|| is measured.
 MEASURED = 256
 
 
 @dataclass(frozen=True)
-class Config:
+class MinMaxEMConfig:
     """Settings of a training run.
 
     Attributes
@@ -66,21 +71,27 @@ class Config:
     adversary : str
         Key of ``ADVERSARIES``.
     weight_prior : float
-        Rows that the prior of omega adds to every cluster.
+        Samples that the prior of omega adds to every cluster.
     warm_up : int
         EM iterations in which consistency moves the generator alone.
-    label_batch : int
-        Labelled rows of a step, drawn evenly from the classes.
-    start_batch : int
-        Rows of a step of the encoder's start.
-    affine : Affine or None
-        Random change of real rows where the encoder sees them.
-    rate : float
-        Learning rate.
-    average : float
-        Decay of the averaged encoder.
+    batch_size, n_steps : int
+        Unlabelled samples of a step, and steps of an EM iteration.
+    label_batch_size : int
+        Labelled samples of a step, drawn evenly from the classes.
+    init_batch_size : int
+        Samples of a step of the encoder's initialization.
+    augmentation : Augmentation
+        Of real samples where the encoder sees them.
+    learning_rate : float
+        At the beginning of training; the encoder's falls to zero by a cosine.
+    ema_decay : float
+        Decay a step of the averaged encoder (exponential moving average).
     refresh : int
-        Steps after which the memberships of the rows that come next are renewed.
+        Steps after which the responsibilities of the samples that come next are
+        renewed.
+    min_resp : tuple of float or None
+        Of each cluster, the lower bound of the mean responsibility over samples
+        without label; None for none.
     """
 
     n_iter: int
@@ -89,153 +100,137 @@ class Config:
     adversary: str = "hinge"
     weight_prior: float = 10.0
     warm_up: int = 0
-    label_batch: int = 25
-    start_batch: int = 64
-    affine: Affine | None = None
-    rate: float = 1e-3
-    average: float = 0.99
+    batch_size: int = 50
+    n_steps: int = 10
+    label_batch_size: int = 25
+    init_batch_size: int = 64
+    augmentation: Augmentation = NO_AUGMENTATION
+    learning_rate: float = 1e-3
+    ema_decay: float = 0.99
     refresh: int = 25
+    min_resp: tuple[float, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Data:
-    """Rows in the range of the networks, on the device.
-
-    Attributes
-    ----------
-    rows : Tensor of shape (n, channels, height, width) or (n, features)
-    means : Tensor of shape (n_clusters, latent_dim)
-    start : Tensor of shape (n, n_clusters) or None
-        First memberships; None starts from the labelled rows alone.
-    labels : Tensor of shape (n,) or None
-        Known clusters, -1 where unknown.
-    least : Tensor of shape (n_clusters,) or None
-        Lower bounds of the mean memberships of rows without label; None for none.
-    """
-
-    rows: Tensor
-    means: Tensor
-    start: Tensor | None = None
-    labels: Tensor | None = None
-    least: Tensor | None = None
-
-
-class MinMaxEM:
-    """The three networks, the memberships and what a training needs beside them.
+class MinMaxEM(AdversarialTrainer):
+    """The three networks, the responsibilities and what a training needs beside them.
 
     Parameters
     ----------
     architecture : Architecture
-    config : Config
-    data : Data
+    config : MinMaxEMConfig
+    data : TrainingData
+        Without initial responsibilities the encoder is initialised on the labelled
+        samples alone.
     seed : int
-        Starts the private generators ``draw`` and, on the CPU, ``host_draw``.
-
-    Attributes
-    ----------
-    resp : Tensor of shape (n, n_clusters)
-        gamma of the last E-step.
-    weights : Tensor of shape (n_clusters,)
-        omega.
-    factors : Tensor of shape (n_clusters,)
-        Logs of the factors that kept clusters at their lower bounds in the last E-step
-        of all rows.
     """
 
+    NETWORKS = NETWORKS
+    TENSORS = ("resp", "weights", "factors")
+    average: WeightAverage[nn.Sequential]
+
     def __init__(
-        self, architecture: Architecture, config: Config, data: Data, seed: int
+        self,
+        architecture: Architecture,
+        config: MinMaxEMConfig,
+        data: TrainingData,
+        seed: int,
     ) -> None:
-        self.architecture, self.config, self.data = architecture, config, data
+        super().__init__(data, architecture.n_clusters, config.augmentation, seed)
+        self.architecture, self.config = architecture, config
         self.adversary = ADVERSARIES[config.adversary]
-        self.device, self.means = data.rows.device, data.means
-        self.draw = new_generator(seed, self.device)
-        # Of first weights and batches: these are drawn on the CPU.
-        self.host_draw = new_generator(seed)
-        self.recorder = Recorder(self.draw)
-        self.labelled = Labelled(data.labels)
+        self.means = architecture.latent_means().to(self.device)
+        self.labelled = LabelledSampler(data.labels)
         self._build()
-        self.step_scale = 1.0
-        self.iteration = 0
-        n_clusters = len(self.means)
-        self.weights = torch.full(
-            (n_clusters,), 1.0 / n_clusters, device=self.device, dtype=torch.float32
-        )
+        self._set_batches(self._unlabelled(), config.batch_size, config.n_steps)
+        self.weights = self._uniform_weights()
         self.factors = torch.zeros_like(self.weights)
-        start = data.start
-        if start is None:
-            start = self.weights.expand(len(data.rows), -1)
-        self.resp = self._with_labels(start).clone()
+        init_resp = data.init_resp
+        if init_resp is None:
+            init_resp = self.weights.expand(len(data.rows), -1)
+        self.resp = self._with_labels(init_resp, slice(None)).clone()
 
     def _build(self) -> None:
-        made, draw = self.architecture, self.host_draw
-        # Of few labelled images an encoder with smaller first weights learns more.
+        made, rng = self.architecture, self.host_rng
+        # Of few labelled images an encoder with smaller initial weights learns more.
         gain = networks.TORCH_GAIN if made.image else networks.HE_GAIN
         self.encoder: nn.Sequential = networks.build(
-            made.encoder, draw, self.device, gain=gain
+            made.encoder, rng, self.device, gain=gain
         )
-        self.generator: nn.Sequential = networks.build(
-            made.generator, draw, self.device
-        )
+        self.generator: nn.Sequential = networks.build(made.generator, rng, self.device)
         self.discriminator: nn.Sequential = networks.build(
-            made.discriminator, draw, self.device
+            made.discriminator, rng, self.device
         )
-        self.average = WeightAverage(self.encoder, self.config.average)
-        # After the copy, which predicts: a generator cannot be copied.
+        self.average = WeightAverage(self.encoder, self.config.ema_decay)
+        # After the copy, which predicts: a random generator cannot be copied.
         for layer in self.encoder.modules():
             if isinstance(layer, networks.Dropout):
-                layer.generator = self.draw
-        settings: Any = recordable(self.config.rate, self.device)
+                layer.rng = self.rng
+        settings: Any = recordable(self.config.learning_rate, self.device)
         self.optimizers = {
             name: torch.optim.Adam(
-                getattr(self, name).parameters(),
-                betas=BETAS[name],
-                fused=True,
-                **settings,
+                network.parameters(), betas=BETAS[name], fused=True, **settings
             )
-            for name in NETWORKS
+            for name, network in self._networks().items()
         }
 
-    # Start -----------------------------------------------------------------------
+    def _unlabelled(self) -> Tensor:
+        """Return the rows without a label, on the CPU; all, if every one has one."""
+        free = self._is_free().cpu()
+        return (free if free.any() else ~free).nonzero()[:, 0]
 
-    def start_step(self) -> Tensor:
-        """Fit the encoder to the first memberships of a random batch."""
-        self._set_rates(1.0)
+    # Initialization --------------------------------------------------------------
+
+    def init_step(self) -> Tensor:
+        """Fit the encoder to the initial responsibilities of a random batch."""
+        self._set_encoder_lr(1.0)
         return self.recorder(self._encoder_step)["energy"]
 
     def init_encoder(self, n_steps: int) -> dict[str, Tensor]:
-        """Do all steps of the encoder's initialisation, and the first E-step."""
+        """Do all steps of the encoder's initialization, and the first E-step."""
         totals = Means()
         for _ in range(n_steps):
-            totals.add("energy", self.start_step())
-        # The average begins here: a mean over the start would lag behind it.
+            totals.add("energy", self.init_step())
+        # The average begins here: a mean over these steps would lag behind it.
         self.average.update(self.encoder)
         return totals.values() | self.e_step()
 
+    def predict_by_init(self, n_steps: int, index: Tensor) -> Tensor:
+        """Initialise the encoder and return the clusters of these rows by it."""
+        for _ in range(n_steps):
+            self.init_step()
+        found = in_batches(self.encoder.eval(), self.data.rows[index])
+        return latent.log_joint(found, self.means, self.weights).argmax(1)
+
     def _encoder_step(self) -> dict[str, Tensor]:
-        index = self._start_index()
-        found = self.encoder(self._changed(self.data.rows[index]))
+        index = self._init_index()
+        found = self.encoder(self._augmented(self.data.rows[index]))
         loss = self._energy(found, index)
-        self.optimizers["encoder"].zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizers["encoder"].step()
+        self._descend(loss, "encoder")
         return {"energy": loss.detach()}
 
-    def _start_index(self) -> Tensor:
-        size = self.config.start_batch
-        if self.data.start is None:
-            return self.labelled.sample(size, self.draw)
+    def _init_index(self) -> Tensor:
+        size = self.config.init_batch_size
+        if self.data.init_resp is None:
+            return self.labelled.sample(size, self.rng)
         n_samples = len(self.data.rows)
-        return torch.randint(
-            n_samples, (size,), generator=self.draw, device=self.device
-        )
+        return torch.randint(n_samples, (size,), generator=self.rng, device=self.device)
 
     # One EM iteration ------------------------------------------------------------
 
-    def em_iteration(self, batches: Iterable[Tensor]) -> dict[str, Tensor]:
-        """Do one EM iteration over batches of row indices; returns its mean losses."""
-        share = self.iteration / self.config.n_iter
-        self._set_rates(0.5 * (1.0 + math.cos(math.pi * share)))
+    def em_iteration(
+        self, batches: Iterable[Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Do one EM iteration and return its mean losses.
+
+        Parameters
+        ----------
+        batches : iterable of Tensor of int64, default=None
+            Row indices of each M-step; None takes the next of the trainer's own.
+        """
+        progress = self.iteration / self.config.n_iter
+        self._set_encoder_lr(0.5 * (1.0 + math.cos(math.pi * progress)))
         totals, before = Means(), self.resp.argmax(1)
+        batches = self._next_batches() if batches is None else batches
         for index in self._refreshed(index.to(self.device) for index in batches):
             for name, value in self._m_step(index).items():
                 totals.add(name, value)
@@ -246,20 +241,20 @@ class MinMaxEM:
         return totals.values() | found | {"changed": changed, "latent_error": error}
 
     def _refreshed(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
-        """Yield the batches, in blocks whose memberships are renewed first.
+        """Yield the batches, in blocks whose responsibilities are renewed first.
 
-        An encoder that sees the same memberships for long learns their mistakes by
-        heart. The first block has those of the last E-step.
+        An encoder that sees the same responsibilities for long learns their mistakes
+        by heart. The first block has those of the last E-step.
         """
         yield from islice(batches, self.config.refresh)
         while block := list(islice(batches, self.config.refresh)):
             self.e_step(torch.cat(block))
             yield from block
 
-    def _set_rates(self, encoder_factor: float) -> None:
-        for name, optimizer in self.optimizers.items():
-            factor = encoder_factor if name == "encoder" else 1.0
-            set_rate(optimizer, self.config.rate * factor * self.step_scale)
+    def _set_encoder_lr(self, factor: float) -> None:
+        """Set the learning rates, the encoder's times ``factor``."""
+        rates = dict.fromkeys(NETWORKS, self.config.learning_rate)
+        self._set_lr(rates | {"encoder": self.config.learning_rate * factor})
 
     def _m_step(self, index: Tensor) -> dict[str, Tensor]:
         """Train discriminator, then encoder and generator; returns the losses."""
@@ -272,7 +267,7 @@ class MinMaxEM:
         return made
 
     def _adversarial_step(self, index: Tensor) -> dict[str, Tensor]:
-        known = self.labelled.sample(self.config.label_batch, self.draw)
+        known = self.labelled.sample(self.config.label_batch_size, self.rng)
         latents, _ = self.draw_latents(len(index))
         images = self.generator(latents)
         real = self.data.rows[torch.cat([index, known])]
@@ -289,13 +284,11 @@ class MinMaxEM:
         loss = self.adversary.discriminator(outputs[: len(real)], outputs[len(real) :])
         total = loss
         if self.adversary.penalty:
-            # Shuffled, so that labelled rows take part.
-            order = torch.randperm(len(real), generator=self.draw, device=self.device)
-            penalty = gradient_penalty(self.discriminator, real[order], fake, self.draw)
+            # Shuffled, so that labelled samples take part.
+            order = torch.randperm(len(real), generator=self.rng, device=self.device)
+            penalty = gradient_penalty(self.discriminator, real[order], fake, self.rng)
             total = loss + self.adversary.penalty * penalty
-        self.optimizers["discriminator"].zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        self.optimizers["discriminator"].step()
+        self._descend(total, "discriminator")
         return loss.detach()
 
     def terms(
@@ -306,13 +299,13 @@ class MinMaxEM:
         Parameters
         ----------
         index, known : Tensor of int64
-            Rows without label and labelled rows.
+            Rows without label and labelled ones.
         latents, images : Tensor
-            Draws y and G(y).
+            Random latents y and G(y).
         """
         both = torch.cat([index, known])
         # In one go, for there is no batch normalisation.
-        outputs = self.encoder(self._changed(self.data.rows[both]))
+        outputs = self.encoder(self._augmented(self.data.rows[both]))
         terms = {"energy": self._energy(outputs[: len(index)], index)}
         if len(known):
             terms["labelled_energy"] = self._energy(outputs[len(index) :], known)
@@ -343,26 +336,14 @@ class MinMaxEM:
         }
         total = sum(factors.get(name, 1.0) * value for name, value in terms.items())
         assert isinstance(total, Tensor)
-        for name in ("encoder", "generator"):
-            self.optimizers[name].zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        for name in ("encoder", "generator"):
-            self.optimizers[name].step()
-
-    def _changed(self, rows: Tensor) -> Tensor:
-        affine = self.config.affine
-        if affine is None:
-            return rows
-        return random_affine(
-            rows, self.draw, affine.shift, affine.rotation, affine.scale
-        )
+        self._descend(total, "encoder", "generator")
 
     def draw_latents(self, size: int) -> tuple[Tensor, Tensor]:
-        """Return draws from the latent mixture, stratified by omega, and clusters."""
-        labels = latent.stratified_labels(self.weights, size, self.draw)
+        """Return samples of the latent mixture, stratified by omega, and clusters."""
+        labels = stratified_labels(self.weights, size, self.rng)
         shape = (size, self.means.shape[1])
         noise = torch.randn(
-            shape, generator=self.draw, device=self.device, dtype=torch.float32
+            shape, generator=self.rng, device=self.device, dtype=torch.float32
         )
         return self.means[labels] + noise, labels
 
@@ -386,7 +367,7 @@ class MinMaxEM:
         resp = self.resp.clone()
         resp[rows] = placed
         # In place: recorded steps read them.
-        self.resp.copy_(self._with_labels(resp))
+        self.resp.copy_(self._with_labels(resp, slice(None)))
         self.weights.copy_(latent.expected_weights(self.resp, self.config.weight_prior))
         moved = free & (placed.argmax(1) != joint.argmax(1))
         return {
@@ -397,22 +378,16 @@ class MinMaxEM:
     def _is_free(self) -> Tensor:
         """Return which rows have no label."""
         if self.data.labels is None:
-            return torch.ones(len(self.resp), dtype=torch.bool, device=self.device)
+            n_samples = len(self.data.rows)
+            return torch.ones(n_samples, dtype=torch.bool, device=self.device)
         return self.data.labels < 0
 
     def _bounding_factors(self, joint: Tensor) -> Tensor:
         """Return the factors for the log-joint densities of the rows without label."""
-        if self.data.least is None or not len(joint):
+        if self.config.min_resp is None or not len(joint):
             return torch.zeros_like(self.factors)
-        return latent.bounding_factors(joint, self.data.least)
-
-    def _with_labels(self, resp: Tensor) -> Tensor:
-        """Return ``resp`` with crisp memberships where the label is known."""
-        if self.data.labels is None:
-            return resp
-        known = self.data.labels[:, None] >= 0
-        one_hot = F.one_hot(self.data.labels.clamp_min(0), len(self.means))
-        return torch.where(known, one_hot.to(resp.dtype), resp)
+        bounds = joint.new_tensor(self.config.min_resp)
+        return latent.bounding_factors(joint, bounds)
 
     def _latent_error(self) -> Tensor:
         """Return the mean of ||y - E(G(y))|| as the networks predict."""
@@ -422,71 +397,3 @@ class MinMaxEM:
         self.generator.train()
         found = in_batches(self.average.module, images)
         return (latents - found).square().sum(1).sqrt().mean()
-
-    # State -----------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that a step changes, weights at the top level."""
-        state: dict[str, Any] = {
-            f"{name}.{key}": value
-            for name in NETWORKS
-            for key, value in getattr(self, name).state_dict().items()
-        }
-        return state | {
-            "average": self.average.state_dict(),
-            "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
-            "iteration": self.iteration,
-            "resp": self.resp,
-            "weights": self.weights,
-            "factors": self.factors,
-        }
-
-    def load_state_dict(self, state: Any) -> None:
-        """Go back to a state."""
-        for name in NETWORKS:
-            weights = {
-                key.removeprefix(f"{name}."): value
-                for key, value in state.items()
-                if key.startswith(f"{name}.")
-            }
-            getattr(self, name).load_state_dict(weights)
-            self.optimizers[name].load_state_dict(state["optimizers"][name])
-        self.average.load_state_dict(state["average"])
-        self.iteration = state["iteration"]
-        self.resp, self.weights = state["resp"], state["weights"]
-        self.factors = state["factors"]
-        self.recorder.forget()
-
-
-class Labelled:
-    """Rows of known clusters, drawn evenly from the clusters.
-
-    Parameters
-    ----------
-    labels : Tensor of shape (n,) or None
-        -1 where unknown.
-    """
-
-    def __init__(self, labels: Tensor | None) -> None:
-        if labels is None:
-            labels = torch.empty(0, dtype=torch.int64)
-        order = labels.argsort(stable=True)
-        self.rows = order[labels[order] >= 0]
-        _, self.counts = torch.unique_consecutive(labels[self.rows], return_counts=True)
-        self.first = self.counts.cumsum(0) - self.counts
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def sample(self, size: int, draw: torch.Generator) -> Tensor:
-        """Return ``size`` row indices, none if no row is labelled."""
-        device = self.rows.device
-        if not len(self.rows):
-            return torch.empty(0, dtype=torch.int64, device=draw.device)
-        drawn = torch.rand(size + 1, generator=draw, device=device, dtype=torch.float32)
-        turn = (drawn[-1] * len(self.counts)).long()
-        cluster = (torch.arange(size, device=device) + turn) % len(self.counts)
-        place = (drawn[:-1] * self.counts[cluster]).long()
-        # A product may be rounded up to the count.
-        place = torch.minimum(place, self.counts[cluster] - 1)
-        return self.rows[self.first[cluster] + place]

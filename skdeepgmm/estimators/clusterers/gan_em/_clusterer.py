@@ -3,7 +3,6 @@
 from numbers import Integral, Real
 
 import numpy as np
-import torch
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
@@ -11,30 +10,30 @@ from sklearn.utils.validation import check_is_fitted
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.clusterers.gan_em.networks import TABLES, Architecture
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import RECIPES
-from skdeepgmm._torch_backend.clusterers.network_tools import in_batches
+from skdeepgmm._torch_backend.clusterers.kernel_density import nearest
+from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.clusterers._base import (
     DeepClusterer,
-    memory_errors,
     restored,
+    training_errors,
 )
-from skdeepgmm.estimators.clusterers._run import history_arrays, warn_interrupted
-from skdeepgmm.estimators.clusterers.gan_em._fit import (
-    EMPTY_SHARE,
-    GANEMFit,
-    generated_kernels,
-)
+from skdeepgmm.estimators.clusterers._fit import history_arrays
+from skdeepgmm.estimators.clusterers.gan_em._fit import GANEMFit, kernels_of
 from skdeepgmm.exceptions import DegenerateComponentWarning
+
+#: A cluster with less than this share of its even share is called empty.
+EMPTY_SHARE = 0.1
 
 
 class GANEMClusterer(DeepClusterer):
     """Clustering by GAN-based EM, with generation and embedding.
 
-    A generator makes rows of each cluster, a discriminator tells them from real rows
-    weighted by P(cluster | x) (M-step), and an "E-net" learns from the generated rows
-    which cluster a row belongs to (E-step) [1]_.
+    A generator makes samples of each cluster, a discriminator tells them from real
+    samples weighted by P(cluster | x) (M-step), and an "E-net" learns from generated
+    samples which cluster a sample belongs to (E-step) [1]_.
 
     Parameters
     ----------
@@ -69,29 +68,31 @@ class GANEMClusterer(DeepClusterer):
 
     init : {'auto', 'uniform', 'kmeans', 'tsne'} or array-like of shape \
 (n_samples, n_clusters), default='auto'
-        First responsibilities: 'uniform', all equal in the first M-step, as in the
-        paper; 'kmeans', those of k-means, 'tsne', of a mixture on a t-SNE map of at
-        most 10,000 rows (see Notes of :class:`MinMaxEMClusterer`), or given ones, for
-        the first 30 % of the run. 'auto' means 'uniform' for images and 'kmeans' for
-        vectors.
+        Initial responsibilities: 'uniform', all equal in the first M-step, as in the
+        paper; 'kmeans', those of k-means, 'tsne', of a mixture on a t-SNE embedding of
+        at most 10,000 samples (see Notes of :class:`MinMaxEMClusterer`), or
+        user-supplied ones, for the first 30 % of the run. 'auto' means 'uniform' for
+        images and 'kmeans' for vectors.
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with
         'fast' or changes of it, 50 passes over images (36 over images of at least
-        16 x 16 pixels that start from equal responsibilities without labels, see
+        16 x 16 pixels with equal initial responsibilities and no labels, see
         ``n_init``), in 3,000 (2,500 below 16 x 16 pixels) to 25,000 steps, or 1,000
         steps on vectors; 50 steps, ``gan_steps`` of the recipe, are an iteration. Else
         it means 30.
 
     batch_size : int, default=None
-        Real rows, and generated rows, of a step; None means the recipe's 70.
+        Real samples, and generated ones, of a step; None means the recipe's 70.
 
     learning_rate : float, default=None
-        Multiplier of the recipe's learning rates; None means 1, and 2 for images
-        below 16 x 16 pixels with 'fast' or changes of it.
+        Step size of the optimiser at the beginning of training: the generator's; those
+        of the other networks keep the recipe's ratios to it. None means the recipe's
+        own rates (1e-3 with 'fast'), and twice these for images below 16 x 16 pixels
+        with 'fast' or changes of it.
 
     affine : 'auto', None or tuple of (float, float, float), default='auto'
-        Largest random change of *generated* and labelled images in the E-step: shift
+        Augmentation of *generated* and labelled images in the E-step: largest shift
         in pixels, angle in degrees, relative change of the size. 'auto' is an eleventh
         of the smaller side, 18 degrees and 0.15 for images with the recipe 'fast' or
         changes of it, and None otherwise.
@@ -109,28 +110,28 @@ class GANEMClusterer(DeepClusterer):
         Whether ``y`` holds known clusters, with -1 for unknown ones. False ignores y.
 
     label_tol : float, default=0.05
-        Error on the labelled rows below which the E-net stops learning them at the
+        Error on the labelled samples below which the E-net stops learning them at the
         end of an E-step.
 
     n_init : int or 'auto', default='auto'
-        Number of starts, of which the one of highest quality (see Notes; no label is
-        used) is trained to the end. 'auto' means 3 for images of at least 16 x 16
-        pixels that start from equal responsibilities without labels, with 'fast' or
+        Number of initializations, of which the one of highest ``quality_`` (see Notes;
+        no label is used) is trained to the end. 'auto' means 3 for images of at least
+        16 x 16 pixels with equal initial responsibilities and no labels, with 'fast' or
         changes of it and in runs of 50 EM iterations or more, else 1.
 
-    start_iter : int, default=None
-        EM iterations of each of several starts; None means 30 % of ``max_iter``
-        (100 % below 16 x 16 pixels), at most 50. With ``max_iter`` whole runs are
-        compared.
+    init_iter : int, default=None
+        EM iterations of each of several restarts before one is chosen; None means 30 %
+        of ``max_iter`` (100 % below 16 x 16 pixels), at most 50. With ``max_iter``
+        whole runs are compared.
 
     tol : float, default=5e-3
-        Share of rows that change their cluster in an EM iteration that counts as
+        Share of samples that change their cluster in an EM iteration that counts as
         convergence.
 
     n_iter_no_change : int, default=5
         EM iterations in a row that must stay within ``tol``. With vectors a run then
         ends, after half of its iterations at the earliest; with images, where falling
-        rates still bring something, it goes on to the end.
+        learning rates still bring something, it goes on to the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches, noise and :meth:`sample`.
@@ -145,35 +146,36 @@ class GANEMClusterer(DeepClusterer):
     Attributes
     ----------
     labels_ : ndarray of shape (n_samples,)
-        Cluster of each training row.
+        Cluster of each training sample.
 
     weights_ : ndarray of shape (n_clusters,)
-        Cluster priors: mean P(cluster | x) of the training rows.
+        Cluster priors: mean P(cluster | x) of the training samples.
 
     means_ : ndarray of shape (n_clusters, n_features)
-        Mean of the generated rows of each cluster.
+        Mean of the generated samples of each cluster.
 
     sigma_ : float
-        Deviation of the kernels around generated rows in :meth:`score_samples`, in
-        units of the networks: grey scale divided by its range, standardised features.
+        Standard deviation of the kernels around generated samples in
+        :meth:`score_samples`, after standardization: grey scale divided by its range,
+        features by their standard deviations.
 
     networks_ : dict of dict of str to ndarray
         Weights of 'generator', 'discriminator' and 'classifier' (the E-net).
 
     quality_ : float
-        By what runs are compared, see Notes.
+        Selection score: by what restarts are compared, see Notes.
 
     converged_ : bool
-        Whether no more than ``tol`` of the rows changed their cluster in each of the
-        last ``n_iter_no_change`` EM iterations, all of them after those that ``init``
-        leads.
+        Whether no more than ``tol`` of the samples changed their cluster in each of the
+        last ``n_iter_no_change`` EM iterations, all of them after those with the
+        responsibilities of ``init``.
 
     n_iter_ : int
         EM iterations of the kept run.
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
         Per EM iteration: mean losses 'discriminator', 'generator', 'classifier'; on
-        up to 2,048 training rows 'confidence' (mean largest probability), 'changed'
+        up to 2,048 training samples 'confidence' (mean largest probability), 'changed'
         (share with another cluster than before) and 'n_effective' (exponential of the
         entropy of the cluster sizes).
 
@@ -198,37 +200,41 @@ class GANEMClusterer(DeepClusterer):
     *Density.* GAN-EM has no explicit one. :meth:`score_samples` is that of the
     mixture's own generative model, ``p(x) = sum_c phi_c E_z N(x; G(z, c), sigma^2 I)``
     with phi the weights, 300 fixed draws of z a cluster, and the sigma that maximises
-    the likelihood of up to 500 training rows, drawn at random.
+    the likelihood of up to 500 training samples, drawn at random.
 
-    *Quality* of a run is the mutual information of rows and clusters, ``H(mean p) -
-    mean H(p)`` in nats, high if clusters are used evenly and rows assigned with
-    certainty, minus, unless ``affine`` is None, ``log n_clusters`` times the share of
-    rows whose cluster changes with a small affine change of the image.
+    *Selection.* ``quality_`` is the mutual information of samples and clusters,
+    ``H(mean p) - mean H(p)`` in nats, high if clusters are used evenly and samples
+    assigned with certainty, minus, unless ``affine`` is None, ``log n_clusters`` times
+    the share of samples whose cluster changes with an affine augmentation of the image.
 
-    *Collapse.* A run starts anew, at most twice and with a warning, if after 40 % of
-    the iterations 'n_effective' is below 1 + (n_clusters - 1) / 5.
+    *Collapse.* A run is repeated from another initialization, at most twice and with a
+    warning, if after 40 % of the iterations 'n_effective' is below
+    1 + (n_clusters - 1) / 5.
 
     *Recipe settings*, with the values of "fast":
 
     - ``losses="binary"`` or "paper"; ``optimizer="adam"`` or "rmsprop";
-    - ``discriminator_rate=4e-4``, ``generator_rate=1e-3``, ``classifier_rate=1e-3``:
-      learning rates; ``last_rate=0.1``: share of them left at the end, reached
-      linearly from the share ``held=0.0`` of the run on, None multiplies them by 0.98
-      in every EM iteration;
-    - ``keeps_optimizers=True``: False starts them anew in every EM iteration;
+    - ``discriminator_lr=4e-4``, ``generator_lr=1e-3``, ``classifier_lr=1e-3``: learning
+      rates at the beginning of training; ``final_lr_fraction=0.1``: what is left of
+      them at the end, reached linearly from ``constant_fraction=0.0`` of the run on,
+      None multiplies them by 0.98 in every EM iteration;
+    - ``persistent_optimizers=True``: False resets them in every EM iteration;
     - ``gan_steps=50``: steps of discriminator and generator in an EM iteration, None
       means ``gan_epochs=5`` passes over the data;
-    - ``classifier_steps=None``: steps of the E-net on fresh generated rows, of
-      ``classifier_batch=200`` each; None means the rows that the M-step generated;
+    - ``classifier_steps=None``: steps of the E-net on newly generated samples, of
+      ``classifier_batch_size=200`` each; None means the samples that the M-step
+      generated;
     - ``batch_size=70``: unless the parameter of that name is set;
-    - ``clip=None``: bound of the discriminator's weights;
+    - ``weight_clip=None``: bound of the discriminator's weights;
     - ``learned_prior=False``: whether clusters are generated as often as they occur;
-    - ``std=None``: deviation of the first weights of images' networks, None by fan-in;
+    - ``init_std=None``: standard deviation of the initial weights of images' networks,
+      None by fan-in;
     - ``discriminator_norm="batch"``, ``classifier_norm="group"``: also "layer", "none";
-    - ``joint_labels=True``: whether E-steps also see labelled rows, and the E-net
-      starts on them;
-    - ``average=0.99``: decay a step of the averaged E-net, which predicts, 0 for none;
-      ``averaged_from=1.0``: from which share of the run on it also leads the M-step.
+    - ``joint_labels=True``: whether E-steps also see labelled samples, and the E-net is
+      initialised on them;
+    - ``ema_decay=0.99``: decay a step of the averaged E-net, which predicts, 0 for
+      none; ``ema_teacher_from=1.0``: from which fraction of the run on it is also the
+      teacher of the M-step.
 
     Interrupting a fit (Ctrl-C) keeps what was learned, with a warning. Before the first
     EM iteration begins, and by a second Ctrl-C in a fit, it leaves the estimator as it
@@ -278,7 +284,7 @@ class GANEMClusterer(DeepClusterer):
         "semi_supervised": ["boolean"],
         "label_tol": [Interval(Real, 0, 1, closed="both")],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "start_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "init_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -306,7 +312,7 @@ class GANEMClusterer(DeepClusterer):
         semi_supervised=False,
         label_tol=0.05,
         n_init="auto",
-        start_iter=None,
+        init_iter=None,
         tol=5e-3,
         n_iter_no_change=5,
         random_state=None,
@@ -330,12 +336,14 @@ class GANEMClusterer(DeepClusterer):
         self.semi_supervised = semi_supervised
         self.label_tol = label_tol
         self.n_init = n_init
-        self.start_iter = start_iter
+        self.init_iter = init_iter
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
+
+    _Fit = GANEMFit
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -364,31 +372,34 @@ class GANEMClusterer(DeepClusterer):
         TrainingDivergedError
             If a loss stays non-finite although steps were made smaller.
         """
-        with all_or_nothing(self), memory_errors(self):
+        with all_or_nothing(self), training_errors(self):
             X = self._check_rows(X, reset=True)
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)
-            fit = GANEMFit(self, X, labels, data)
-            with self._fit_tasks(data, fit.n_tasks, fit.keeping) as tasks:
-                run = fit(tasks)
-                fit.complete(lambda: self._finish(fit, run, X))
-            if fit.interrupted:
-                warn_interrupted(run.n_iter, fit.config.n_iter, "EM iterations")
+            fit = self._Fit(self, X, labels, data)
+            fit.initialize()
+            with self._fit_tasks(data, fit.n_tasks, lambda: fit.interruption) as tasks:
+                with fit.interruption:
+                    fit.choose_restart(tasks)
+                    fit.train(tasks)
+                fit.interruption.complete(lambda: self._finish(fit, X))
+            fit.interruption.warn(fit.kept.n_iter, fit.config.n_iter)
         return self
 
-    def _finish(self, fit, run, X):
-        """Store the run as fitted attributes and warn of its flaws."""
-        for name, value in fit.attributes(run.model).items():
+    def _finish(self, fit, X):
+        """Store the kept restart as fitted attributes and warn of its flaws."""
+        kept = fit.kept
+        for name, value in fit.attributes(kept.model).items():
             setattr(self, name, value)
-        self.history_ = history_arrays(run.history)
-        self.occupancies_ = np.reshape(run.occupancies, (-1, self.n_clusters))
-        self.n_iter_ = run.n_iter
-        self.converged_ = run.converged
-        self.quality_ = fit.quality(run.model)
+        self.history_ = history_arrays(kept.state.history)
+        self.occupancies_ = np.reshape(kept.occupancies, (-1, self.n_clusters))
+        self.n_iter_ = kept.n_iter
+        self.converged_ = kept.converged
+        self.quality_ = fit.selection_score(kept.model)
         self.labels_ = self._labels(X)
         self._warn_empty(fit)
-        if not (run.converged or fit.asked_to_stop or fit.interrupted):
-            warn_caller(run.unfinished_because(), ConvergenceWarning)
+        if not (kept.converged or fit.is_ended):
+            warn_caller(kept.unfinished_because(), ConvergenceWarning)
 
     def _warn_empty(self, fit):
         sizes = np.bincount(self.labels_, minlength=self.n_clusters)
@@ -399,7 +410,7 @@ class GANEMClusterer(DeepClusterer):
             warn_caller(
                 f"Clusters {', '.join(map(str, empty))} have less than a tenth of "
                 "their even share of the rows. Decrease n_clusters, increase n_init"
-                f"{fit.other_start}, or train longer.",
+                f"{fit.other_init}, or train longer.",
                 DegenerateComponentWarning,
             )
 
@@ -409,8 +420,7 @@ class GANEMClusterer(DeepClusterer):
         return restored(Architecture, vars(self), name, self._device(X))
 
     def _proba(self, X=None):
-        classifier = self._network("classifier", X)
-        return lambda rows: torch.softmax(classifier(rows), 1)
+        return self._network("classifier", X).probabilities
 
     def _embed(self, X=None):
         return self._network("classifier", X).embed
@@ -423,7 +433,7 @@ class GANEMClusterer(DeepClusterer):
     def score_samples(self, X):
         """Compute the log-density of each sample under the generative model.
 
-        The value is a Monte-Carlo estimate with fixed draws (see Notes of the class):
+        The value is a Monte-Carlo estimate with fixed noise (see Notes of the class):
         the same at every call, but another fit or seed moves it.
 
         Parameters
@@ -437,8 +447,8 @@ class GANEMClusterer(DeepClusterer):
             log p(x), in nats.
         """
         check_is_fitted(self)
-        kernels = generated_kernels(vars(self), self._device(X))
-        log_volume = self._network_units().log_volume(self.n_features_in_)
+        kernels = kernels_of(vars(self), self._device(X))
+        log_volume = self._preprocessing.log_volume(self.n_features_in_)
         return self._apply(
             lambda rows: kernels.log_density(rows, self.sigma_) - log_volume, X
         )
@@ -470,14 +480,14 @@ class GANEMClusterer(DeepClusterer):
         check_is_fitted(self)
         random_state = self._random_state()
         labels = self._draw_clusters(n_samples, cluster, random_state)
-        draw = self._generator(random_state)
-        made = self._network("generator").sample(convert.index_tensor(labels), draw)
+        rng = self._generator(random_state)
+        made = self._network("generator").sample(convert.index_tensor(labels), rng)
         return self._rows(made), labels
 
     def inverse_transform(self, Z):
-        """Return generated rows whose embedding is close to the given one.
+        """Return generated samples whose embedding is close to the given one.
 
-        The generator takes noise and not an embedding; of 300 generated rows a
+        The generator takes noise and not an embedding; of 300 generated samples a
         cluster, the one nearest to ``Z`` in the embedding is returned.
 
         Parameters
@@ -488,13 +498,12 @@ class GANEMClusterer(DeepClusterer):
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Generated rows.
+            Generated samples.
         """
         check_is_fitted(self)
         wanted = self._check_embedding(Z)
-        centers = generated_kernels(vars(self), wanted.device).centers
-        shape = self._architecture["shape"]
-        images = centers.reshape(len(centers), *shape).to(self._inference_dtype)
+        centers = kernels_of(vars(self), self._device()).centers
+        shape, dtype = self._architecture["shape"], self._preprocessing.inference_dtype
+        images = centers.reshape(len(centers), *shape).to(dtype)
         found = in_batches(self._embed(), images).double()
-        nearest = in_batches(lambda rows: torch.cdist(rows, found).argmin(1), wanted)
-        return self._rows(images[nearest], Z)
+        return self._rows(images[nearest(wanted, found)], Z)

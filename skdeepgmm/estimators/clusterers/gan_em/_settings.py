@@ -4,17 +4,19 @@ import dataclasses
 import math
 from numbers import Integral, Real
 
+from skdeepgmm._torch_backend.clusterers.augmentation import Augmentation
 from skdeepgmm._torch_backend.clusterers.gan_em.losses import LOSSES
 from skdeepgmm._torch_backend.clusterers.gan_em.networks import TABLES, Architecture
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import RECIPES
-from skdeepgmm._torch_backend.clusterers.gan_em.trainer import Config
-from skdeepgmm._torch_backend.clusterers.networks import is_image
+from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEMConfig
+from skdeepgmm._torch_backend.clusterers.networks import is_large_image
+from skdeepgmm._torch_backend.clusterers.preprocessing import network_shape
 from skdeepgmm.estimators._sklearn_compat import (
     Interval,
     StrOptions,
     validate_parameter_constraints,
 )
-from skdeepgmm.estimators.clusterers._settings import checked_affine, is_large_image
+from skdeepgmm.estimators.clusterers._settings import checked_affine
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -23,78 +25,78 @@ _SHARE = Interval(Real, 0, 1, closed="both")
 RECIPE_CONSTRAINTS = {
     "losses": [StrOptions(set(LOSSES))],
     "optimizer": [StrOptions({"adam", "rmsprop"})],
-    "discriminator_rate": [_POSITIVE],
-    "generator_rate": [_POSITIVE],
-    "classifier_rate": [_POSITIVE],
-    "keeps_optimizers": ["boolean"],
-    "last_rate": [_SHARE, None],
-    "held": [Interval(Real, 0, 1, closed="left")],
+    "discriminator_lr": [_POSITIVE],
+    "generator_lr": [_POSITIVE],
+    "classifier_lr": [_POSITIVE],
+    "persistent_optimizers": ["boolean"],
+    "final_lr_fraction": [_SHARE, None],
+    "constant_fraction": [Interval(Real, 0, 1, closed="left")],
     "gan_steps": [_COUNT, None],
     "gan_epochs": [_COUNT],
     "classifier_steps": [_COUNT, None],
-    # Batch normalisation needs two rows.
-    "classifier_batch": [Interval(Integral, 2, None, closed="left")],
+    # Batch normalisation needs two samples.
+    "classifier_batch_size": [Interval(Integral, 2, None, closed="left")],
     "batch_size": [_COUNT],
-    "clip": [_POSITIVE, None],
+    "weight_clip": [_POSITIVE, None],
     "learned_prior": ["boolean"],
-    "std": [_POSITIVE, None],
+    "init_std": [_POSITIVE, None],
     "discriminator_norm": [StrOptions({"none", "batch", "group", "layer"})],
     "classifier_norm": [StrOptions({"none", "batch", "group", "layer"})],
     "joint_labels": ["boolean"],
-    "average": [Interval(Real, 0, 1, closed="left")],
-    "averaged_from": [_SHARE],
+    "ema_decay": [Interval(Real, 0, 1, closed="left")],
+    "ema_teacher_from": [_SHARE],
 }
 #: Most steps of a run by default.
 MOST_STEPS = 25_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Habits:
+class TrainingDefaults:
     """How data of a kind are trained by default.
 
     Attributes
     ----------
     passes : int
-        Over the data in a run that chance begins.
-    led_passes : int
-        ... that labels or responsibilities begin: it has one start.
+        Over the data in a run that begins with equal responsibilities.
+    supervised_passes : int
+        ... that begins with labels or initial responsibilities: it has no restarts.
     fewest_steps : int
         Of a run, however few the data.
-    rate_factor : float
-        Factor of the rates of the recipe "fast".
-    starts : int
+    lr_factor : float
+        Factor of the learning rates of the recipe "fast".
+    n_init : int
         Of runs that are not short.
-    start_share : float
-        Share of a run that each start gets.
+    init_fraction : float
+        Fraction of a run that each restart gets before one is chosen.
     """
 
     passes: int
-    led_passes: int
+    supervised_passes: int
     fewest_steps: int
-    rate_factor: float
-    starts: int
-    start_share: float
+    lr_factor: float
+    n_init: int
+    init_fraction: float
 
 
 #: Early, runs that have found their clusters fast are not yet told from good ones, and
 #: with small images they are told only at the end.
-LARGE_IMAGES = Habits(36, 50, 3000, 1.0, 3, 0.3)
-SMALL_IMAGES = Habits(50, 50, 2500, 2.0, 1, 1.0)
-#: Vectors start from k-means, and any number of them is trained for as long.
-VECTORS = Habits(0, 0, 1000, 1.0, 1, 0.3)
-#: Runs of fewer EM iterations have one start.
+LARGE_IMAGES = TrainingDefaults(36, 50, 3000, 1.0, 3, 0.3)
+SMALL_IMAGES = TrainingDefaults(50, 50, 2500, 2.0, 1, 1.0)
+#: Vectors are initialised by k-means, and any number of them is trained for as long.
+VECTORS = TrainingDefaults(0, 0, 1000, 1.0, 1, 0.3)
+#: Runs of fewer EM iterations have one initialization.
 FEWEST_ITERATIONS = 50
-#: Most EM iterations of each of several starts.
-MOST_START_ITERATIONS = 50
-#: Changes of generated images that ``affine='auto'`` means: share of the side, degrees,
-#: share of the size. Kinds of handwriting differ by more than half of this.
+#: Most EM iterations of each of several restarts before one is chosen.
+MOST_INIT_ITERATIONS = 50
+#: Augmentation of generated images that ``affine='auto'`` means: share of the side,
+#: degrees, share of the size. Kinds of handwriting differ by more than half of this.
 GENERATED_AFFINE = (1 / 11, 18.0, 0.15)
 #: Largest sides, as shares of the image's, that ``cutmix='auto'`` means: an E-net that
 #: misses part of an image goes by the whole and not by one stroke.
 GENERATED_CUTMIX = 3 / 7
 #: Default number of EM iterations of the recipes with long ones.
 LONG_ITERATIONS = 30
-#: Share of a run in which given responsibilities stand in for the E-net's.
+#: Share of a run in which initial responsibilities stand in for the E-net's.
 HOLD_SHARE = 0.3
 #: Default noise of large images, and of all else.
 NOISE_DIM, SMALL_NOISE_DIM = 62, 16
@@ -137,9 +139,7 @@ def architecture_of(estimator, image_shape, n_features, recipe):
         If ``networks`` names convolutions for data that are no images, or for
         images too small to be halved as often as they do.
     """
-    shape = (n_features,)
-    if image_shape is not None and is_image((1, *image_shape[:2])):
-        shape = (image_shape[2], *image_shape[:2])
+    shape = network_shape(image_shape, n_features)
     image = len(shape) == 3
     if estimator.networks != "auto":
         least = 2 ** len(TABLES[estimator.networks].channels)
@@ -166,8 +166,8 @@ def default_noise_dim(shape):
     return NOISE_DIM if is_large_image(shape) else SMALL_NOISE_DIM
 
 
-def habits_of(shape):
-    """Return the Habits for rows of this shape in the networks."""
+def defaults_of(shape):
+    """Return the TrainingDefaults for samples of this shape in the networks."""
     if len(shape) < 3:
         return VECTORS
     return LARGE_IMAGES if is_large_image(shape) else SMALL_IMAGES
@@ -175,38 +175,29 @@ def habits_of(shape):
 
 def config_of(estimator, architecture, recipe, n_samples):
     """Return the length of the run and what departs from the recipe."""
-    habits = habits_of(architecture.shape)
+    defaults = defaults_of(architecture.shape)
     n_iter = estimator.max_iter
     if n_iter is None:
-        led = is_led(estimator, architecture.image)
-        n_iter = default_iterations(habits, recipe, n_samples, led)
-    given = start_kind(estimator, architecture.image) != "uniform"
-    hold = max(1, round(HOLD_SHARE * n_iter)) if given else 1
-    return Config(
-        with_rates(recipe, rate_factor_of(estimator, habits)),
+        supervised = is_supervised(estimator, architecture.image)
+        n_iter = default_iterations(defaults, recipe, n_samples, supervised)
+    known = init_method(estimator, architecture.image) != "uniform"
+    return GANEMConfig(
+        recipe.scaled_lr(lr_factor_of(estimator, recipe, defaults)),
         n_iter,
-        hold,
-        affine_of(estimator, architecture),
-        cutmix_of(estimator, architecture),
-        estimator.temperature,
-        estimator.label_tol,
+        hold=max(1, round(HOLD_SHARE * n_iter)) if known else 1,
+        augmentation=Augmentation(
+            affine_of(estimator, architecture), cutmix_of(estimator, architecture)
+        ),
+        temperature=estimator.temperature,
+        label_tol=estimator.label_tol,
     )
 
 
-def rate_factor_of(estimator, habits):
-    """Return what the rates of the recipe are multiplied by."""
+def lr_factor_of(estimator, recipe, defaults):
+    """Return the factor of the recipe's learning rates: the generator's sets it."""
     if estimator.learning_rate is not None:
-        return estimator.learning_rate
-    return habits.rate_factor if is_fast(estimator) else 1.0
-
-
-def with_rates(recipe, factor):
-    """Return the recipe with its rates multiplied by ``factor``."""
-    rates = {
-        name: getattr(recipe, name) * factor
-        for name in ("discriminator_rate", "generator_rate", "classifier_rate")
-    }
-    return dataclasses.replace(recipe, **rates)
+        return estimator.learning_rate / recipe.generator_lr
+    return defaults.lr_factor if is_fast(estimator) else 1.0
 
 
 def is_fast(estimator):
@@ -214,34 +205,34 @@ def is_fast(estimator):
     return estimator.recipe not in ("released", "paper")
 
 
-def default_iterations(habits, recipe, n_samples, led):
+def default_iterations(defaults, recipe, n_samples, supervised):
     """Return the EM iterations that ``max_iter=None`` means."""
     if recipe.gan_steps is None:
         return LONG_ITERATIONS
-    passes = habits.led_passes if led else habits.passes
+    passes = defaults.supervised_passes if supervised else defaults.passes
     wanted = passes * n_samples / recipe.batch_size
-    steps = min(max(wanted, habits.fewest_steps), MOST_STEPS)
+    steps = min(max(wanted, defaults.fewest_steps), MOST_STEPS)
     return math.ceil(steps / recipe.gan_steps)
 
 
-def starts_of(estimator, shape, n_iter):
-    """Return the number of starts."""
+def n_init_of(estimator, shape, n_iter):
+    """Return the number of initializations."""
     if estimator.n_init != "auto":
         return estimator.n_init
-    alone = is_led(estimator, len(shape) == 3) or not is_fast(estimator)
-    return 1 if alone or n_iter < FEWEST_ITERATIONS else habits_of(shape).starts
+    alone = is_supervised(estimator, len(shape) == 3) or not is_fast(estimator)
+    return 1 if alone or n_iter < FEWEST_ITERATIONS else defaults_of(shape).n_init
 
 
-def start_iterations(estimator, shape, n_iter):
-    """Return the EM iterations of each start."""
-    if estimator.start_iter is not None:
-        return min(estimator.start_iter, n_iter)
-    share = habits_of(shape).start_share
-    return min(max(1, round(share * n_iter)), MOST_START_ITERATIONS)
+def init_iterations(estimator, shape, n_iter):
+    """Return the EM iterations of each restart before one is chosen."""
+    if estimator.init_iter is not None:
+        return min(estimator.init_iter, n_iter)
+    fraction = defaults_of(shape).init_fraction
+    return min(max(1, round(fraction * n_iter)), MOST_INIT_ITERATIONS)
 
 
 def affine_of(estimator, architecture):
-    """Return the change of generated images, None for none."""
+    """Return the affine augmentation of generated images, None for none."""
     if isinstance(estimator.affine, str) and not (
         architecture.image and is_fast(estimator)
     ):
@@ -269,12 +260,12 @@ def cutmix_of(estimator, architecture):
     return cutmix
 
 
-def is_led(estimator, image):
-    """Tell whether anything but chance begins a run."""
-    return estimator.semi_supervised or start_kind(estimator, image) != "uniform"
+def is_supervised(estimator, image):
+    """Tell whether labels or initial responsibilities begin a run, and not chance."""
+    return estimator.semi_supervised or init_method(estimator, image) != "uniform"
 
 
-def start_kind(estimator, image):
+def init_method(estimator, image):
     """Return "uniform", "kmeans", "tsne" or "array"."""
     if not isinstance(estimator.init, str):
         return "array"

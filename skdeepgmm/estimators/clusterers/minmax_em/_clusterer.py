@@ -3,7 +3,6 @@
 from numbers import Integral, Real
 
 import numpy as np
-import torch
 from sklearn.callback import with_callbacks
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
@@ -12,27 +11,27 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.clusterers.minmax_em import latent
 from skdeepgmm._torch_backend.clusterers.minmax_em.losses import ADVERSARIES
 from skdeepgmm._torch_backend.clusterers.minmax_em.networks import TABLES, Architecture
-from skdeepgmm._torch_backend.clusterers.network_tools import in_batches
+from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._checks import check_integer
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.clusterers._base import (
     DeepClusterer,
-    memory_errors,
     restored,
+    training_errors,
 )
-from skdeepgmm.estimators.clusterers._run import history_arrays, warn_interrupted
+from skdeepgmm.estimators.clusterers._fit import history_arrays
 from skdeepgmm.estimators.clusterers.minmax_em._fit import MinMaxEMFit
-from skdeepgmm.estimators.clusterers.minmax_em._settings import least_share
+from skdeepgmm.estimators.clusterers.minmax_em._settings import empty_share
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 
 class MinMaxEMClusterer(DeepClusterer):
     """Clustering by a mixture in the latent space of an encoder.
 
-    An encoder E maps rows to a mixture of fixed Gaussians, a generator G inverts it,
-    and a discriminator D holds generated rows against real ones. Networks and mixture
+    An encoder E maps samples to a mixture of fixed Gaussians, a generator G inverts it,
+    and a discriminator D tells generated samples from real ones. Networks and mixture
     weights are trained together (MinMax+EM), with a few known labels where there are
     any [1]_.
 
@@ -52,12 +51,12 @@ class MinMaxEMClusterer(DeepClusterer):
 
     separation : float, default=6.0
         The latent means are ``separation`` times the unit vectors, ``sqrt(2)`` times
-        that apart (see Notes for fewer dimensions than clusters). Deviations are one.
-        From 1e-3 to 1e6.
+        that apart (see Notes for fewer dimensions than clusters). Standard deviations
+        are one. From 1e-3 to 1e6.
 
     consistency_weight : float, default=None
         Weight lambda1 of ``||y - E(G(y))||^2``. None means 0.5, and 0.2 if at least
-        8 % of the rows are labelled.
+        8 % of the samples are labelled.
 
     adversarial_weight : float, default=1.0
         Weight lambda2 of the discriminator's verdict in the generator's objective.
@@ -69,28 +68,29 @@ class MinMaxEMClusterer(DeepClusterer):
 
     init : {'auto', 'labels', 'kmeans', 'tsne'} or array-like of shape \
 (n_samples, n_clusters), default='auto'
-        First memberships, which the encoder is fitted to before all else: 'labels',
-        those of the labelled rows alone; 'kmeans'; 'tsne', a mixture on a map of
-        neighbourhoods (see Notes); or given ones. 'auto' means 'labels' if every
-        cluster has at least five labelled rows (for images, see also Notes), else
-        'tsne' for images and 'kmeans' for vectors.
+        Initial responsibilities, which the encoder is fitted to before all else:
+        'labels', those of the labelled samples alone; 'kmeans'; 'tsne', a mixture on a
+        t-SNE embedding (see Notes); or user-supplied ones. 'auto' means 'labels' if
+        every cluster has at least five labelled samples (for images, see also Notes),
+        else 'tsne' for images and 'kmeans' for vectors.
 
     init_steps : int, default=None
-        Steps of that start. None means 150, and 500 if at least 8 % of the rows are
-        labelled; for images that do not start from labels 300, but 50 from k-means or
-        given memberships of images of at least 16 x 16 pixels, because the encoder
-        would learn their mistakes by heart.
+        Steps of that initialization. None means 150, and 500 if at least 8 % of the
+        samples are labelled; for images that are not initialised by labels 300, but 50
+        with k-means or user-supplied responsibilities of images of at least 16 x 16
+        pixels, because the encoder would learn their mistakes by heart.
 
     weight_prior : float, default=None
-        Rows that a Dirichlet prior of the weights adds to every cluster, so that none
-        dies for want of weight. None means a hundredth of an even cluster.
+        Samples that a Dirichlet prior of the weights adds to every cluster, so that no
+        weight vanishes. None means a hundredth of an even cluster.
 
     balance : float, default=0.2
-        Lower bound, from 0 to 1, of a cluster's mean membership in the E-step of the
-        rows without label, relative to its share of the labelled rows (counted with one
-        label more of each cluster), or to an even share without labels. 0 is the plain
-        E-step, in which a cluster can die where the encoder is often wrong; 1 gives
-        every cluster just that share, for classes of known sizes.
+        Lower bound, from 0 to 1, of a cluster's mean responsibility in the E-step of
+        the samples without label, relative to its share of the labelled samples
+        (counted with one label more of each cluster), or to an even share without
+        labels. 0 is the plain E-step, in which a cluster can become empty where the
+        encoder is often wrong; 1 gives every cluster just that share, for classes of
+        known sizes.
 
     networks : {'small', 'large'}, default='small'
         Layer widths: 'small' suits a CPU, 'large' a GPU.
@@ -99,22 +99,23 @@ class MinMaxEMClusterer(DeepClusterer):
         Multiplier of all layer widths.
 
     affine : 'auto', None or tuple of (float, float, float), default=None
-        Largest random change of images on the way to the encoder: shift in pixels,
+        Augmentation of images on the way to the encoder: largest shift in pixels,
         angle in degrees, relative change of the size. 'auto' is a fourteenth of the
         smaller side, 9 degrees and 0.1. This is not in the paper, and it assumes that
         such changes keep the cluster.
 
     max_iter : int, default=None
-        EM iterations. Each is a pass over the rows without label, of ten steps or
+        EM iterations. Each is a pass over the samples without label, of ten steps or
         more. The encoder's learning rate falls to zero over the whole run. None means
         1,000 steps on images and 400 on vectors, in at least ten iterations.
 
     batch_size : int, default=None
-        Rows without label, and generated rows, of a step. None means 50. Labelled
-        rows, 25 or 50, come on top.
+        Samples without label, and generated ones, of a step. None means 50. Labelled
+        samples, 25 or 50, come on top.
 
     learning_rate : float, default=1e-3
-        Learning rate (Adam) of all networks.
+        Step size of the optimiser at the beginning of training: Adam's, of all three
+        networks.
 
     semi_supervised : bool, default=False
         Whether ``y`` holds known clusters, with -1 for unknown ones. False ignores y.
@@ -132,13 +133,13 @@ class MinMaxEMClusterer(DeepClusterer):
     Attributes
     ----------
     labels_ : ndarray of shape (n_samples,)
-        Cluster of each training row.
+        Cluster of each training sample.
 
     weights_ : ndarray of shape (n_clusters,)
         Mixture weights omega.
 
     means_ : ndarray of shape (n_clusters, latent_dim)
-        Means of the latent mixture; ``inverse_transform(means_)`` shows them as rows.
+        Means of the latent mixture; ``inverse_transform(means_)`` decodes them.
 
     networks_ : dict of dict of str to ndarray
         Weights of 'encoder' (averaged over steps), 'generator' and 'discriminator'.
@@ -148,12 +149,12 @@ class MinMaxEMClusterer(DeepClusterer):
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
         Per EM iteration, means over its steps: 'energy', half the expected square
-        distance of E(x) from its mean in rows without label, and 'labelled_energy' in
-        labelled ones; 'consistency', ``||y - E(G(y))||^2``; the losses 'adversarial'
+        distance of E(x) from its mean in samples without label, and 'labelled_energy'
+        in labelled ones; 'consistency', ``||y - E(G(y))||^2``; the losses 'adversarial'
         of the generator and 'discriminator'. After it: 'log_likelihood', of the latent
-        mixture in nats per row; 'changed', share of rows that changed their cluster,
-        and 'moved', that have another one for the sake of ``balance``; 'latent_error',
-        mean ``||y - E(G(y))||`` of the networks that predict.
+        mixture in nats per sample; 'changed', share of samples that changed their
+        cluster, and 'moved', that have another one for the sake of ``balance``;
+        'latent_error', mean ``||y - E(G(y))||`` of the networks that predict.
 
     occupancies_ : ndarray of shape (`n_iter_`, n_clusters)
         Mean responsibilities per EM iteration.
@@ -182,40 +183,41 @@ class MinMaxEMClusterer(DeepClusterer):
         - lambda2 (sum_n log D(x_n) - E_y log D(G(y))),   y ~ sum_k omega_k N(mu_k, I)
 
     The last line has no lower bound in D; ``adversary`` chooses one that has. Sums over
-    rows are means here, one over rows without label and one over labelled rows. In the
-    first tenth of the run the second line moves G alone. After every pass an E-step by
-    the averaged encoder renews gamma, and every 25 steps that of the rows to come;
-    omega is its mean under a Dirichlet prior.
+    samples are means here, one over those without label and one over labelled ones. In
+    the first tenth of the run the second line moves G alone. After every pass an E-step
+    by the averaged encoder renews gamma, and every 25 steps that of the samples to
+    come; omega is its mean under a Dirichlet prior.
 
-    *Generator.* For images it sees soft memberships of a latent and its offset from
-    the mean that these give, so that samples vary within a cluster.
+    *Generator.* For images it sees a soft assignment of a latent to the clusters and
+    its offset from the mean that this gives, so that samples vary within a cluster.
 
     *Means* for ``latent_dim < n_clusters`` are the innermost points of a grid of the
     same spacing, ``sqrt(2) * separation``.
 
-    *Start.* The likelihood alone is largest when all rows are sent onto one mean; what
-    keeps clusters apart is where the memberships start. With ``init='tsne'`` these are
-    of a mixture of Gaussians with full covariances on a two-dimensional t-SNE map [2]_
-    of the first 50 principal components of at most 10,000 rows, as in [3]_; the other
-    rows follow their ten nearest rows there. It has three Gaussians a cluster, put
-    together so that few of the rows' ten nearest neighbours are in another cluster and
-    clusters are of like sizes: at the least normalised cut [4]_ plus twice the
-    Kullback-Leibler divergence of the sizes from equal ones. With at least five labels
-    a cluster, each belongs to the clusters in the shares of the labelled rows in it
-    instead (one without any to all alike), or there is one Gaussian a cluster if that
-    makes no more mistakes on held-out labels. Fewer than 50 rows go to k-means. With
-    fewer labels than 8 % of the images, 'auto' makes the map, and starts from it if it
-    makes at most two thirds as many mistakes on labelled rows held out in five folds as
-    an encoder does that starts on the labels of the other folds. Clusters that get
-    small are held at a lower bound (``balance``), and a warning says so if one has less
-    than 2 % of the rows (a fifth of the even share, of many clusters) in the end.
+    *Initialization.* The likelihood alone is largest when all samples are sent onto one
+    mean; what keeps clusters apart is the initial responsibilities. With
+    ``init='tsne'`` these are of a mixture of Gaussians with full covariances on a
+    two-dimensional t-SNE embedding [2]_ of the first 50 principal components of at most
+    10,000 samples, as in [3]_; the other samples follow their ten nearest neighbours
+    there. It over-clusters: three Gaussians a cluster are put together so that few of
+    the samples' ten nearest neighbours are in another cluster and clusters are of like
+    sizes, at the least normalised cut [4]_ plus twice the Kullback-Leibler divergence
+    of the sizes from equal ones. With at least five labels a cluster, each Gaussian
+    belongs to the clusters in the shares of the labelled samples in it instead (one
+    without any to all alike), or there is one Gaussian a cluster if that makes no more
+    mistakes on held-out labels. Fewer than 50 samples go to k-means. With fewer labels
+    than 8 % of the images, 'auto' makes the embedding, and takes it if it makes at most
+    two thirds as many mistakes on labelled samples held out in five folds as an encoder
+    does that is initialised on the labels of the other folds. Clusters that get small
+    are held at a lower bound (``balance``), and a warning says so if one has less than
+    2 % of the samples (a fifth of the even share, of many clusters) in the end.
 
     *Density.* :meth:`score_samples` is the likelihood of the latent mixture at E(x), as
-    in the paper: a score to compare rows by, no density of x.
+    in the paper: a score to compare samples by, no density of x.
 
-    Interrupting a fit (Ctrl-C) keeps what was learned, with a warning; while the first
-    memberships are looked for (up to a minute or two for a map), and by a second Ctrl-C
-    in a fit, it leaves the estimator as it was.
+    Interrupting a fit (Ctrl-C) keeps what was learned, with a warning; while the
+    initial responsibilities are looked for (up to a minute or two for t-SNE), and by a
+    second Ctrl-C in a fit, it leaves the estimator as it was.
 
     References
     ----------
@@ -316,6 +318,8 @@ class MinMaxEMClusterer(DeepClusterer):
         self.device = device
         self.verbose = verbose
 
+    _Fit = MinMaxEMFit
+
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -343,50 +347,50 @@ class MinMaxEMClusterer(DeepClusterer):
         TrainingDivergedError
             If a loss stays non-finite although steps were made smaller.
         """
-        with all_or_nothing(self), memory_errors(self):
+        with all_or_nothing(self), training_errors(self):
             X = self._check_rows(X, reset=True)
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)
-            fit = MinMaxEMFit(self, X, labels, data)
-            n_iter, keeping = fit.config.n_iter, fit.run.keeping
-            with self._fit_tasks(data, n_iter, keeping) as tasks:
-                fit(tasks)
-                fit.run.complete(lambda: self._finish(fit, X))
-            if fit.run.interrupted:
-                warn_interrupted(fit.run.n_iter, n_iter, "EM iterations")
+            fit = self._Fit(self, X, labels, data)
+            fit.initialize()
+            n_iter = fit.config.n_iter
+            with self._fit_tasks(data, n_iter, lambda: fit.interruption) as tasks:
+                with fit.interruption:
+                    fit.train(tasks)
+                fit.interruption.complete(lambda: self._finish(fit, X))
+            fit.interruption.warn(fit.n_iter, n_iter)
         return self
 
     def _finish(self, fit, X):
-        """Store the fitted attributes and warn of clusters that die."""
+        """Store the fitted attributes and warn of clusters that are nearly empty."""
         for name, value in fit.attributes().items():
             setattr(self, name, value)
-        state = fit.run.state
-        self.history_ = history_arrays(state.history if state else [])
+        self.history_ = history_arrays(fit.state.history)
         self.occupancies_ = np.reshape(fit.occupancies, (-1, self.n_clusters))
-        self.n_iter_ = fit.run.n_iter
+        self.n_iter_ = fit.n_iter
         self.labels_ = self._labels(X)
-        self._warn_dying()
+        self._warn_empty()
 
-    def _warn_dying(self):
+    def _warn_empty(self):
         sizes = np.bincount(self.labels_, minlength=self.n_clusters)
-        least = least_share(self.n_clusters)
+        least = empty_share(self.n_clusters)
         shares = sizes / len(self.labels_)
-        dying = np.flatnonzero(shares < least)
-        if not len(dying):
+        empty = np.flatnonzero(shares < least)
+        if not len(empty):
             return
-        found = ", ".join(f"{k} ({shares[k]:.2%})" for k in dying)
-        since = self._dying_since(dying, least)
+        found = ", ".join(f"{k} ({shares[k]:.2%})" for k in empty)
+        since = self._empty_since(empty, least)
         warn_caller(
             f"Clusters have less than {least:.1%} of the rows: {found}{since}. "
-            "Decrease n_clusters, give other first memberships (init), or increase "
-            "consistency_weight, or balance if it is below 1.",
+            "Decrease n_clusters, give other initial responsibilities (init), or "
+            "increase consistency_weight, or balance if it is below 1.",
             DegenerateComponentWarning,
         )
 
-    def _dying_since(self, dying, least):
-        """Tell from which iteration on the first of these clusters was dying."""
+    def _empty_since(self, empty, least):
+        """Tell from which iteration on the first of these clusters was as small."""
         # Those at a lower bound of this size may be below it by rounding.
-        large = (self.occupancies_[:, dying] >= 0.99 * least).all(axis=1)
+        large = (self.occupancies_[:, empty] >= 0.99 * least).all(axis=1)
         if not len(large) or large[-1]:
             return ""
         last = np.flatnonzero(large)
@@ -399,8 +403,8 @@ class MinMaxEMClusterer(DeepClusterer):
         return restored(Architecture, vars(self), name, self._device(X))
 
     def _mixture(self, X):
-        """Return encoder, means and weights for the rows of X."""
-        device, dtype = self._device(X), self._inference_dtype
+        """Return encoder, means and weights for the samples of X."""
+        device, dtype = self._device(X), self._preprocessing.inference_dtype
         means = convert.float64_tensor(self.means_, device).to(dtype)
         weights = convert.float64_tensor(self.weights_, device).to(dtype)
         return self._network("encoder", X), means, weights
@@ -437,7 +441,7 @@ class MinMaxEMClusterer(DeepClusterer):
         )
 
     def inverse_transform(self, Z):
-        """Generate the rows of latents.
+        """Generate the samples of latents.
 
         Parameters
         ----------
@@ -458,9 +462,8 @@ class MinMaxEMClusterer(DeepClusterer):
         return self._generated(self._check_embedding(Z), Z)
 
     def _generated(self, latents, like=None):
-        generator = self._network("generator")
-        made = in_batches(generator, latents.to(self._inference_dtype))
-        return self._rows(made, like)
+        latents = latents.to(self._preprocessing.inference_dtype)
+        return self._rows(in_batches(self._network("generator"), latents), like)
 
     def sample(self, n_samples=1, cluster=None):
         """Generate samples.
@@ -489,31 +492,28 @@ class MinMaxEMClusterer(DeepClusterer):
         check_is_fitted(self)
         random_state = self._random_state()
         labels = self._draw_clusters(n_samples, cluster, random_state)
-        # On the CPU: all devices make the same samples.
-        draw = self._generator(random_state)
-        shape = (n_samples, self._n_features_out)
-        noise = torch.randn(shape, generator=draw, dtype=torch.float32, device="cpu")
+        rng = self._generator(random_state)
         means = convert.float64_tensor(self.means_[labels], self._device())
-        return self._generated(means + noise.to(means)), labels
+        return self._generated(latent.normal_latents(means, rng)), labels
 
     def interpolate(self, a, b, n_samples=10):
-        """Generate rows along the latent line between two rows.
+        """Generate samples along the latent line between two samples.
 
         Parameters
         ----------
         a : array-like of shape (n_features,) or (height, width[, channels])
-            Where the line begins; the first row is G(E(a)).
+            Where the line begins; the first sample is G(E(a)).
 
         b : array-like of shape (n_features,) or (height, width[, channels])
             Where the line ends.
 
         n_samples : int, default=10
-            Number of rows, at even distances.
+            Number of samples, at even distances.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Rows, both ends included.
+            Samples, both ends included.
 
         Raises
         ------
@@ -525,10 +525,7 @@ class MinMaxEMClusterer(DeepClusterer):
         ends = [self._end(end, name) for end, name in ((a, "a"), (b, "b"))]
         rows = self._tensor(np.stack(ends))
         first, last = in_batches(self._embed(rows), rows).double()
-        share = torch.linspace(
-            0.0, 1.0, n_samples, dtype=torch.float64, device=rows.device
-        )[:, None]
-        return self._generated((1.0 - share) * first + share * last)
+        return self._generated(latent.line(first, last, n_samples))
 
     def _end(self, end, name):
         """Return an end of an interpolation as a row of X."""

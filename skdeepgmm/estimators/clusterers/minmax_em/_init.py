@@ -1,66 +1,90 @@
-"""Where a fit of MinMax+EM starts: on labels, on clusters of the rows, or as given."""
+"""How a fit of MinMax+EM is initialised: by labels, by clusters, user-supplied."""
 
 import numpy as np
 
 from skdeepgmm.estimators.clusterers._init_responsibilities import (
     ENOUGH_LABELS,
-    first_parts,
     held_out,
-    labelled_rows,
+    initial_components,
+    label_counts,
     mistakes,
     named,
 )
 from skdeepgmm.estimators.clusterers.minmax_em._settings import has_many_labels
 
 
-def start_of(estimator, X, units, labels, random_state, learned):
-    """Return where a fit starts, and its first memberships.
+def supervised_init(estimator, image, labels):
+    """Tell whether labels alone initialise the fit: True, False, or None if they may.
+
+    Parameters
+    ----------
+    estimator : MinMaxEMClusterer
+    image : bool
+        Whether the networks see samples as images.
+    labels : ndarray of shape (n_samples,) or None
+
+    Raises
+    ------
+    ValueError
+        If ``init='labels'`` lacks samples of a cluster.
+    """
+    counts = label_counts(labels, estimator.n_clusters)
+    if not isinstance(estimator.init, str):
+        return False
+    if estimator.init == "labels":
+        _check_counts(counts)
+        return True
+    if estimator.init != "auto" or counts.min() < ENOUGH_LABELS:
+        return False
+    return True if not image or has_many_labels(labels) else None
+
+
+def init_of(estimator, X, preprocessing, labels, random_state, learned):
+    """Return how a fit is initialised, and its initial responsibilities.
 
     Parameters
     ----------
     estimator : MinMaxEMClusterer
     X : ndarray or tensor of shape (n_samples, n_features)
-    units : NetworkUnits
+    preprocessing : Preprocessing
     labels : ndarray of shape (n_samples,) or None
         -1 where unknown.
     random_state : RandomState instance
     learned : callable
-        ``learned(labels, index)`` are the clusters of these rows by an encoder that has
-        started on these labels alone.
+        ``learned(labels, index)`` are the clusters of these samples by an encoder that
+        has been initialised on these labels alone.
 
     Returns
     -------
-    kind : {"labels", "kmeans", "tsne", "array"}
+    method : {"labels", "kmeans", "tsne", "array"}
     resp : ndarray of shape (n_samples, n_clusters) or None
-        None with "labels": those of the labelled rows alone.
+        None with "labels": those of the labelled samples alone.
 
     Raises
     ------
     ValueError
-        If an array does not fit, or ``init='labels'`` lacks rows of a cluster.
+        If an array does not fit, or ``init='labels'`` lacks samples of a cluster.
     """
-    init, image = estimator.init, units.is_image
-    counts = labelled_rows(labels, estimator.n_clusters)
-    enough = counts.min() >= ENOUGH_LABELS
-    automatic = isinstance(init, str) and init == "auto"
-    if automatic and enough and (not image or has_many_labels(labels)):
+    supervised = supervised_init(estimator, preprocessing.image, labels)
+    if supervised:
         return "labels", None
-    if isinstance(init, str) and init == "labels":
-        _check_counts(counts)
-        return "labels", None
-    kind, parts = first_parts(
-        estimator, blind_kind(init, image), X, units, labels, random_state
+    method, resp = initial_components(
+        estimator,
+        unsupervised_method(estimator.init, preprocessing.image),
+        X,
+        preprocessing,
+        labels,
+        random_state,
     )
-    if labels is None or kind == "array":
-        return kind, parts
+    if labels is None or method == "array":
+        return method, resp
     n_clusters = estimator.n_clusters
-    if (
-        automatic
-        and enough
-        and labels_lead(parts, labels, n_clusters, learned, random_state)
+    # None: labels and components compete.
+    if supervised is None and labels_win(
+        resp, labels, n_clusters, learned, random_state
     ):
         return "labels", None
-    return kind, named(parts, labels, n_clusters)
+    return method, named(resp, labels, n_clusters)
 
 
 def _check_counts(counts):
@@ -73,8 +97,8 @@ def _check_counts(counts):
         )
 
 
-def blind_kind(init, image):
-    """Return "kmeans", "tsne" or "array": the start that no label leads."""
+def unsupervised_method(init, image):
+    """Return "kmeans", "tsne" or "array": what initialises a fit without labels."""
     if not isinstance(init, str):
         return "array"
     if init == "auto":
@@ -82,14 +106,15 @@ def blind_kind(init, image):
     return init
 
 
-def labels_lead(parts, labels, n_clusters, learned, random_state):
-    """Tell whether labels are the better start, judged by held-out labelled rows.
+def labels_win(resp, labels, n_clusters, learned, random_state):
+    """Tell whether labels are the better initialization, by held-out labels.
 
-    Each fold is predicted by an encoder that starts on the labels of the others, and
-    by the parts under the names that these labels give them. EM corrects many of the
-    encoder's mistakes, which are scattered, and fewer of the map's, which lie together:
-    the parts lead where they make at most two thirds as many mistakes.
+    Each fold is predicted by an encoder that is initialised on the labels of the
+    others, and by the components under the names that these labels give them. EM
+    corrects many of the encoder's mistakes, which are scattered, and fewer of the
+    embedding's, which lie together: the components win where they make at most two
+    thirds as many mistakes.
     """
     folds = held_out(labels, random_state)
     by_labels = sum((learned(*fold) != labels[fold[1]]).sum() for fold in folds)
-    return 3 * mistakes(parts, labels, n_clusters, folds) > 2 * by_labels
+    return 3 * mistakes(resp, labels, n_clusters, folds) > 2 * by_labels

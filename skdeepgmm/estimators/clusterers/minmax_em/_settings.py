@@ -4,35 +4,37 @@ import math
 
 import numpy as np
 
+from skdeepgmm._torch_backend.clusterers.augmentation import Augmentation
 from skdeepgmm._torch_backend.clusterers.minmax_em.losses import ADVERSARIES
 from skdeepgmm._torch_backend.clusterers.minmax_em.networks import Architecture
-from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import Config
-from skdeepgmm._torch_backend.clusterers.networks import is_image
-from skdeepgmm.estimators.clusterers._settings import checked_affine, is_large_image
+from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import MinMaxEMConfig
+from skdeepgmm._torch_backend.clusterers.networks import is_image, is_large_image
+from skdeepgmm._torch_backend.clusterers.preprocessing import network_shape
+from skdeepgmm.estimators.clusterers._settings import checked_affine
 
-#: From this share of labelled rows on, labels lead: a longer start, more labelled rows
-#: a step, and less weight of consistency.
+#: From this share of labelled samples on, labels dominate the training: a longer
+#: initialization, more labelled samples a step, and less weight of consistency.
 MANY_LABELS = 0.08
 CONSISTENCY = {False: 0.5, True: 0.2}
-LABEL_BATCH = {False: 25, True: 50}
-START_STEPS = {False: 150, True: 500}
-#: Steps of a start on images whose memberships come from no label. k-means is often
-#: wrong, and more steps would learn its mistakes by heart.
-BLIND_STEPS = {"tsne": 300, "kmeans": 50, "array": 50}
+LABEL_BATCH_SIZE = {False: 25, True: 50}
+INIT_STEPS = {False: 150, True: 500}
+#: Steps of an unsupervised initialization on images. k-means is often wrong, and more
+#: steps would learn its mistakes by heart.
+UNSUPERVISED_STEPS = {"tsne": 300, "kmeans": 50, "array": 50}
 #: ... with sides below 16 pixels, which have too few details for that.
-SMALL_BLIND_STEPS = 300
+SMALL_UNSUPERVISED_STEPS = 300
 #: Default length of a run, in steps, and its fewest EM iterations.
 STEPS, FEWEST_ITERATIONS = {"image": 1000, "vector": 400}, 10
-#: Decay of the averaged encoder: memberships of images follow it closely.
-AVERAGE = {"image": 0.95, "vector": 0.99}
+#: Decay of the averaged encoder: responsibilities of images follow it closely.
+EMA_DECAY = {"image": 0.95, "vector": 0.99}
 #: Fewest steps of an EM iteration.
 FEWEST_STEPS = 10
 BATCH_SIZE = 50
 #: Share of a run in which consistency moves the generator alone.
 WARM_UP = 0.1
-#: A cluster below these shares of the rows, and of its even share, is dying.
-DYING_SHARE, DYING_EVEN_SHARE = 0.02, 0.2
-#: Default prior of the weights, as a share of the rows of an even cluster.
+#: A cluster below these shares of the samples, and of its even share, is nearly empty.
+EMPTY_SHARE, EMPTY_EVEN_SHARE = 0.02, 0.2
+#: Default prior of the weights, as a share of the samples of an even cluster.
 PRIOR_SHARE = 0.01
 
 
@@ -44,11 +46,8 @@ def architecture_of(estimator, image_shape, n_features):
     image_shape : tuple of int or None
         (height, width, channels).
     """
-    shape = (n_features,)
-    if image_shape is not None and is_image((1, *image_shape[:2])):
-        shape = (image_shape[2], *image_shape[:2])
     return Architecture(
-        shape,
+        network_shape(image_shape, n_features),
         estimator.n_clusters,
         # Fewer features than latent dimensions could not be inverted.
         estimator.latent_dim or min(estimator.n_clusters, n_features),
@@ -59,77 +58,85 @@ def architecture_of(estimator, image_shape, n_features):
     )
 
 
-def steps_of(estimator, n_rows):
-    """Return the steps of an EM iteration over ``n_rows`` rows: a pass, or more."""
-    return max(FEWEST_STEPS, -(-n_rows // batch_size_of(estimator)))
-
-
-def batch_size_of(estimator):
-    """Return the rows of a step."""
-    return estimator.batch_size or BATCH_SIZE
-
-
 def has_many_labels(labels):
-    """Tell whether enough rows are labelled to lead the training."""
+    """Tell whether so many samples are labelled that labels dominate the training."""
     return labels is not None and (labels >= 0).mean() >= MANY_LABELS
 
 
-def start_steps_of(estimator, shape, kind, labels):
-    """Return the steps of the encoder's start.
+def init_steps_of(estimator, shape, method, labels):
+    """Return the steps of the encoder's initialization.
 
     Parameters
     ----------
     shape : tuple of int
-        Of a row in the networks.
-    kind : {"labels", "kmeans", "tsne", "array"}
-        Where the first memberships come from.
+        Of a sample in the networks.
+    method : {"labels", "kmeans", "tsne", "array"}
+        Where the initial responsibilities come from.
     labels : ndarray of shape (n_samples,) or None
     """
     if estimator.init_steps is not None:
         return estimator.init_steps
-    if is_image(shape) and kind != "labels":
-        return BLIND_STEPS[kind] if is_large_image(shape) else SMALL_BLIND_STEPS
-    return START_STEPS[has_many_labels(labels)]
+    if is_image(shape) and method != "labels":
+        large = is_large_image(shape)
+        return UNSUPERVISED_STEPS[method] if large else SMALL_UNSUPERVISED_STEPS
+    return INIT_STEPS[has_many_labels(labels)]
 
 
-def config_of(estimator, architecture, labels, n_samples, n_steps):
+def config_of(estimator, architecture, labels, n_samples):
     """Return the settings of the run.
 
     Parameters
     ----------
     labels : ndarray of shape (n_samples,) or None
-    n_steps : int
-        Steps of an EM iteration.
     """
     many = has_many_labels(labels)
-    n_iter = estimator.max_iter
     kind = "image" if architecture.image else "vector"
+    batch_size = estimator.batch_size or BATCH_SIZE
+    n_steps = steps_of(labels, n_samples, batch_size)
+    n_iter = estimator.max_iter
     if n_iter is None:
-        wanted = STEPS[kind]
-        n_iter = max(FEWEST_ITERATIONS, math.ceil(wanted / n_steps))
-    weight = estimator.consistency_weight
-    prior = estimator.weight_prior
-    return Config(
+        n_iter = max(FEWEST_ITERATIONS, math.ceil(STEPS[kind] / n_steps))
+    weight, prior = estimator.consistency_weight, estimator.weight_prior
+    bounds = min_resp(estimator, labels)
+    return MinMaxEMConfig(
         n_iter,
-        CONSISTENCY[many] if weight is None else weight,
-        estimator.adversarial_weight,
-        estimator.adversary,
-        PRIOR_SHARE * n_samples / estimator.n_clusters if prior is None else prior,
-        math.ceil(WARM_UP * n_iter),
-        LABEL_BATCH[many],
-        affine=checked_affine(estimator.affine, architecture),
-        rate=estimator.learning_rate,
-        average=AVERAGE[kind],
+        consistency=CONSISTENCY[many] if weight is None else weight,
+        adversarial=estimator.adversarial_weight,
+        adversary=estimator.adversary,
+        weight_prior=default_prior(estimator, n_samples) if prior is None else prior,
+        warm_up=math.ceil(WARM_UP * n_iter),
+        batch_size=batch_size,
+        n_steps=n_steps,
+        label_batch_size=LABEL_BATCH_SIZE[many],
+        augmentation=Augmentation(checked_affine(estimator.affine, architecture)),
+        learning_rate=estimator.learning_rate,
+        ema_decay=EMA_DECAY[kind],
+        min_resp=None if bounds is None else tuple(bounds.tolist()),
     )
 
 
-def least_share(n_clusters):
-    """Return the share of the rows below which a cluster is dying."""
-    return min(DYING_SHARE, DYING_EVEN_SHARE / n_clusters)
+def default_prior(estimator, n_samples):
+    """Return what ``weight_prior=None`` means."""
+    return PRIOR_SHARE * n_samples / estimator.n_clusters
 
 
-def least_means(estimator, labels):
-    """Return the lower bounds of the mean memberships, (n_clusters,); None for none.
+def steps_of(labels, n_samples, batch_size):
+    """Return the steps of an EM iteration: a pass over the unlabelled samples, or more.
+
+    Where all samples are labelled, it is a pass over all.
+    """
+    n_labelled = 0 if labels is None else int((labels >= 0).sum())
+    n_passed = n_samples - n_labelled or n_samples
+    return max(FEWEST_STEPS, -(-n_passed // batch_size))
+
+
+def empty_share(n_clusters):
+    """Return the share of the samples below which a cluster is nearly empty."""
+    return min(EMPTY_SHARE, EMPTY_EVEN_SHARE / n_clusters)
+
+
+def min_resp(estimator, labels):
+    """Return lower bounds of the mean responsibilities, (n_clusters,); None for none.
 
     Parameters
     ----------

@@ -7,15 +7,12 @@ from itertools import islice, pairwise
 import pytest
 import torch
 
+from skdeepgmm._torch_backend.clusterers.adversarial import TrainingData
+from skdeepgmm._torch_backend.clusterers.augmentation import Affine, Augmentation
 from skdeepgmm._torch_backend.clusterers.gan_em import trainer as gan_em
-from skdeepgmm._torch_backend.clusterers.gan_em.networks import TABLES, Architecture
+from skdeepgmm._torch_backend.clusterers.gan_em.networks import Architecture
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import RECIPES, Recipe
-from skdeepgmm._torch_backend.clusterers.gan_em.trainer import (
-    GANEM,
-    Config,
-    Data,
-)
-from skdeepgmm._torch_backend.clusterers.network_tools import Affine
+from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEM, GANEMConfig
 from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm._torch_backend.training import Means, endless_batches
 
@@ -28,7 +25,15 @@ def rows(*shape):
 
 
 def make(
-    recipe=FAST, shape=(2,), labels=None, start=None, seed=0, device="cpu", **config
+    recipe=FAST,
+    shape=(2,),
+    labels=None,
+    init_resp=None,
+    seed=0,
+    device="cpu",
+    affine=None,
+    cutmix=None,
+    **config,
 ):
     architecture = Architecture(
         shape,
@@ -38,9 +43,12 @@ def make(
         discriminator_norm=recipe.discriminator_norm,
         classifier_norm=recipe.classifier_norm,
     )
-    settings = Config(recipe, **({"n_iter": 10} | config))
-    tensors = (rows(*shape), start, labels)
-    data = Data(*[None if t is None else t.to(device) for t in tensors])
+    augmentation = Augmentation(affine, cutmix)
+    settings = GANEMConfig(
+        recipe, augmentation=augmentation, **({"n_iter": 10} | config)
+    )
+    tensors = (rows(*shape), init_resp, labels)
+    data = TrainingData(*[None if t is None else t.to(device) for t in tensors])
     return GANEM(architecture, settings, data, seed)
 
 
@@ -69,7 +77,7 @@ def moved(model, before):
 
 @pytest.fixture(params=list(RECIPES))
 def model(request):
-    changes = {"batch_size": 20, "classifier_batch": 8, "classifier_steps": 2}
+    changes = {"batch_size": 20, "classifier_batch_size": 8, "classifier_steps": 2}
     return make(dataclasses.replace(RECIPES[request.param], **changes))
 
 
@@ -83,11 +91,16 @@ def test_each_update_moves_one_network(model):
     labels = model.draw_labels(20)
     images = model.generate(labels)
     steps = {
-        "discriminator": lambda: model._train_discriminator(
-            real, responsibilities, images
+        "discriminator": lambda: model._descend(
+            model._discriminator_loss(real, responsibilities, images.detach()),
+            "discriminator",
         ),
-        "generator": lambda: model._train_generator(images, labels),
-        "classifier": lambda: model._e_step(images.detach(), labels),
+        "generator": lambda: model._descend(
+            model.losses.generator(model.discriminator(images), labels), "generator"
+        ),
+        "classifier": lambda: model._train_classifier(
+            model._classifier_step, images.detach(), labels
+        ),
     }
     for name, step in steps.items():
         before = {network: weights(model, network) for network in NETWORKS}
@@ -110,10 +123,10 @@ def test_clipped_weights_stay_in_bounds():
     model = make(recipe)
     model.em_iteration(batches(model))
     bound = max(value.abs().max() for value in model.discriminator.parameters())
-    assert 0.0 < bound <= recipe.clip
+    assert 0.0 < bound <= recipe.weight_clip
 
 
-def test_released_recipe_starts_its_optimisers_anew():
+def test_released_recipe_resets_its_optimisers():
     recipe = dataclasses.replace(RECIPES["released"], classifier_steps=1)
     model = make(recipe)
     first = model.optimizers["generator"]
@@ -128,16 +141,16 @@ def test_released_recipe_starts_its_optimisers_anew():
 # Responsibilities ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("averaged_from", [0.0, 0.2, 1.0])
-def test_first_m_step_is_uniform_and_later_ones_are_the_e_nets(averaged_from):
-    model = make(dataclasses.replace(FAST, averaged_from=averaged_from))
+@pytest.mark.parametrize("teacher_from", [0.0, 0.2, 1.0])
+def test_first_m_step_is_uniform_and_later_ones_are_the_e_nets(teacher_from):
+    model = make(dataclasses.replace(FAST, ema_teacher_from=teacher_from))
     index = torch.arange(10)
     real = model.data.rows[index]
     first = model.responsibilities(index, real)
     torch.testing.assert_close(first, torch.full((10, 3), 1 / 3))
     for iteration in range(1, 4):
         model.em_iteration(batches(model))
-        averaged = iteration >= averaged_from * model.config.n_iter
+        averaged = iteration >= teacher_from * model.config.n_iter
         net = model.average.module if averaged else model.classifier
         with torch.no_grad():
             expected = torch.softmax(net(real), 1)
@@ -145,16 +158,16 @@ def test_first_m_step_is_uniform_and_later_ones_are_the_e_nets(averaged_from):
         torch.testing.assert_close(later, expected)
 
 
-def test_given_responsibilities_hold_as_long_as_asked():
-    start = torch.softmax(rows(N_CLUSTERS), 1)
-    model = make(start=start, hold=2)
+def test_initial_responsibilities_hold_as_long_as_asked():
+    init_resp = torch.softmax(rows(N_CLUSTERS), 1)
+    model = make(init_resp=init_resp, hold=2)
     index = torch.tensor([4, 7])
     for _ in range(2):
         found = model.responsibilities(index, model.data.rows[index])
-        assert torch.equal(found, start[index])
+        assert torch.equal(found, init_resp[index])
         model.em_iteration(batches(model))
     found = model.responsibilities(index, model.data.rows[index])
-    assert not torch.allclose(found, start[index])
+    assert not torch.allclose(found, init_resp[index])
 
 
 def test_known_labels_are_certain():
@@ -203,43 +216,43 @@ def test_labels_follow_the_prior():
     torch.testing.assert_close(shares, model.prior, atol=0.01, rtol=0)
 
 
-# Rates, states, batches ----------------------------------------------------------
+# Learning rates, states, batches --------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "held, factors",
+    "constant, factors",
     [
         (0.5, [1.0, 1.0, 1.0, 1.0, 1.0, 0.775, 0.55]),
         (0.0, [1.0, 0.8875, 0.775, 0.6625, 0.55, 0.4375, 0.325]),
     ],
 )
-def test_rates_stay_then_fall_linearly_and_follow_the_scale(held, factors):
-    model = make(dataclasses.replace(FAST, held=held), n_iter=8)
+def test_learning_rates_stay_then_fall_linearly_and_follow_the_scale(constant, factors):
+    model = make(dataclasses.replace(FAST, constant_fraction=constant), n_iter=8)
     rates = []
     for _ in factors:
         model.em_iteration(batches(model, 1))
         rates.append(model.optimizers["generator"].param_groups[0]["lr"])
-    assert rates == pytest.approx([FAST.generator_rate * f for f in factors])
+    assert rates == pytest.approx([FAST.generator_lr * f for f in factors])
     model.step_scale = 0.5
     model.em_iteration(batches(model, 1))
     now = model.optimizers["generator"].param_groups[0]["lr"]
-    last = 1.0 - 0.9 * (7 / 8 - held) / (1.0 - held)
-    assert now == pytest.approx(0.5 * FAST.generator_rate * last)
+    last = 1.0 - 0.9 * (7 / 8 - constant) / (1.0 - constant)
+    assert now == pytest.approx(0.5 * FAST.generator_lr * last)
 
 
-def test_exponential_rates():
-    assert RECIPES["released"].rate_factor(3, 10) == pytest.approx(0.98**3)
+def test_exponential_learning_rates():
+    assert RECIPES["released"].lr_factor(3, 10) == pytest.approx(0.98**3)
 
 
-@pytest.mark.parametrize("average", [0.0, 0.9])
-def test_a_restored_state_repeats_its_past(average):
-    model = make(dataclasses.replace(FAST, average=average))
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_a_restored_state_repeats_its_past(decay):
+    model = make(dataclasses.replace(FAST, ema_decay=decay))
     model.em_iteration(batches(model))
     state = copy.deepcopy(model.state_dict())
-    draws = model.draw.get_state()
+    draws = model.rng.get_state()
     first = model.em_iteration(batches(model))
     model.load_state_dict(state)
-    model.draw.set_state(draws)
+    model.rng.set_state(draws)
     second = model.em_iteration(batches(model))
     assert {k: float(v) for k, v in first.items()} == {
         k: float(v) for k, v in second.items()
@@ -247,12 +260,20 @@ def test_a_restored_state_repeats_its_past(average):
 
 
 def test_averaged_classifier_predicts():
-    model = make(dataclasses.replace(FAST, average=0.9))
+    model = make(dataclasses.replace(FAST, ema_decay=0.9))
     model.em_iteration(batches(model))
     assert model.predictor is model.average.module
-    plain = make(dataclasses.replace(FAST, average=0.0))
+    plain = make(dataclasses.replace(FAST, ema_decay=0.0))
     plain.em_iteration(batches(plain))
     assert plain.predictor is plain.classifier
+
+
+def test_its_own_batches_are_those_of_a_pass():
+    model = make()
+    index = torch.cat([*model._next_batches()])
+    assert torch.equal(index.sort().values, torch.arange(N_ROWS))
+    model.em_iteration()
+    assert model.iteration == 1
 
 
 def test_batches_are_full_and_visit_every_row():
@@ -275,63 +296,33 @@ def test_means_count_each_name_by_itself():
     }
 
 
-# Networks ------------------------------------------------------------------------
-
-SHAPES = {"mnist": (1, 28, 28), "svhn": (3, 32, 32), "celeba": (3, 64, 64)}
-
-
-@pytest.mark.parametrize("table", list(TABLES))
-def test_the_papers_networks_make_their_images(table):
-    shape = SHAPES[table]
-    made = Architecture(shape, 10, 62, table=table)
-    with torch.device("meta"):
-        images = made.generator()(torch.rand(2, 62), torch.zeros(2, dtype=torch.int64))
-        assert images.shape == (2, *shape)
-        assert made.discriminator()(images).shape == (2, 11)
-        assert made.classifier()(images).shape == (2, 10)
-
-
-def test_paper_sized_mnist_networks_have_the_papers_parameters():
-    made = Architecture((1, 28, 28), 10, 62, table="mnist", classifier_norm="none")
-    with torch.device("meta"):
-        classifier = made.classifier()
-        sizes = [p.numel() for n, p in classifier.named_parameters() if "weight" in n]
-    assert sizes == [64 * 16, 64 * 128 * 16, 128 * 256 * 16, 256 * 9 * 1024, 10240]
-
-
-def test_embedding_is_the_layer_before_the_output():
-    made = Architecture((1, 8, 8), 3, 4, embedding_dim=2, width=0.1)
-    with torch.device("meta"):
-        classifier = made.classifier()
-        images = torch.rand(5, 1, 8, 8)
-        assert classifier.embed(images).shape == (5, 2)
-        assert classifier.head.in_features == 2
+# Augmentation --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "change", [{"affine": Affine(1.0, 10.0, 0.1)}, {"cutmix": 0.5}]
 )
-def test_changes_of_images_reach_the_classifier_alone(change):
+def test_augmentation_reaches_the_classifier_alone(change):
     """Adversarial steps see images as they are, real or generated."""
     plain = make(shape=(1, 8, 8))
     changed = make(shape=(1, 8, 8), **change)
     index = torch.arange(20)
     for each in (plain, changed):
-        each._m_step(index, Means())
+        each._m_step(index)
     for name in ("generator", "discriminator"):
         for first, second in zip(
             weights(plain, name), weights(changed, name), strict=True
         ):
             assert torch.equal(first, second)
     images = plain.generate(plain.draw_labels(4)).detach()
-    assert torch.equal(plain._changed(images), images)
-    assert not torch.allclose(changed._changed(images), images)
+    assert torch.equal(plain._augmented(images), images)
+    assert not torch.allclose(changed._augmented(images), images)
 
 
 @pytest.mark.parametrize(
     "change", [{}, {"affine": Affine(1.0, 10.0, 0.1)}, {"cutmix": 1.0}]
 )
-def test_labelled_images_are_changed_like_generated_ones(change):
+def test_labelled_images_are_augmented_like_generated_ones(change):
     labels = torch.arange(N_ROWS) % N_CLUSTERS
     model = make(shape=(1, 8, 8), labels=labels, **change)
     seen = []
@@ -367,13 +358,13 @@ def some_labels():
 @pytest.mark.parametrize("shape", [(2,), (1, 8, 8), (3, 16, 12)])
 @pytest.mark.parametrize(
     "recipe",
-    [FAST, dataclasses.replace(FAST, learned_prior=True, averaged_from=0.1)],
+    [FAST, dataclasses.replace(FAST, learned_prior=True, ema_teacher_from=0.1)],
     ids=["fast", "learned prior"],
 )
 def test_recorded_steps_do_what_launched_ones_do(recipe, shape, labels, monkeypatch):
     # Steps let the rounding of sums grow, which are in no fixed order: few of them, and
     # none whose number depends on what was learned.
-    monkeypatch.setattr(gan_em, "LABEL_START_STEPS", 10)
+    monkeypatch.setattr(gan_em, "LABEL_INIT_STEPS", 10)
     monkeypatch.setattr(gan_em, "MOST_LABEL_STEPS", 10)
     affine = Affine(1.0, 9.0, 0.1) if len(shape) == 3 else None
     (recorded, launched), losses = recorded_and_launched(
@@ -388,7 +379,7 @@ def test_recorded_steps_do_what_launched_ones_do(recipe, shape, labels, monkeypa
     assert recorded.recorder.recorded > 0
     assert launched.recorder.recorded == 0
     # As many random numbers, and the same ones.
-    assert torch.equal(recorded.draw.get_state(), launched.draw.get_state())
+    assert torch.equal(recorded.rng.get_state(), launched.rng.get_state())
     for first, second in zip(*losses, strict=True):
         assert first == pytest.approx(second, rel=0.1, abs=0.1)
 
@@ -396,11 +387,11 @@ def test_recorded_steps_do_what_launched_ones_do(recipe, shape, labels, monkeypa
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", ["released", "paper"])
 def test_other_recipes_are_recorded_too(name):
-    changes = {"batch_size": 20, "classifier_batch": 8, "classifier_steps": 6}
+    changes = {"batch_size": 20, "classifier_batch_size": 8, "classifier_steps": 6}
     recipe = dataclasses.replace(RECIPES[name], **changes)
     (recorded, launched), losses = recorded_and_launched(2, recipe=recipe)
     assert recorded.recorder.recorded > 0
-    assert torch.equal(recorded.draw.get_state(), launched.draw.get_state())
+    assert torch.equal(recorded.rng.get_state(), launched.rng.get_state())
     for first, second in zip(*losses, strict=True):
         assert first == pytest.approx(second, rel=0.02, abs=0.02)
 
@@ -408,24 +399,23 @@ def test_other_recipes_are_recorded_too(name):
 @pytest.mark.cuda
 def test_each_replay_draws_anew_and_a_restored_state_is_recorded_anew():
     model = make(device="cuda", shape=(1, 8, 8))
-    totals = Means()
     index = torch.arange(20)
-    images = [model._m_step(index, totals)[0] for _ in range(8)]
+    images = [model._m_step(index)["images"] for _ in range(8)]
     for first, second in pairwise(images):
         assert (first - second).abs().max() > 0.01
     state = copy.deepcopy(model.state_dict())
-    draws = model.draw.get_state()
+    draws = model.rng.get_state()
     first = model.em_iteration(batches(model, 8))
     model.load_state_dict(state)
     assert model.recorder.recorded == 0
-    model.draw.set_state(draws)
+    model.rng.set_state(draws)
     second = model.em_iteration(batches(model, 8))
     for key, value in first.items():
         assert float(value) == pytest.approx(float(second[key]), rel=0.02, abs=0.02)
 
 
 @pytest.mark.cuda
-def test_recorded_steps_follow_the_rate():
+def test_recorded_steps_follow_the_learning_rate():
     model = make(device="cuda")
     model.em_iteration(batches(model, 8))
     model.step_scale = 0.0

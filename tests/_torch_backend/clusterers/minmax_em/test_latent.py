@@ -101,24 +101,15 @@ def test_the_energy_is_the_bound_but_for_constants(mixture):
     torch.testing.assert_close(rest - latent.expected_energy(z, means, resp), bound)
 
 
-@pytest.mark.parametrize("size", [1, 7, 100])
-def test_stratified_labels_keep_the_shares(size):
-    shares = torch.tensor([0.5, 0.05, 0.45])
-    for seed in range(20):
-        labels = latent.stratified_labels(shares, size, new_generator(seed))
-        counts = torch.bincount(labels, minlength=3)
-        assert ((counts - size * shares).abs() < 1.0).all()
-
-
 def bounded(joint, least):
-    """Return memberships bounded from below, as arrays."""
+    """Return responsibilities bounded from below, as arrays."""
     joint, least = torch.as_tensor(joint), torch.as_tensor(least)
     return torch.softmax(joint + latent.bounding_factors(joint, least), 1).numpy()
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 @pytest.mark.parametrize("least", [(0.1, 0.0, 0.3), (0.2, 0.3, 0.5)])
-def test_bounded_memberships_are_the_best_allowed(scale, least):
+def test_bounded_responsibilities_are_the_best_allowed(scale, least):
     rng = np.random.default_rng(0)
     joint = scale * rng.normal(size=(6, 3)) - [2.0 * scale, 0.0, 1.0]
     found = bounded(joint, np.array(least))
@@ -157,3 +148,17 @@ def test_clusters_without_density_are_left_alone():
     found = bounded(joint, torch.full((3,), 0.2))
     assert (found[:, 1] == 0.0).all()
     assert np.isfinite(found).all()
+
+
+def test_latents_are_normal_around_their_means():
+    means = torch.tensor([[3.0, 0.0], [0.0, -9.0]]).repeat(4000, 1)
+    found = latent.normal_latents(means, new_generator(0)) - means
+    torch.testing.assert_close(found.mean(0), torch.zeros(2), atol=0.05, rtol=0)
+    torch.testing.assert_close(found.std(0), torch.ones(2), atol=0.05, rtol=0)
+
+
+def test_a_line_has_both_ends_and_even_steps():
+    ends = torch.tensor([[0.0, 1.0], [4.0, -3.0]], dtype=torch.float64)
+    found = latent.line(*ends, 5)
+    assert torch.equal(found[[0, -1]], ends)
+    torch.testing.assert_close(found.diff(dim=0), (ends[1] - ends[0]).expand(4, 2) / 4)

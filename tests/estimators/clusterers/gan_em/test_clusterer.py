@@ -1,5 +1,6 @@
 """GANEMClusterer as a scikit-learn user meets it."""
 
+import dataclasses
 import pickle
 import warnings
 
@@ -17,9 +18,10 @@ from sklearn.utils.estimator_checks import check_clustering
 import skdeepgmm
 from skdeepgmm import GANEMClusterer
 from skdeepgmm._torch_backend.clusterers.gan_em.networks import Architecture
+from skdeepgmm._torch_backend.clusterers.gan_em.recipes import RECIPES
 from skdeepgmm.datasets import load_digits_images
-from skdeepgmm.estimators.clusterers.gan_em import _fit as _gan_em_fit
-from skdeepgmm.estimators.clusterers.gan_em import _settings as _gan_em_settings
+from skdeepgmm.estimators.clusterers.gan_em import _settings
+from skdeepgmm.estimators.clusterers.gan_em._fit import GANEMFit
 from tests.estimators.clusterers.gan_em.problems import same, short
 
 pytestmark = [
@@ -91,7 +93,7 @@ def test_probabilities_labels_and_weights_agree(fitted, images):
     assert fitted.weights_.sum() == pytest.approx(1.0)
 
 
-def test_predictions_do_not_depend_on_the_other_rows(fitted, images):
+def test_predictions_do_not_depend_on_the_other_samples(fitted, images):
     X, _ = images
     for name in ("predict_proba", "transform", "score_samples"):
         method = getattr(fitted, name)
@@ -153,8 +155,9 @@ def test_rows_keep_the_order_of_pixels_and_channels(rng):
     assert tensor.shape == (30, 3, 8, 10)
     np.testing.assert_allclose(clusterer._rows(tensor), X, atol=1e-6)
     pixel = X.reshape(30, *shape)[4, 2, 5, 1]
-    found = tensor[4, 1, 2, 5].item() * clusterer._units["scale"][0]
-    assert found + clusterer._units["offset"][0] == pytest.approx(pixel, abs=1e-6)
+    shift, scale = clusterer._standardization.values()
+    found = tensor[4, 1, 2, 5].item() * scale[0] + shift[0]
+    assert found == pytest.approx(pixel, abs=1e-6)
 
 
 def test_small_images_are_vectors(rng):
@@ -172,22 +175,22 @@ def test_tables_of_the_paper(rng, table, shape):
     assert clusterer.predict(X).shape == (12,)
 
 
-# Recipes and starts --------------------------------------------------------------
+# Recipes, initialization ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("recipe", ["released", "paper"])
 def test_other_recipes_run(blobs, recipe, monkeypatch):
     X, _ = blobs
-    found = _gan_em_fit.recipe_of(short(recipe=recipe))
+    found = RECIPES[recipe]
     assert found.classifier_steps == 1000
     assert found.steps(len(X)) == 25  # five passes in batches of 70
-    quick = _gan_em_fit.dataclasses.replace(found, classifier_steps=3, gan_epochs=1)
-    monkeypatch.setattr(_gan_em_fit, "recipe_of", lambda estimator: quick)
+    quick = dataclasses.replace(found, classifier_steps=3, gan_epochs=1)
+    monkeypatch.setitem(RECIPES, recipe, quick)
     clusterer = short(recipe=recipe).fit(X)
     assert np.isfinite(clusterer.history_["classifier"]).all()
 
 
-def test_given_responsibilities_are_learned(groups):
+def test_user_supplied_responsibilities_are_learned(groups):
     X, y = groups
     order = np.array([2, 0, 1])  # cluster names that k-means would not know
     init = np.eye(3)[order[y]]
@@ -195,13 +198,14 @@ def test_given_responsibilities_are_learned(groups):
     assert np.mean(clusterer.labels_ == order[y]) > 0.95
 
 
-def test_uniform_start_is_the_papers(blobs):
+def test_uniform_init_is_the_papers(blobs):
     X, _ = blobs
     estimator = short(init="uniform")
     data = {"X": X, "y": None, "metadata": None}
     estimator.image_shape_ = None
-    fit = _gan_em_fit.GANEMFit(estimator, X, None, data)
-    assert fit.start is None
+    fit = GANEMFit(estimator, X, None, data)
+    fit.initialize()
+    assert fit.training_data.init_resp is None
     assert fit.config.hold == 1
 
 
@@ -210,11 +214,11 @@ def test_uniform_start_is_the_papers(blobs):
     [((64,), 16), ((1, 8, 8), 16), ((1, 16, 20), 62), ((3, 64, 64), 62)],
 )
 def test_default_noise(shape, expected):
-    assert _gan_em_settings.default_noise_dim(shape) == expected
+    assert _settings.default_noise_dim(shape) == expected
 
 
 @pytest.mark.parametrize(
-    "shape, n_samples, steps, led_steps",
+    "shape, n_samples, steps, supervised_steps",
     [
         ((1, 28, 28), 500, 3000, 3000),
         ((1, 28, 28), 10_000, 5150, 7150),
@@ -225,21 +229,24 @@ def test_default_noise(shape, expected):
     ],
 )
 def test_default_length_is_36_or_50_passes_within_bounds(
-    shape, n_samples, steps, led_steps
+    shape, n_samples, steps, supervised_steps
 ):
-    recipe = _gan_em_settings.RECIPES["fast"]
+    recipe = RECIPES["fast"]
     architecture = Architecture(shape, 8, 16)
-    led = {"init": "kmeans"}, {"semi_supervised": True}
-    for params, expected in (({}, steps), *((params, led_steps) for params in led)):
+    supervised = {"init": "kmeans"}, {"semi_supervised": True}
+    cases = [({}, steps), *((params, supervised_steps) for params in supervised)]
+    for params, expected in cases:
         estimator = GANEMClusterer(**params)
-        config = _gan_em_settings.config_of(estimator, architecture, recipe, n_samples)
+        config = _settings.config_of(estimator, architecture, recipe, n_samples)
         assert config.n_iter * recipe.gan_steps == expected
 
 
 @pytest.mark.parametrize(
     "params, shape, expected",
     [
-        ({"learning_rate": 0.5}, (1, 8, 8), 0.5),
+        ({"learning_rate": 5e-4}, (1, 8, 8), 0.5),
+        ({"learning_rate": 5e-4, "recipe": {"generator_lr": 1e-4}}, (64,), 5.0),
+        ({"learning_rate": 3e-4, "recipe": "released"}, (64,), 0.5),
         ({}, (1, 8, 8), 2.0),
         ({"recipe": {"gan_steps": 10}}, (1, 8, 8), 2.0),
         ({"recipe": "released"}, (1, 8, 8), 1.0),
@@ -247,12 +254,14 @@ def test_default_length_is_36_or_50_passes_within_bounds(
         ({}, (64,), 1.0),
     ],
 )
-def test_learning_rate_multiplies_the_recipes(params, shape, expected):
+def test_learning_rate_is_the_generators_and_keeps_the_ratios(params, shape, expected):
     estimator = GANEMClusterer(**params)
-    recipe = _gan_em_settings.recipe_of(estimator)
+    recipe = _settings.recipe_of(estimator)
     architecture = Architecture(shape, 8, 16)
-    config = _gan_em_settings.config_of(estimator, architecture, recipe, 500)
-    for name in ("discriminator_rate", "generator_rate", "classifier_rate"):
+    config = _settings.config_of(estimator, architecture, recipe, 500)
+    if estimator.learning_rate is not None:
+        assert config.recipe.generator_lr == pytest.approx(estimator.learning_rate)
+    for name in ("discriminator_lr", "generator_lr", "classifier_lr"):
         found = getattr(config.recipe, name) / getattr(recipe, name)
         assert found == pytest.approx(expected)
     assert config.recipe.gan_steps == recipe.gan_steps
@@ -273,10 +282,10 @@ def test_learning_rate_multiplies_the_recipes(params, shape, expected):
 )
 def test_patches_are_for_large_images_unless_asked(params, shape, expected):
     estimator = GANEMClusterer(**params)
-    recipe = _gan_em_settings.recipe_of(estimator)
+    recipe = _settings.recipe_of(estimator)
     architecture = Architecture(shape, 8, 16)
-    config = _gan_em_settings.config_of(estimator, architecture, recipe, 500)
-    assert config.cutmix == expected
+    config = _settings.config_of(estimator, architecture, recipe, 500)
+    assert config.augmentation.cutmix == expected
 
 
 @pytest.mark.parametrize(
@@ -353,7 +362,7 @@ def test_embedding_dimension(images):
     np.testing.assert_array_equal(scores.argmax(axis=1), clusterer.labels_)
 
 
-def test_inverse_transform_returns_generated_rows_nearby(blobs):
+def test_inverse_transform_returns_generated_samples_nearby(blobs):
     X, _ = blobs
     clusterer = GANEMClusterer(3, max_iter=6, embedding_dim=2, random_state=0).fit(X)
     Z = clusterer.transform(X)
@@ -412,11 +421,12 @@ def test_convergence_ends_a_run_and_is_reported(default_fit, groups):
         short(tol=0.0).fit(groups[0])
 
 
-def test_held_rates_fall_before_a_run_ends(groups):
-    held = GANEMClusterer(3, recipe={"held": 0.6}, random_state=0).fit(groups[0])
-    assert held.converged_
+def test_constant_learning_rates_fall_before_a_run_ends(groups):
+    recipe = {"constant_fraction": 0.6}
+    found = GANEMClusterer(3, recipe=recipe, random_state=0).fit(groups[0])
+    assert found.converged_
     # Half of their fall, from 12 of 20 iterations on.
-    assert 16 <= held.n_iter_ < 20
+    assert 16 <= found.n_iter_ < 20
 
 
 def test_runs_on_images_go_to_the_end(images):

@@ -1,4 +1,4 @@
-"""Course of a fit of GANEMClusterer: starts, restarts, interruption, callbacks."""
+"""Course of a fit of GANEMClusterer: restarts, reruns, interruption, callbacks."""
 
 import warnings
 
@@ -9,12 +9,14 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skdeepgmm import GANEMClusterer
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import Recipe
-from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEM, Config
+from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEM, GANEMConfig
 from skdeepgmm._torch_backend.training import TrainingState
-from skdeepgmm.estimators.clusterers.gan_em import _fit as _gan_em_fit
-from skdeepgmm.estimators.clusterers.gan_em import _settings as _gan_em_settings
+from skdeepgmm.estimators.clusterers.gan_em import _settings
+from skdeepgmm.estimators.clusterers.gan_em._fit import kernels_of
+from skdeepgmm.estimators.clusterers.gan_em._restart import Restart, is_collapsed
 from skdeepgmm.exceptions import DegenerateComponentWarning
 from tests.estimators.clusterers.gan_em.problems import same, short
+from tests.estimators.clusterers.problems import with_fit, with_trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -24,31 +26,29 @@ pytestmark = [
 ]
 
 
-def test_whole_runs_are_compared_by_quality(blobs):
+def test_whole_runs_are_compared_by_their_score(blobs):
     X, _ = blobs
-    kept = short(n_init=3, start_iter=3).fit(X)
+    kept = short(n_init=3, init_iter=3).fit(X)
     assert kept.quality_ >= short().fit(X).quality_
     assert kept.n_iter_ == 3
 
 
 @pytest.mark.parametrize("better", [0, 1])
-def test_the_best_start_goes_on(blobs, monkeypatch, better):
+def test_the_best_restart_goes_on(blobs, better):
     X, _ = blobs
     runs = []
 
-    def quality(self, model):
+    def score(self, model):
         runs.append(model)
         return float(len(runs) == better + 1)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(_gan_em_fit.GANEMFit, "quality", quality)
-        several = short(n_init=2).fit(X)
+    several = with_fit(short(n_init=2), selection_score=score).fit(X)
     first, second, kept = runs
     assert kept is runs[better]
-    # The other start has one iteration of three.
+    # The other restart has one iteration of three.
     assert [first.iteration, second.iteration] == ([3, 1] if better == 0 else [1, 3])
     if better == 0:
-        # The first start is the only one of a fit with one.
+        # The first restart is the only one of a fit with one.
         same(several, short(n_init=1).fit(X), X)
 
 
@@ -87,78 +87,82 @@ def test_two_whole_runs_of_small_images():
 
 def test_a_converged_whole_run_is_not_trained_on(blobs):
     X, _ = blobs
-    params = {"max_iter": 20, "start_iter": 20, "tol": 1.0}
+    params = {"max_iter": 20, "init_iter": 20, "tol": 1.0}
     one, two = short(n_init=1, **params).fit(X), short(n_init=2, **params).fit(X)
-    # Six iterations hold the start, and five more have to be steady.
+    # Six iterations hold the initial responsibilities, and five more have to be steady.
     assert one.n_iter_ == two.n_iter_ == 11
 
 
-def test_a_whole_run_is_kept_when_the_next_is_interrupted(blobs, monkeypatch):
+def test_a_whole_run_is_kept_when_the_next_is_interrupted(blobs):
     X, _ = blobs
-    plain = GANEM.step
-    steps = []
+    iterations = []
 
-    def interrupted(self, batch):
-        steps.append(batch)
-        if len(steps) == 4:
+    def em_iteration(self):
+        iterations.append(self)
+        if len(iterations) == 4:
             raise KeyboardInterrupt
-        return plain(self, batch)
+        return GANEM.em_iteration(self)
 
-    monkeypatch.setattr(_gan_em_fit.GANEMFit, "quality", lambda self, model: 0.0)
-    with monkeypatch.context() as patched:
-        patched.setattr(GANEM, "step", interrupted)
-        with pytest.warns(ConvergenceWarning, match="interrupted"):
-            found = short(n_init=2, start_iter=3).fit(X)
+    found = with_fit(
+        short(n_init=2, init_iter=3), selection_score=lambda self, model: 0.0
+    )
+    with_trainer(found, em_iteration=em_iteration)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        found.fit(X)
     same(found, short(n_init=1).fit(X), X)
 
 
-def test_a_collapsed_run_is_not_chosen(blobs, monkeypatch):
-    X, _ = blobs
+def restart_that_has(**members):
+    """Return a subclass of Restart, and the list that notes its instances."""
     runs = []
 
-    def collapsed(state, config, n_clusters):
-        return runs[-1].model.iteration == 3 and len(runs) == 2
+    class Noted(Restart):
+        def __init__(self, fit, model):
+            super().__init__(fit, model)
+            runs.append(self)
 
-    plain = _gan_em_fit.Run.__init__
+    return type("Noted", (Noted,), members), runs
 
-    def noted(self, fit):
-        plain(self, fit)
-        runs.append(self)
 
-    monkeypatch.setattr(_gan_em_fit.Run, "__init__", noted)
-    monkeypatch.setattr(_gan_em_fit, "is_collapsed", collapsed)
-    # By quality the second, collapsed one would be chosen.
-    qualities = iter([0.0, 1.0, 0.0])
-    monkeypatch.setattr(
-        _gan_em_fit.GANEMFit, "quality", lambda self, model: next(qualities)
+def test_a_collapsed_run_is_not_chosen(blobs):
+    X, _ = blobs
+
+    def collapsed(self, state):
+        return self.n_iter == 3 and len(runs) == 2
+
+    restart, runs = restart_that_has(_has_collapsed=collapsed)
+    # By score the second, collapsed one would be chosen.
+    scores = iter([0.0, 1.0, 0.0])
+    model = with_fit(
+        short(n_init=2, init_iter=3),
+        Restart=restart,
+        selection_score=lambda self, model: next(scores),
     )
-    short(n_init=2, start_iter=3).fit(X)
+    model.fit(X)
     assert [run.collapsed for run in runs] == [False, True]
 
 
-def test_callbacks_see_every_start(blobs):
+def test_callbacks_see_every_restart(blobs):
     recorder = IterationRecorder()
     clusterer = short(n_init=2, max_iter=4)
     clusterer.set_callbacks(recorder).fit(blobs[0])
-    # One iteration of each start, and the other three.
+    # One iteration of each restart, and the other three.
     assert recorder.parents == [0, 1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("n_init, n_iterations", [(1, 4 * 3), (2, 2 * 1 + 3 + 4 * 2)])
-def test_callbacks_see_runs_that_start_anew(blobs, monkeypatch, n_init, n_iterations):
-    plain = GANEM._observe
-
+def test_callbacks_see_reruns(blobs, n_init, n_iterations):
     def collapsed_at_last(self):
-        found = plain(self)
+        found = GANEM._observe(self)
         if self.iteration == 4:
             found["n_effective"] = torch.tensor(1.0)
         return found
 
-    monkeypatch.setattr(GANEM, "_observe", collapsed_at_last)
     recorder = IterationRecorder()
     clusterer = short(n_init=n_init, max_iter=4).set_callbacks(recorder)
+    with_trainer(clusterer, _observe=collapsed_at_last)
     assert clusterer.fit(blobs[0]).n_iter_ == 4
-    # Twice anew.
+    # Two reruns.
     assert len(recorder.parents) == n_iterations
 
 
@@ -178,13 +182,13 @@ LARGE, SMALL, VECTOR = (1, 28, 28), (1, 8, 8), (64,)
         ({"init": "kmeans"}, LARGE, 50, 1),
     ],
 )
-def test_default_number_of_starts(params, shape, n_iter, expected):
-    starts = _gan_em_settings.starts_of(GANEMClusterer(**params), shape, n_iter)
-    assert starts == expected
+def test_default_number_of_initializations(params, shape, n_iter, expected):
+    n_init = _settings.n_init_of(GANEMClusterer(**params), shape, n_iter)
+    assert n_init == expected
 
 
 @pytest.mark.parametrize(
-    "start_iter, shape, n_iter, expected",
+    "init_iter, shape, n_iter, expected",
     [
         (None, LARGE, 143, 43),
         (None, LARGE, 600, 50),
@@ -195,62 +199,60 @@ def test_default_number_of_starts(params, shape, n_iter, expected):
         (200, LARGE, 143, 143),
     ],
 )
-def test_length_of_a_start(start_iter, shape, n_iter, expected):
-    estimator = GANEMClusterer(start_iter=start_iter)
-    assert _gan_em_settings.start_iterations(estimator, shape, n_iter) == expected
+def test_length_of_a_restart(init_iter, shape, n_iter, expected):
+    estimator = GANEMClusterer(init_iter=init_iter)
+    assert _settings.init_iterations(estimator, shape, n_iter) == expected
 
 
-def test_collapse_starts_anew_and_is_reported(blobs, monkeypatch):
+def test_collapse_is_followed_by_a_rerun_and_reported(blobs):
     X, _ = blobs
-    plain = GANEM._observe
-    seeds = []
+    models = []
 
     def collapsed_at_first(self):
-        found = plain(self)
-        if not seeds:
-            seeds.append(self)
-        if seeds[0] is self:
+        found = GANEM._observe(self)
+        models.append(self)
+        if models[0] is self:
             found["n_effective"] = torch.tensor(1.0)
         return found
 
-    monkeypatch.setattr(GANEM, "_observe", collapsed_at_first)
+    clusterer = with_trainer(short(), _observe=collapsed_at_first)
     with pytest.warns(DegenerateComponentWarning, match="started anew"):
-        clusterer = short().fit(X)
+        clusterer.fit(X)
     assert clusterer.n_iter_ == 3
     assert (clusterer.history_["n_effective"] > 1.0).all()
 
 
-def test_interrupted_fit_is_usable(blobs, monkeypatch):
+def test_interrupted_fit_is_usable(blobs):
     X, _ = blobs
-    plain = GANEM.step
 
-    def interrupted(self, batch):
+    def em_iteration(self):
         if self.iteration == 2:
             raise KeyboardInterrupt
-        return plain(self, batch)
+        return GANEM.em_iteration(self)
 
-    monkeypatch.setattr(GANEM, "step", interrupted)
+    clusterer = with_trainer(short(max_iter=9), em_iteration=em_iteration)
     with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 9"):
-        clusterer = short(max_iter=9).fit(X)
+        clusterer.fit(X)
     assert clusterer.n_iter_ == 2
     assert clusterer.predict(X).shape == (300,)
     assert np.isfinite(clusterer.score(X))
 
 
-def test_interruption_is_reported_whichever_run_is_kept(blobs, monkeypatch):
+def test_interruption_is_reported_whichever_run_is_kept(blobs):
     X, _ = blobs
-    plain, seen = GANEM.step, []
+    seen = []
 
-    def interrupted_in_the_second_run(self, batch):
+    def interrupted_in_the_second_run(self):
         if self not in seen:
             seen.append(self)
         if len(seen) == 2:
             raise KeyboardInterrupt
-        return plain(self, batch)
+        return GANEM.em_iteration(self)
 
-    monkeypatch.setattr(GANEM, "step", interrupted_in_the_second_run)
+    clusterer = short(n_init=3)
+    with_trainer(clusterer, em_iteration=interrupted_in_the_second_run)
     with pytest.warns(ConvergenceWarning, match="interrupted after 1 of 3"):
-        clusterer = short(n_init=3).fit(X)
+        clusterer.fit(X)
     assert len(seen) == 2
     assert clusterer.n_iter_ == 1
 
@@ -268,8 +270,8 @@ def test_interruption_is_reported_whichever_run_is_kept(blobs, monkeypatch):
 def test_what_counts_as_collapsed(n_clusters, sizes, expected):
     entropy = -sum(size * np.log(size) for size in sizes if size)
     state = TrainingState([{"n_effective": np.exp(entropy)}] * 2)
-    config = Config(Recipe(), n_iter=2)
-    assert _gan_em_fit.is_collapsed(state, config, n_clusters) == expected
+    config = GANEMConfig(Recipe(), n_iter=2)
+    assert is_collapsed(state, config, n_clusters) == expected
 
 
 class Watcher:
@@ -293,31 +295,33 @@ class Watcher:
 
 
 def test_a_run_too_short_to_tell_is_called_so(blobs):
-    # Three iterations hold the start: no eight after them.
+    # Three iterations hold the initial responsibilities: no eight after them.
     with pytest.warns(ConvergenceWarning, match="8 of them after the first 3"):
         found = short(max_iter=10, n_iter_no_change=8, tol=1.0).fit(blobs[0])
     assert not found.converged_
 
 
-def test_a_last_run_that_collapsed_is_called_so(blobs, monkeypatch):
-    monkeypatch.setattr(_gan_em_fit, "is_collapsed", lambda *args: True)
+def test_a_last_run_that_collapsed_is_called_so(blobs):
+    restart, _ = restart_that_has(_has_collapsed=lambda self, state: True)
+    found = with_fit(short(), Restart=restart)
     with pytest.warns(ConvergenceWarning, match="collapsed to few of .* clusters"):
-        found = short().fit(blobs[0])
+        found.fit(blobs[0])
     assert not found.converged_
 
 
-def test_a_run_that_still_changes_is_called_so(blobs, monkeypatch):
-    monkeypatch.setattr(_gan_em_fit, "most_changed", lambda *args: 0.25)
+def test_a_run_that_still_changes_is_called_so(blobs):
+    restart, _ = restart_that_has(_most_changed=lambda self, state: 0.25)
+    model = with_fit(short(max_iter=9, n_iter_no_change=2), Restart=restart)
     with pytest.warns(ConvergenceWarning, match="25.00% of the rows changed"):
-        short(max_iter=9, n_iter_no_change=2).fit(blobs[0])
+        model.fit(blobs[0])
 
 
-def test_sigma_does_not_go_by_the_order_of_the_rows():
-    # The first 600 rows are nearly a point, the others are not.
+def test_sigma_does_not_go_by_the_order_of_the_samples():
+    # The first 600 samples are nearly a point, the others are not.
     rng = np.random.RandomState(0)
     X = np.r_[0.02 * rng.randn(600, 2), rng.randn(600, 2) + 10.0]
     found = short(n_init=1).fit(X)
-    kernels = _gan_em_fit.generated_kernels(vars(found), torch.device("cpu"))
+    kernels = kernels_of(vars(found), torch.device("cpu"))
     assert found.sigma_ == pytest.approx(kernels.best_sigma(found._tensor(X)), rel=0.2)
 
 
@@ -339,7 +343,7 @@ def test_callbacks_can_score_and_stop(blobs):
     assert scores[-1] == pytest.approx(clusterer.score(X))
 
 
-def test_a_stop_at_the_end_of_a_start_ends_the_fit(blobs):
+def test_a_stop_at_the_end_of_a_restart_ends_the_fit(blobs):
     tasks = []
 
     def stop(task, estimator):
@@ -347,20 +351,20 @@ def test_a_stop_at_the_end_of_a_start_ends_the_fit(blobs):
         return task == "initialization"
 
     callback = Watcher(end=stop)
-    clusterer = short(n_init=2, start_iter=2).set_callbacks(callback).fit(blobs[0])
+    clusterer = short(n_init=2, init_iter=2).set_callbacks(callback).fit(blobs[0])
     assert clusterer.n_iter_ == 2
     assert tasks == ["iteration", "iteration", "initialization", "fit"]
 
 
 @pytest.mark.parametrize("when, n_iter", [("begin", 0), ("end", 2)])
-def test_an_interrupted_callback_of_a_start_ends_the_fit(blobs, when, n_iter):
+def test_an_interrupted_callback_of_a_restart_ends_the_fit(blobs, when, n_iter):
     def interrupt(task, *estimator):
         if task == "initialization":
             raise KeyboardInterrupt
 
     callback = Watcher(**{when: interrupt})
     with pytest.warns(ConvergenceWarning, match=f"interrupted after {n_iter} of 3"):
-        clusterer = short(n_init=2, start_iter=2).set_callbacks(callback).fit(blobs[0])
+        clusterer = short(n_init=2, init_iter=2).set_callbacks(callback).fit(blobs[0])
     assert clusterer.n_iter_ == n_iter
     assert clusterer.predict(blobs[0]).shape == (300,)
 

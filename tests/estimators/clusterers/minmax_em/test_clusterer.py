@@ -1,4 +1,4 @@
-"""MinMaxEMClusterer: clusters, labels, starts, generation, warnings, persistence."""
+"""MinMaxEMClusterer: clusters, labels, initialization, generation, persistence."""
 
 import pickle
 
@@ -19,11 +19,12 @@ from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import MinMaxEM
 from skdeepgmm.estimators import MinMaxEMClusterer
 from skdeepgmm.estimators.clusterers.minmax_em._fit import MinMaxEMFit
 from skdeepgmm.estimators.clusterers.minmax_em._settings import (
-    least_means,
-    start_steps_of,
+    init_steps_of,
+    min_resp,
 )
 from skdeepgmm.exceptions import DegenerateComponentWarning, TrainingDivergedError
 from skdeepgmm.persistence import load, save
+from tests.estimators.clusterers.problems import interrupt, with_trainer
 
 SHORT = {"max_iter": 3, "init_steps": 60, "width": 0.25, "learning_rate": 1e-2}
 # Fits to random images or of no length may lose a cluster.
@@ -122,7 +123,7 @@ def test_labels_name_the_clusters(data):
     assert np.isfinite(model.history_["labelled_energy"]).all()
 
 
-def test_an_unlabelled_cluster_starts_from_kmeans(data):
+def test_an_unlabelled_cluster_is_initialised_by_kmeans(data):
     X, y = data
     known = few_labels(y)
     known[known == 1] = -1
@@ -133,16 +134,17 @@ def test_an_unlabelled_cluster_starts_from_kmeans(data):
 
 
 @pytest.mark.parametrize("n, from_labels", [(4, False), (5, True)])
-def test_enough_labels_are_the_start(n, from_labels, data):
+def test_enough_labels_initialise(n, from_labels, data):
     X, y = data
     model = construct(semi_supervised=True)
     model.image_shape_ = None
     fit = MinMaxEMFit(model, X, few_labels(y, n), {})
-    assert (fit.start_kind == "labels") == from_labels
+    fit.initialize()
+    assert (fit.init_method == "labels") == from_labels
 
 
 @pytest.mark.parametrize(
-    "shape, kind, share, expected",
+    "shape, method, share, expected",
     [
         ((1, 28, 28), "kmeans", 0.0, 50),
         ((1, 28, 28), "array", 0.0, 50),
@@ -153,13 +155,13 @@ def test_enough_labels_are_the_start(n, from_labels, data):
         ((64,), "kmeans", 0.0, 150),
     ],
 )
-def test_a_start_on_guessed_memberships_of_large_images_is_short(
-    shape, kind, share, expected
+def test_unsupervised_initialization_of_large_images_is_short(
+    shape, method, share, expected
 ):
     labels = np.full(100, -1)
     labels[: int(100 * share)] = 0
-    assert start_steps_of(construct(init_steps=None), shape, kind, labels) == expected
-    assert start_steps_of(construct(init_steps=7), shape, kind, labels) == 7
+    assert init_steps_of(construct(init_steps=None), shape, method, labels) == expected
+    assert init_steps_of(construct(init_steps=7), shape, method, labels) == 7
 
 
 def test_all_rows_may_be_labelled(data):
@@ -182,10 +184,10 @@ def test_bad_labels(y, message, data):
         construct(semi_supervised=True).fit(data[0], y)
 
 
-# Starts --------------------------------------------------------------------------
+# Initialization ------------------------------------------------------------------
 
 
-def test_given_memberships_set_the_names_of_the_clusters(data):
+def test_user_supplied_responsibilities_set_the_names_of_the_clusters(data):
     X, y = data
     resp = np.eye(3)[(y + 1) % 3]
     model = construct(init=resp).fit(X)
@@ -193,12 +195,12 @@ def test_given_memberships_set_the_names_of_the_clusters(data):
 
 
 @pytest.mark.parametrize("init", [np.ones((120, 2)) / 2, np.ones((120, 3))])
-def test_bad_memberships(init, data):
+def test_bad_responsibilities(init, data):
     with pytest.raises(ValueError, match="init"):
         construct(init=init).fit(data[0])
 
 
-def test_a_dying_cluster_is_warned_about(data):
+def test_an_empty_cluster_is_warned_about(data):
     X, y = data
     resp = np.eye(3)[np.minimum(y, 1)]
     with pytest.warns(DegenerateComponentWarning, match=r"2 \(0.00%\), since EM it"):
@@ -208,7 +210,7 @@ def test_a_dying_cluster_is_warned_about(data):
 
 @lost_clusters_allowed
 @pytest.mark.parametrize("balance", [0.2, 1.0])
-def test_balance_bounds_the_mean_memberships(balance, data):
+def test_balance_bounds_the_mean_responsibilities(balance, data):
     X, y = data
     resp = np.eye(3)[np.minimum(y, 1)]
     model = construct(init=resp, balance=balance).fit(X)
@@ -227,9 +229,9 @@ def test_balance_bounds_the_mean_memberships(balance, data):
 )
 def test_lower_bounds_follow_the_labelled_shares(labels, expected):
     labels = None if labels is None else np.array(labels)
-    found = least_means(construct(balance=0.5), labels)
+    found = min_resp(construct(balance=0.5), labels)
     np.testing.assert_allclose(found, 0.5 * np.array(expected))
-    assert least_means(construct(balance=0.0), labels) is None
+    assert min_resp(construct(balance=0.0), labels) is None
 
 
 # Images --------------------------------------------------------------------------
@@ -367,29 +369,24 @@ def test_verbose_prints_a_line_an_iteration(data, capsys):
     ]
 
 
-def test_an_interrupted_fit_keeps_what_it_learned(data, monkeypatch):
-    step = MinMaxEM.step
-
-    def interrupted(self, batch):
+def test_an_interrupted_fit_keeps_what_it_learned(data):
+    def em_iteration(self):
         if self.iteration == 2:
             raise KeyboardInterrupt
-        return step(self, batch)
+        return MinMaxEM.em_iteration(self)
 
-    monkeypatch.setattr(MinMaxEM, "step", interrupted)
+    model = with_trainer(construct(), em_iteration=em_iteration)
     with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 3 EM"):
-        model = construct().fit(data[0])
+        model.fit(data[0])
     assert model.n_iter_ == 2
     assert model.predict(data[0]).shape == (120,)
 
 
 @lost_clusters_allowed
-def test_an_interrupted_start_ends_the_fit(data, monkeypatch):
-    def interrupted(self):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(MinMaxEM, "start_step", interrupted)
+def test_an_interrupted_initialization_ends_the_fit(data):
+    model = with_trainer(construct(), init_step=interrupt)
     with pytest.warns(ConvergenceWarning, match="interrupted after 0 of 3 EM"):
-        model = construct().fit(data[0])
+        model.fit(data[0])
     assert model.n_iter_ == 0
 
 

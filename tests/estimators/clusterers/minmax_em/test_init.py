@@ -1,4 +1,4 @@
-"""What a fit of MinMax+EM starts from."""
+"""What a fit of MinMax+EM is initialised by."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from sklearn.metrics import accuracy_score
 
 from skdeepgmm import MinMaxEMClusterer
 from skdeepgmm.datasets import load_digits_images
-from skdeepgmm.estimators.clusterers.minmax_em import _init as starts
+from skdeepgmm.estimators.clusterers.minmax_em import _init as inits
 from skdeepgmm.estimators.clusterers.minmax_em._fit import MinMaxEMFit
 
 
@@ -17,11 +17,11 @@ def half_labelled():
 
 
 @pytest.mark.parametrize(
-    "wrong_labels, wrong_clusters, lead",
+    "wrong_labels, wrong_clusters, win",
     [(0, 0, False), (0, 6, True), (6, 6, True), (6, 5, True), (6, 4, False)],
 )
-def test_clusters_lead_with_two_thirds_of_the_mistakes(
-    wrong_labels, wrong_clusters, lead, half_labelled
+def test_clusters_win_with_two_thirds_of_the_mistakes(
+    wrong_labels, wrong_clusters, win, half_labelled
 ):
     y, labels = half_labelled
     resp = np.eye(3)[np.where(np.arange(60) < wrong_clusters, (y + 1) % 3, y)]
@@ -31,7 +31,7 @@ def test_clusters_lead_with_two_thirds_of_the_mistakes(
         return answers[rows]
 
     random_state = np.random.RandomState(0)
-    assert starts.labels_lead(resp, labels, 3, learned, random_state) == lead
+    assert inits.labels_win(resp, labels, 3, learned, random_state) == win
 
 
 def test_held_out_labels_are_not_seen(half_labelled):
@@ -46,7 +46,7 @@ def test_held_out_labels_are_not_seen(half_labelled):
         held_out.append(rows)
         return y[rows]
 
-    starts.labels_lead(np.eye(3)[y], labels, 3, learned, np.random.RandomState(0))
+    inits.labels_win(np.eye(3)[y], labels, 3, learned, np.random.RandomState(0))
     found = np.sort(np.concatenate(held_out))
     np.testing.assert_array_equal(found, np.flatnonzero(labels >= 0))
 
@@ -58,14 +58,15 @@ def digits():
     return X[chosen], y[chosen]
 
 
-def first_memberships(X, labels, **parameters):
-    """Return where a fit to these labels starts, and its memberships."""
+def initialised(X, labels, **parameters):
+    """Return how a fit to these labels is initialised, and its responsibilities."""
     model = MinMaxEMClusterer(
         3, random_state=0, semi_supervised=True, width=0.25, **parameters
     )
     model.image_shape_ = (8, 8, 1)
     fit = MinMaxEMFit(model, X, labels, {})
-    return fit.start_kind, fit.model.data.start
+    fit.initialize()
+    return fit.init_method, fit.model.data.init_resp
 
 
 def some(y, n):
@@ -76,29 +77,29 @@ def some(y, n):
     return known
 
 
-def test_clear_clusters_lead_a_fit_with_few_labels(digits):
+def test_clear_clusters_initialise_a_fit_with_few_labels(digits):
     X, y = digits
     # An encoder of no steps has learned nothing.
-    kind, start = first_memberships(X, some(y, 5), init_steps=0)
-    assert kind == "tsne"
-    assert accuracy_score(y, start.numpy().argmax(axis=1)) > 0.85
+    method, resp = initialised(X, some(y, 5), init_steps=0)
+    assert method == "tsne"
+    assert accuracy_score(y, resp.numpy().argmax(axis=1)) > 0.85
 
 
-def test_labels_lead_where_clusters_do_not_tell(digits, monkeypatch):
+def test_labels_win_where_clusters_do_not_tell(digits, monkeypatch):
     X, y = digits
     chance = np.eye(3)[np.random.default_rng(0).integers(3, size=len(y))]
-    monkeypatch.setattr(starts, "first_parts", lambda *args: ("tsne", chance))
-    assert first_memberships(X, some(y, 7), init_steps=100) == ("labels", None)
+    monkeypatch.setattr(inits, "initial_components", lambda *args: ("tsne", chance))
+    assert initialised(X, some(y, 7), init_steps=100) == ("labels", None)
 
 
-def test_many_labels_lead_without_a_comparison(digits, monkeypatch):
+def test_many_labels_win_without_a_comparison(digits, monkeypatch):
     X, y = digits
-    monkeypatch.setattr(starts, "first_parts", None)
-    assert first_memberships(X, some(y, 20)) == ("labels", None)
+    monkeypatch.setattr(inits, "initial_components", None)
+    assert initialised(X, some(y, 20)) == ("labels", None)
 
 
 def test_four_labels_a_cluster_only_name_clusters(digits):
     X, y = digits
-    kind, start = first_memberships(X, some(y, 4))
-    assert kind == "tsne"
-    assert accuracy_score(y, start.numpy().argmax(axis=1)) > 0.85
+    method, resp = initialised(X, some(y, 4))
+    assert method == "tsne"
+    assert accuracy_score(y, resp.numpy().argmax(axis=1)) > 0.85

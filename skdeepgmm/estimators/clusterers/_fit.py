@@ -1,0 +1,78 @@
+"""What fits of both deep clusterers share: measured data, labels, attributes."""
+
+import dataclasses
+
+import numpy as np
+
+from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.clusterers.adversarial import TrainingData
+from skdeepgmm._torch_backend.clusterers.preprocessing import measured
+from skdeepgmm._torch_backend.clusterers.weights import to_arrays
+from skdeepgmm.estimators.clusterers._interruption import Interruption
+
+
+class ClustererFit:
+    """The state of one fit: measured here, then initialised, then trained.
+
+    A subclass has ``initialize()``, ``train(tasks)`` and ``attributes(...)``.
+
+    Parameters
+    ----------
+    estimator : DeepClusterer
+        Gives the settings; never written to.
+    X : ndarray or tensor of shape (n_samples, n_features)
+        Validated data.
+    labels : ndarray of shape (n_samples,) or None
+        Known clusters, -1 elsewhere.
+    data : dict
+        What the callbacks get.
+    architecture : Architecture
+
+    Attributes
+    ----------
+    preprocessing : Preprocessing
+    rows : tensor
+        The samples as the networks see them, on the device.
+    interruption : Interruption
+    """
+
+    def __init__(self, estimator, X, labels, data, architecture):
+        self.estimator, self.X, self.labels, self.data = estimator, X, labels, data
+        self.architecture = architecture
+        self.random_state = estimator._random_state()
+        self.device = estimator._device(X)
+        self.preprocessing = measured(X, estimator.image_shape_, architecture.output)
+        self.rows = self.preprocessing.to_network(X, self.device)
+        self.interruption = Interruption()
+
+    def _training_data(self, init_resp, labels):
+        """Return the samples with responsibilities and labels, both may be None."""
+        if init_resp is not None:
+            init_resp = convert.float64_tensor(init_resp, self.device).float()
+        if labels is not None:
+            labels = convert.index_tensor(labels).to(self.device)
+        return TrainingData(self.rows, init_resp, labels)
+
+    def _network_attributes(self, weights, **networks):
+        """Return the fitted attributes that both clusterers have.
+
+        Parameters
+        ----------
+        weights : tensor of shape (n_clusters,), float64
+        **networks : Module
+        """
+        weights = convert.to_numpy(weights)
+        return {
+            "networks_": {name: to_arrays(net) for name, net in networks.items()},
+            "weights_": weights / weights.sum(),
+            "_architecture": dataclasses.asdict(self.architecture),
+            "_standardization": self.preprocessing.to_arrays(),
+        }
+
+
+def history_arrays(history):
+    """Return the losses of every EM iteration as arrays by name."""
+    names = dict.fromkeys(name for entry in history for name in entry)
+    return {
+        name: np.array([entry.get(name, np.nan) for entry in history]) for name in names
+    }
