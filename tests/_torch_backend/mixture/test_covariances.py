@@ -1,10 +1,14 @@
 """Every covariance type against dense NumPy and SciPy forms."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal
 
+import skdeepgmm
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES, base
 from tests._torch_backend.mixture.problems import (
     all_types,
@@ -248,3 +252,28 @@ def test_coloured_noise_has_the_covariance(rng, name):
         # Rows e_i map to rows of A^T with A A^T = Sigma: exact, no sampling error.
         factor = mixture.covariance.color(eye, k)
         np.testing.assert_allclose(factor.T @ factor, dense, rtol=1e-10, atol=1e-12)
+
+
+def asks_for_a_type(tree):
+    """Return the lines that compare with, or look up, the name of a type."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Compare, ast.Dict, ast.Subscript, ast.Match))
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and part.value in COVARIANCES
+    ]
+
+
+def test_only_the_types_themselves_know_their_names():
+    bad = 'if kind == "tied": pass\ntable = {"diag": 1}\nx = a in ("full", "low_rank")'
+    assert set(asks_for_a_type(ast.parse(bad))) == {1, 2, 3}
+    package = Path(skdeepgmm.__file__).parent
+    found = {
+        str(path.relative_to(package)): lines
+        for path in sorted(package.rglob("*.py"))
+        if path.parent.name != "covariances"
+        and path.name != "demo.py"
+        and (lines := asks_for_a_type(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    assert found == {}
