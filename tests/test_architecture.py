@@ -1,6 +1,8 @@
 """The rules of the source tree: imports go one way, nothing global is changed."""
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,16 +112,47 @@ def test_backend_imports_only_torch_numpy_and_standard_library(path):
     assert top_level_packages(_tree(path)) <= BACKEND_IMPORTS
 
 
-def test_import_contracts_hold():
+def check_contracts(folder):
+    """Run import-linter with the contracts of setup.cfg on the package in a folder."""
     program = (
         "import sys; from importlinter.cli import lint_imports; "
         "sys.exit(lint_imports(config_filename='setup.cfg', no_cache=True))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
     )
+
+
+def test_import_contracts_hold():
+    result = check_contracts(ROOT)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 broken" in result.stdout
+
+
+VIOLATIONS = {
+    "estimators/mixture/_em_fit.py": "import torch",
+    "estimators/denoising/_prior.py": "import skdeepgmm.estimators.mixture._base",
+    "_torch_backend/deep_conv/network.py": "import skdeepgmm._torch_backend.mixture.em",
+}
+
+
+def test_import_contracts_see_violations(tmp_path):
+    shutil.copytree(
+        ROOT / "skdeepgmm",
+        tmp_path / "skdeepgmm",
+        ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"),
+    )
+    shutil.copy(ROOT / "setup.cfg", tmp_path)
+    for name, line in VIOLATIONS.items():
+        with (tmp_path / "skdeepgmm" / name).open("a", encoding="utf-8") as file:
+            file.write(f"\n{line}\n")
+    result = check_contracts(tmp_path)
+    assert result.returncode == 1
+    assert "3 broken" in result.stdout, result.stdout
 
 
 def test_private_helpers_of_scikit_learn_are_imported_in_one_file():

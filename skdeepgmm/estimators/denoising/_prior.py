@@ -73,7 +73,7 @@ def check_mixture(mixture):
 
 def full_covariances(mixture):
     """Return the covariance matrices of a mixture of any covariance type."""
-    from skdeepgmm.estimators import GaussianMixture
+    from skdeepgmm import GaussianMixture
 
     if not hasattr(mixture, "dense_covariances"):
         mixture = GaussianMixture.from_parameters(
