@@ -80,6 +80,13 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
             ensure_non_negative=True,
         )
 
+    def _weighted_mean(self, values, sample_weight):
+        """Return the (weighted) mean of one value a sample, a float."""
+        sample_weight = self._check_weight(sample_weight, values)
+        if sample_weight is None:
+            return float(values.mean())
+        return float(np.average(np.asarray(values), weights=sample_weight))
+
     def _device(self, X=None):
         """Return the torch device on which to compute with X."""
         return resolve_device(self.device, X)

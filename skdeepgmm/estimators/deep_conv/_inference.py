@@ -1,6 +1,5 @@
 """What a fitted deep mixture says about data: components, responsibilities, scores."""
 
-import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
@@ -152,8 +151,4 @@ class DeepInferenceMixin:
         log_likelihood : float
             In nats per sample; higher is better.
         """
-        log_prob = self.score_samples(X)
-        sample_weight = self._check_weight(sample_weight, log_prob)
-        if sample_weight is None:
-            return float(log_prob.mean())
-        return float(np.average(np.asarray(log_prob), weights=sample_weight))
+        return self._weighted_mean(self.score_samples(X), sample_weight)

@@ -189,11 +189,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         log_likelihood : float
             Mean of :meth:`score_samples`, in nats per sample; higher is better.
         """
-        log_prob = self.score_samples(X)
-        sample_weight = self._check_weight(sample_weight, log_prob)
-        if sample_weight is None:
-            return float(log_prob.mean())
-        return float(np.average(np.asarray(log_prob), weights=sample_weight))
+        return self._weighted_mean(self.score_samples(X), sample_weight)
 
     def predict(self, X):
         """Find the most probable component of each sample.
