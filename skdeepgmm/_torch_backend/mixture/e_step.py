@@ -15,12 +15,10 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.data import ArraySource, Block
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
+from skdeepgmm._torch_backend.mixture.covariances.base import MAX_CANCELLATION
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
-#: Largest ``Covariance.cancellation`` for the natural form: the absolute error of a
-#: log-density is about machine epsilon times this, 1e-3 nats and 1e-8 nats.
-MAX_CANCELLATION = {torch.float32: 1e4, torch.float64: 1e8}
 #: exp is ten times slower where it underflows; nothing is lost below these.
 LEAST_EXPONENT = {torch.float32: -80.0, torch.float64: -700.0}
 #: With more second-moment features than this (full, about 180 features) a batch no

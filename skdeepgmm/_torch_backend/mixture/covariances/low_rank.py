@@ -364,6 +364,11 @@ class LowRankCovariance(Covariance):
     def variances(self) -> Tensor:
         return self.factors.square().sum(-1) + self.noise
 
+    def rounding(self, means: Tensor) -> float:
+        # x^T D^-1 x and the factors' share of it cancel, even about the mean.
+        shared = (self.variances() / self.noise).sum(1).max()
+        return super().rounding(means) + float(shared)
+
     def precision_diagonal(self) -> Tensor:
         # Terms of the product form are as large as those of D^-1 alone.
         return self.noise.reciprocal()
