@@ -256,8 +256,10 @@ default='full'
 
     def _derived(self, mixture):
         """Return an estimator with this one's settings and another mixture."""
-        unfit = {"weights_init": None, "means_init": None, "precisions_init": None}
-        params = self.get_params(deep=False) | unfit
+        params = self.get_params(deep=False)
+        for name in ("weights_init", "means_init", "precisions_init"):
+            if name in params:
+                params[name] = None
         other = type(self)(**params)
         return other._set_given(mixture, convert.torch_dtype(self.means_))
 
