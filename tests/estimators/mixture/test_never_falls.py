@@ -29,7 +29,7 @@ def bounds(X, covariance_type, n_components):
     return None if repaired else np.array(model.lower_bounds_)
 
 
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(deadline=None, max_examples=30, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
     covariance_type=st.sampled_from(["full", "tied", "low_rank", "diag", "spherical"]),
@@ -50,6 +50,8 @@ def test_the_likelihood_never_falls(
     X = offset + np.column_stack([net, tax, gross, rng.normal(size=n_samples)])
     X[rng.uniform(size=X.shape) < share_missing] = np.nan
     found = bounds(X, covariance_type, n_components)
+    if n_components == 1:  # there is nothing to repair
+        assert found is not None
     if found is not None:
         assert np.diff(found).min() > -1e-6
         assert found[-1] >= found[0]
