@@ -26,6 +26,16 @@ FREQUENT_ROWS = 64
 BATCH_BYTES = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
 
 
+#: A deviation this many times that of the middle half of the values is due to a few
+#: extreme ones.
+EXTREME = 1e3
+#: Rows whose quartiles are taken, and what these are apart under a normal distribution.
+QUARTILE_ROWS, NORMAL_QUARTILES = 2**12, 1.3489795
+#: Largest standardised values: in float32 a square times the least responsibility must
+#: be negligible.
+LARGEST = {torch.float32: 1e13, torch.float64: 1e140}
+
+
 @dataclass
 class Block:
     """A standardised batch.
@@ -138,6 +148,7 @@ class ArraySource:
         """Measure mean and deviation; later blocks come standardised by them."""
         mean, variance = self.moments()
         self._check_range(variance)
+        mean, variance = self._typical(mean, variance)
         # A shift that X's dtype holds exactly makes x - shift exact in that dtype.
         shift = mean.to(self.dtype).double()
         # A constant feature has the variance of its mean's rounding error, if any.
@@ -153,6 +164,47 @@ class ArraySource:
         self._kept = None
         self._kept_parts = {}
         return found
+
+    def _typical(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Replace moments that a few extreme values dominate by robust ones.
+
+        Fill values such as 1e20 would make a constant of everything else.
+        """
+        median, spread = self._quartiles()
+        extreme = (spread > 0.0) & (variance > (EXTREME * spread).square())
+        if not bool(extreme.any()):
+            return mean, variance
+        mean = torch.where(extreme, median, mean)
+        variance = torch.where(extreme, spread.square(), variance)
+        self._check_extremes(mean, variance.sqrt())
+        return mean, variance
+
+    def _quartiles(self) -> tuple[Tensor, Tensor]:
+        """Return median and deviation, by the quartiles, of evenly spaced rows."""
+        step = max(1, self.n_samples // QUARTILE_ROWS)
+        rows = rows_to_tensor(self.X[::step], self.device, torch.float64)
+        ordered = rows.sort(dim=0).values  # NaN last
+        most = (~torch.isnan(rows)).sum(0, keepdim=True).clamp_min(1) - 1
+        low, median, high = (
+            ordered.gather(0, (level * most).long())[0].nan_to_num(0.0)
+            for level in (0.25, 0.5, 0.75)
+        )
+        return median, (high - low) / NORMAL_QUARTILES
+
+    def _check_extremes(self, center: Tensor, spread: Tensor) -> None:
+        """Raise where squares of standardised values leave the data's dtype."""
+        limit = LARGEST[self.dtype]
+        for start, _, rows in self.rows():
+            far = ((rows.double() - center).abs() > limit * spread).nonzero()
+            if len(far):
+                row, feature = far[0].tolist()
+                raise ValueError(
+                    f"X has values too extreme for {self.dtype}: row {start + row}, "
+                    f"feature {feature} holds {float(rows[row, feature]):g}, where most "
+                    f"values are within {float(spread[feature]):g} of "
+                    f"{float(center[feature]):g}. Remove such rows, or mark missing "
+                    "entries by NaN."
+                )
 
     def use_units(self, units: Standardization) -> Standardization:
         """Standardise later blocks by given units instead of measured ones."""

@@ -5,6 +5,8 @@ from torch import Tensor
 
 #: Squared Cholesky pivots below this share of the variance are rounding errors.
 SINGULAR_PIVOT = 1e-14
+#: ... and below this share they have lost half of their digits.
+POOR_PIVOT = 1e-8
 
 
 def triangle_products(x: Tensor, out: Tensor | None = None) -> Tensor:
@@ -67,6 +69,68 @@ def precision_cholesky(covariances: Tensor) -> tuple[Tensor, Tensor]:
     lower = torch.where(failed[..., None, None], eye, lower)
     upper = solve_lower(lower, eye.expand_as(lower)).mT
     return upper.contiguous(), failed
+
+
+def ill_conditioned(matrices: Tensor, precisions_chol: Tensor) -> bool:
+    """Tell whether a covariance has a pivot that loses half of its digits.
+
+    Parameters
+    ----------
+    matrices, precisions_chol : Tensor of shape (..., D, D)
+        Covariances, and upper triangular U with U U^T = inverse covariance: its
+        diagonal holds the inverse pivots.
+    """
+    pivots = precisions_chol.diagonal(dim1=-2, dim2=-1).square()
+    relative = pivots * matrices.diagonal(dim1=-2, dim2=-1)
+    return bool((relative > 1.0 / POOR_PIVOT).any())
+
+
+def marginal_chol(precisions_chol: Tensor, kept: Tensor) -> Tensor:
+    """Return the precision factor of some features of N(0, (U U^T)^-1).
+
+    With Sigma = L L^T, L = U^-T, the rows L_k of the features kept give Sigma_kk =
+    R^T R by the QR decomposition of L_k^T: no covariance is squared and factored
+    again, so that nothing is lost where it is nearly singular.
+    """
+    eye = torch.eye(
+        precisions_chol.shape[-1],
+        dtype=precisions_chol.dtype,
+        device=precisions_chol.device,
+    )
+    lower = torch.linalg.solve_triangular(
+        precisions_chol, eye.expand_as(precisions_chol), upper=True
+    ).mT
+    upper = _positive_upper(lower[..., kept, :].mT)
+    small = torch.eye(len(kept), dtype=eye.dtype, device=eye.device)
+    factor: Tensor = torch.linalg.solve_triangular(
+        upper, small.expand_as(upper), upper=True
+    )
+    return factor
+
+
+def conditional_chol(precisions_chol: Tensor, rest: Tensor) -> Tensor:
+    """Return the precision factor of some features given all others.
+
+    Their precision is U_r U_r^T, U_r the rows of U; a QR decomposition with the order
+    of the features reversed gives its upper triangular factor.
+    """
+    rows = precisions_chol[..., rest.flip(0), :]
+    return _positive_upper(rows.mT).mT.flip(-1, -2).contiguous()
+
+
+def gain(precisions_chol: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
+    """Return Sigma_mo Sigma_oo^-1 = -P_mm^-1 P_mo, by least squares on rows of U."""
+    solution: Tensor = torch.linalg.lstsq(
+        precisions_chol[..., missing, :].mT, precisions_chol[..., observed, :].mT
+    ).solution
+    return -solution
+
+
+def _positive_upper(matrix: Tensor) -> Tensor:
+    """Return R of the QR decomposition, with a positive diagonal."""
+    upper: Tensor = torch.linalg.qr(matrix, mode="r").R
+    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0.0, -1.0, 1.0)
+    return upper * signs[..., :, None]
 
 
 def solve_lower(lower: Tensor, right: Tensor) -> Tensor:

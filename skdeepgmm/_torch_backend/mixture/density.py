@@ -10,6 +10,7 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.convert import float64_tensor, to_numpy
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
+from skdeepgmm._torch_backend.mixture.covariances.base import MAX_CANCELLATION
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 from skdeepgmm._torch_backend.standardization import Standardization
 
@@ -52,6 +53,11 @@ class MixtureDensity:
         tensors |= self.covariance.attributes()
         return {name: to_numpy(value, dtype) for name, value in tensors.items()}
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether weights and means are finite."""
+        return all(bool(torch.isfinite(t).all()) for t in (self.weights, self.means))
+
     def dense_covariances(self) -> Tensor:
         """Return the matrices (n_components, n_features, n_features)."""
         return self.covariance.dense(*self.means.shape)
@@ -77,6 +83,11 @@ class MixtureDensity:
         """
         log_weights = self.weights.log().to(x.dtype)
         return self.covariance.log_prob(x, self.means).add_(log_weights[:, None])
+
+    def arithmetic(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the type in which log-densities are right to about 1e-3 nats."""
+        error = self.covariance.rounding(self.means)
+        return dtype if error <= MAX_CANCELLATION[dtype] else torch.float64
 
     def marginal(self, kept: Tensor) -> "MixtureDensity":
         """Return the mixture of the features at the indices ``kept``."""

@@ -15,12 +15,10 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.data import ArraySource, Block
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
+from skdeepgmm._torch_backend.mixture.covariances.base import MAX_CANCELLATION
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
-#: Largest ``Covariance.cancellation`` for the natural form: the absolute error of a
-#: log-density is about machine epsilon times this, 1e-3 nats and 1e-8 nats.
-MAX_CANCELLATION = {torch.float32: 1e4, torch.float64: 1e8}
 #: exp is ten times slower where it underflows; nothing is lost below these.
 LEAST_EXPONENT = {torch.float32: -80.0, torch.float64: -700.0}
 #: With more second-moment features than this (full, about 180 features) a batch no
@@ -209,7 +207,7 @@ def e_step(
     has this ``Covariance.cancellation``.
     """
     if source.patterns is not None:
-        return _e_step_of_patterns(mixture, source)
+        return _e_step_of_patterns(mixture, source, least_bound)
     kernel = choose_kernel(mixture, source.dtype, source.n_samples, least_bound)
     stats = replace(
         kernel.empty_statistics(), cancellation_bound=kernel.cancellation_bound
@@ -219,14 +217,16 @@ def e_step(
     return stats
 
 
-def _e_step_of_patterns(mixture: MixtureDensity, source: ArraySource) -> Statistics:
+def _e_step_of_patterns(
+    mixture: MixtureDensity, source: ArraySource, least_bound: float
+) -> Statistics:
     """Return the E-step's statistics where entries are missing.
 
     Samples that miss the same features are one complete data set of the marginal
     mixture; its statistics are completed by the conditional expectations.
     """
     shape = mixture.covariance.second_shape(*mixture.means.shape)
-    total = Statistics.zeros(mixture.means, shape)
+    total, bound = Statistics.zeros(mixture.means, shape), math.inf
     for pattern, blocks in source.parts():
         observed = pattern.observed.to(source.device)
         missing = pattern.missing.to(source.device)
@@ -235,13 +235,14 @@ def _e_step_of_patterns(mixture: MixtureDensity, source: ArraySource) -> Statist
             total = total.merge(_unseen(mixture, blocks, missing))
             continue
         seen = mixture.marginal(observed)
-        kernel = choose_kernel(seen, source.dtype, len(pattern.rows))
+        kernel = choose_kernel(seen, source.dtype, len(pattern.rows), least_bound)
+        bound = min(bound, kernel.cancellation_bound)
         stats = kernel.empty_statistics()
         for block in blocks:
             add_block(kernel, stats, block)
         total = total.merge(completed(mixture, stats, observed, missing))
     add_mixed(total, mixture, source)
-    return total
+    return replace(total, cancellation_bound=bound)
 
 
 def add_mixed(total: Statistics, mixture: MixtureDensity, source: ArraySource) -> None:

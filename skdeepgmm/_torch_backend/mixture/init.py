@@ -8,6 +8,7 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.data import ArraySource, Block
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
+from skdeepgmm._torch_backend.mixture.covariances.base import MAX_CANCELLATION
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import (
     completed,
@@ -26,11 +27,15 @@ def from_responsibilities(
     source: ArraySource,
     n_components: int,
     responsibilities: ResponsibilityFunction,
+    center: Tensor | None = None,
 ) -> Statistics:
-    """Return the statistics of responsibilities that are made batch by batch."""
-    center = torch.zeros(
-        n_components, source.n_features, dtype=torch.float64, device=source.device
-    )
+    """Return the statistics of responsibilities that are made batch by batch.
+
+    About ``center`` (n_components, n_features); None for the origin.
+    """
+    if center is None:
+        shape = n_components, source.n_features
+        center = torch.zeros(shape, dtype=torch.float64, device=source.device)
 
     def pairs(blocks: Iterable[Block]) -> Iterator[tuple[Block, Tensor]]:
         for block in blocks:
@@ -90,6 +95,14 @@ def initial_mixture(
     first = covariance_class.initial_class or covariance_class
     stats = from_responsibilities(first, source, n_components, responsibilities)
     mixture, failed = maximize(first, stats, ridge)
+    needed = mixture.covariance.cancellation(mixture.means)
+    if not needed <= MAX_CANCELLATION[torch.float64]:
+        # Far components, or failed ones: again, about the means found.
+        center = mixture.means
+        stats = from_responsibilities(
+            first, source, n_components, responsibilities, center
+        )
+        mixture, failed = maximize(first, stats, ridge)
     if first is covariance_class:
         return mixture, failed, stats.nk
     if bool(failed.any()):

@@ -31,18 +31,19 @@ def log_joint_batches(
 ) -> Iterator[tuple[Rows, Tensor]]:
     """Yield (rows, log(pi_k p(observed entries | k))), (n_components, n_rows)."""
     if source.patterns is None:
+        exact = mixture.arithmetic(dtype)
         for start, stop, rows in source.rows():
-            x = rows.to(dtype).T.contiguous()
+            x = rows.to(exact).T.contiguous()
             yield slice(start, stop), mixture.log_joint(x)
         return
     for pattern in source.patterns:
         if pattern.frequent:
             yield from _log_joint_of_pattern(mixture, source, pattern, dtype)
-    log_weights = mixture.weights.log().to(dtype)[:, None]
+    log_weights = mixture.weights.log()[:, None]
     n_bytes = mixture.covariance.masked_bytes(*mixture.means.shape)
     for block, mask in source.mixed(max(1, MIXED_BYTES // n_bytes)):
         log_prob, _ = mixture.covariance.masked(block.x, mask, mixture.means)
-        yield block.index, log_prob.to(dtype).add_(log_weights)
+        yield block.index, log_prob.add_(log_weights)
 
 
 def _log_joint_of_pattern(
@@ -54,7 +55,7 @@ def _log_joint_of_pattern(
         yield pattern.rows, log_weights[:, None].repeat(1, len(pattern.rows))
         return
     seen = mixture.marginal(observed)
-    for rows, x in pattern_batches(source, pattern, dtype):
+    for rows, x in pattern_batches(source, pattern, seen.arithmetic(dtype)):
         yield rows, seen.log_joint(x[observed])
 
 
@@ -74,7 +75,7 @@ def score_samples(
     """Return log p(x) of every sample, (n_samples,)."""
     out = torch.empty(source.n_samples, dtype=dtype, device=source.device)
     for rows, log_joint in log_joint_batches(mixture, source, dtype):
-        out[rows] = normalize(log_joint)
+        out[rows] = normalize(log_joint).to(dtype)
     return out
 
 
@@ -94,7 +95,7 @@ def predict_proba(
     out = torch.empty(shape, dtype=dtype, device=source.device)
     for rows, log_joint in log_joint_batches(mixture, source, dtype):
         normalize(log_joint)
-        out[rows] = log_joint.T
+        out[rows] = log_joint.T.to(dtype)
     return out
 
 
@@ -102,7 +103,7 @@ def impute(mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype) -> 
     """Return X with missing entries at their conditional mean."""
     out = _copy(source, dtype)
     for rows, missing, resp, centers in _conditionals(mixture, source, dtype):
-        filled = (resp[:, None] * centers).sum(0).T
+        filled = (resp[:, None] * centers).sum(0).T.to(dtype)
         out[rows[:, None], missing] = filled
     return out
 
@@ -136,8 +137,8 @@ def sample_conditional(
                 for k in sorted(set(chosen.tolist())):
                     mine = (chosen == k).nonzero()[:, 0]
                     shape = (len(mine), len(missing))
-                    values[mine] += rest.sample(k, shape, generator).to(dtype)
-                out[draw, rows[:, None], missing] = values
+                    values[mine] += rest.sample(k, shape, generator).to(values)
+                out[draw, rows[:, None], missing] = values.to(dtype)
     return out
 
 
@@ -164,8 +165,9 @@ def _conditionals_of_pattern(
     """
     observed = pattern.observed.to(source.device)
     missing = pattern.missing.to(source.device)
-    means = mixture.means.to(dtype)
     seen = mixture.marginal(observed) if len(observed) else None
+    dtype = dtype if seen is None else seen.arithmetic(dtype)
+    means = mixture.means.to(dtype)
     for index, x in pattern_batches(source, pattern, dtype):
         rows = torch.from_numpy(index).to(source.device)
         offset = means[:, missing, None]

@@ -1,5 +1,7 @@
 """Mixtures from parameters, from scikit-learn, and from other mixtures."""
 
+from dataclasses import replace
+
 import numpy as np
 import sklearn.mixture
 from sklearn.utils.validation import check_is_fitted
@@ -119,16 +121,20 @@ default='full'
         """
         check_is_fitted(estimator)
         shared = cls().get_params()
-        kept = {k: v for k, v in estimator.get_params().items() if k in shared}
-        for name in ("n_components", "covariance_type"):
-            kept.pop(name)
-        return cls.from_parameters(
-            estimator.weights_,
-            estimator.means_,
-            estimator.covariances_,
-            covariance_type=estimator.covariance_type,
-            **{**kept, **params},
+        theirs = {k: v for k, v in estimator.get_params().items() if k in shared}
+        self = cls(**{**theirs, "n_components": len(estimator.means_), **params})
+        device = resolve_device(self.device)
+        # Their factors, not new ones: those of nearly singular matrices would differ.
+        covariance = COVARIANCES[estimator.covariance_type].from_stored(
+            convert.float64_tensor(estimator.precisions_cholesky_, device)
         )
+        values = convert.float64_tensor(estimator.covariances_, device)
+        mixture = MixtureDensity(
+            convert.float64_tensor(estimator.weights_, device),
+            convert.float64_tensor(estimator.means_, device),
+            replace(covariance, values=values),
+        )
+        return self._set_given(mixture, convert.torch_dtype(estimator.means_))
 
     def to_sklearn(self):
         """Return the same mixture as scikit-learn's class.
@@ -237,6 +243,11 @@ default='full'
             convert.index_tensor(rest).to(device),
             convert.float64_tensor(values, device),
         )
+        if not conditional.is_finite:
+            raise ValueError(
+                f"values={values!r} are so far from every component that their density "
+                "underflows. Give values nearer to the data."
+            )
         return self._derived(conditional)
 
     def _fitted_width(self):
@@ -245,8 +256,10 @@ default='full'
 
     def _derived(self, mixture):
         """Return an estimator with this one's settings and another mixture."""
-        unfit = {"weights_init": None, "means_init": None, "precisions_init": None}
-        params = self.get_params(deep=False) | unfit
+        params = self.get_params(deep=False)
+        for name in ("weights_init", "means_init", "precisions_init"):
+            if name in params:
+                params[name] = None
         other = type(self)(**params)
         return other._set_parameters(mixture, convert.torch_dtype(self.means_))
 

@@ -29,6 +29,9 @@ from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import SGDFactor
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
 LOG_2PI = math.log(2.0 * math.pi)
+#: Largest ``Covariance.cancellation`` for the natural form: the absolute error of a
+#: log-density is about machine epsilon times this, 1e-3 nats and 1e-8 nats.
+MAX_CANCELLATION = {torch.float32: 1e4, torch.float64: 1e8}
 #: Maps responsibilities to the first and second moments about the means.
 MaskedStatistics = Callable[[Tensor], tuple[Tensor, Tensor]]
 #: Maps directions (n_components, n_features, width) to the product of every
@@ -144,8 +147,22 @@ class Covariance(ABC):
 
     @classmethod
     def from_supplied(cls, *covariances: Tensor) -> "Covariance":
-        """Return the object from the arrays named by ``supplied``."""
-        return cls.from_values(*covariances)[0]
+        """Return the object from the arrays named by ``supplied``.
+
+        Raises
+        ------
+        ValueError
+            If a covariance is singular to working precision.
+        """
+        found, failed = cls.from_values(*covariances)
+        if bool(failed.any()):
+            which = ", ".join(map(str, failed.nonzero()[:, 0].tolist()))
+            raise ValueError(
+                f"Covariances (number {which}) are singular to working precision: "
+                "their density is not defined. Add a small number to the variances, or "
+                "drop features that are combinations of others."
+            )
+        return found
 
     @abstractmethod
     def attributes(self) -> dict[str, Tensor]:
@@ -300,6 +317,15 @@ class Covariance(ABC):
         """Return the largest expected sum of terms that the natural form cancels."""
         second = self.variances() + means.square()
         return float((self.precision_diagonal() * second).sum(1).max())
+
+    def rounding(self, means: Tensor) -> float:
+        """Return the error of the exact form, in units of the machine epsilon.
+
+        Means and samples are rounded at their distance from the origin; whitened,
+        that is added to differences of about one a feature.
+        """
+        offset = (self.precision_diagonal() * means.square()).sum(1)
+        return float((means.shape[1] * offset.max()).sqrt())
 
     @abstractmethod
     def natural(self, means: Tensor, log_weights: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.mixture.covariances.base import (
     LOG_2PI,
+    MAX_CANCELLATION,
     MaskedStatistics,
     column_chunks,
     squared_norms,
@@ -202,6 +203,8 @@ class DiagCovariance(CholeskyCovariance):
     def masked(
         self, x: Tensor, mask: Tensor, means: Tensor
     ) -> tuple[Tensor, MaskedStatistics]:
+        if self.cancellation(means) > MAX_CANCELLATION[x.dtype]:
+            return self._masked_differences(x, mask, means)
         precisions = self.precisions_chol.square()
         constant = self.precisions_chol.log() - 0.5 * LOG_2PI
         constant = constant - 0.5 * precisions * means.square()
@@ -217,6 +220,25 @@ class DiagCovariance(CholeskyCovariance):
             second = second + mass * means.square()
             missing = resp.double().sum(1)[:, None] - mass
             return first - mass * means, second + missing * self.values
+
+        return log_prob, statistics
+
+    def _masked_differences(
+        self, x: Tensor, mask: Tensor, means: Tensor
+    ) -> tuple[Tensor, MaskedStatistics]:
+        """Do as ``masked``, from x - mu: where squares of x would cancel."""
+        diff = (x - means.to(x.dtype)[..., None]) * mask
+        square = diff.square()
+        factors = self.precisions_chol.to(x.dtype)
+        constant = (factors.log() - 0.5 * LOG_2PI) @ mask
+        log_prob = constant - 0.5 * (diff * factors[..., None]).square().sum(1)
+
+        def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
+            weight = resp[..., None]
+            missing = (resp @ (1.0 - mask).T).double()
+            second = torch.bmm(square, weight)[..., 0].double()
+            first = torch.bmm(diff, weight)[..., 0].double()
+            return first, second + missing * self.values
 
         return log_prob, statistics
 

@@ -201,6 +201,12 @@ class FactorAnalysisCovariance(Covariance):
     def variances(self) -> Tensor:
         return self.factors.square().sum(-1) + self.noise
 
+    def rounding(self, means: Tensor) -> float:
+        # x^T D^-1 x and the factors' share of it cancel, even about the mean; for some
+        # samples they are several times the expected ones.
+        shared = (self.variances() / self.noise).sum(1).max()
+        return super().rounding(means) + 10.0 * float(shared)
+
     def precision_diagonal(self) -> Tensor:
         # Terms of the product form are as large as those of D^-1 alone.
         return self.noise.reciprocal()

@@ -14,10 +14,10 @@ from skdeepgmm._torch_backend.mixture.covariances.base import (
     squared_norms,
 )
 from skdeepgmm._torch_backend.mixture.covariances.matrices import (
+    Completion,
     MatrixCovariance,
     masked_cholesky,
     masked_density,
-    masked_inverse,
 )
 from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import (
     TRUST,
@@ -225,6 +225,8 @@ class FullCovariance(MatrixCovariance):
     def masked(
         self, x: Tensor, mask: Tensor, means: Tensor
     ) -> tuple[Tensor, MaskedStatistics]:
+        if self.ill_conditioned:
+            return self.masked_by_pattern(x, mask, means)
         sigma = self.values.to(x.dtype)
         seen = mask.T[:, None]
         chol = masked_cholesky(sigma[None], seen)
@@ -258,29 +260,17 @@ class MaskedFull:
     diff: Tensor
 
     def __call__(self, resp: Tensor) -> tuple[Tensor, Tensor]:
-        # Most samples belong to one component: the others need no inverse.
+        # Most samples belong to one component: the others need no completion.
         least = NO_PART * resp.max()
-        rows, owners = (resp.mT > least).nonzero(as_tuple=True)
-        weight, factor = resp[owners, rows], self.chol[rows, owners]
-        precision = masked_inverse(factor, self.seen[rows])
-        known = torch.zeros_like(self.sigma).index_add_(
-            0, owners, weight[:, None, None] * precision
-        )
-        solved = torch.cholesky_solve(self.diff[rows, owners], factor)[..., 0]
-        first, scatter = self._moments(solved, weight, owners)
-        unseen = resp.sum(1)[:, None, None] * self.sigma
-        unseen = unseen - self.sigma @ known @ self.sigma
-        return first.double(), linalg.pack_triangle(scatter + unseen).double()
-
-    def _moments(
-        self, solved: Tensor, weight: Tensor, owners: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return weighted moments of the completed samples of every component."""
-        first, scatter = torch.zeros_like(self.sigma[:, 0]), []
-        for k, matrix in enumerate(self.sigma):
-            mine = owners == k
-            completed = solved[mine] @ matrix
-            weighted = weight[mine, None] * completed
+        first, second = torch.zeros_like(self.sigma[:, 0]), []
+        for k, sigma in enumerate(self.sigma):
+            rows = (resp[k] > least).nonzero()[:, 0]
+            weight = resp[k, rows]
+            found = Completion.of(
+                self.chol[rows, k], sigma, self.diff[rows, k], self.seen[rows]
+            )
+            completed = found.values[..., 0]
+            weighted = weight[:, None] * completed
             first[k] = weighted.sum(0)
-            scatter.append(weighted.T @ completed)
-        return first, torch.stack(scatter)
+            second.append(weighted.T @ completed + found.unexplained(sigma, weight))
+        return first.double(), linalg.pack_triangle(torch.stack(second)).double()

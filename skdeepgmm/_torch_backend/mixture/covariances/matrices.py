@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend import linalg
-from skdeepgmm._torch_backend.mixture.covariances.base import LOG_2PI
+from skdeepgmm._torch_backend.mixture.covariances.base import (
+    LOG_2PI,
+    MaskedStatistics,
+)
 from skdeepgmm._torch_backend.mixture.covariances.checks import check_matrices
 from skdeepgmm._torch_backend.mixture.covariances.cholesky import CholeskyCovariance
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
@@ -63,17 +66,31 @@ class MatrixCovariance(CholeskyCovariance):
 
     # Parts of the features -------------------------------------------------------
 
+    @property
+    def ill_conditioned(self) -> bool:
+        """Whether parts of the matrices are better factored through their roots."""
+        return linalg.ill_conditioned(self.values, self.precisions_chol)
+
     def marginal(self, kept: Tensor) -> Self:
-        return type(self).from_values(self.values[..., kept[:, None], kept])[0]
+        values = self.values[..., kept[:, None], kept]
+        if self.ill_conditioned:
+            return type(self)(values, linalg.marginal_chol(self.precisions_chol, kept))
+        return type(self).from_values(values)[0]
 
     def regress(self, diff: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
         return self._gain(observed, missing).to(diff.dtype) @ diff
 
     def conditional(self, observed: Tensor, missing: Tensor) -> Self:
+        if self.ill_conditioned:
+            return type(self).from_precisions_chol(
+                linalg.conditional_chol(self.precisions_chol, missing)
+            )
         return type(self).from_values(self._residual(observed, missing))[0]
 
     def _gain(self, observed: Tensor, missing: Tensor) -> Tensor:
         """Return Sigma_mo Sigma_oo^-1 of shape (..., n_missing, n_observed)."""
+        if self.ill_conditioned:
+            return linalg.gain(self.precisions_chol, observed, missing)
         cross = self.values[..., observed[:, None], missing]
         chol: Tensor = torch.linalg.cholesky(
             self.values[..., observed[:, None], observed]
@@ -82,11 +99,15 @@ class MatrixCovariance(CholeskyCovariance):
 
     def _residual(self, observed: Tensor, missing: Tensor) -> Tensor:
         """Return the covariances of x_missing given x_observed."""
-        explained = (
-            self._gain(observed, missing)
-            @ (self.values[..., observed[:, None], missing])
+        if self.ill_conditioned:
+            return self.conditional(observed, missing).values
+        chol: Tensor = torch.linalg.cholesky(
+            self.values[..., observed[:, None], observed]
         )
-        residual = self.values[..., missing[:, None], missing] - explained
+        cross = self.values[..., observed[:, None], missing]
+        # As a square it loses no more digits than the matrix itself has lost.
+        root = linalg.solve_lower(chol, cross)
+        residual = self.values[..., missing[:, None], missing] - root.mT @ root
         return 0.5 * (residual + residual.mT)
 
     def expand(
@@ -96,10 +117,33 @@ class MatrixCovariance(CholeskyCovariance):
         lift = self.values.new_zeros(*self.values.shape[:-1], n_observed)
         lift[..., observed, torch.arange(n_observed, device=lift.device)] = 1.0
         lift[..., missing, :] = self._gain(observed, missing)
-        second = lift @ self.unpacked(stats.second, n_observed) @ lift.mT
+        seen = self.unpacked(stats.second, n_observed)
+        second = lift @ seen @ lift.mT
+        # What was observed is known, not computed.
+        second[..., observed[:, None], observed] = seen
         residual = self.mass_of(stats.nk) * self._residual(observed, missing)
         second[..., missing[:, None], missing] += residual
         return self.product(lift, stats.first), self.packed(second)
+
+    def masked_by_pattern(
+        self, x: Tensor, mask: Tensor, means: Tensor
+    ) -> tuple[Tensor, MaskedStatistics]:
+        """Do as ``masked``, one pattern of missing features after the other.
+
+        Slower, and right where the matrices are nearly singular.
+        """
+        patterns, which = torch.unique(mask.bool(), dim=1, return_inverse=True)
+        parts = []
+        log_prob = x.new_zeros(len(means), x.shape[1])
+        for number, pattern in enumerate(patterns.T):
+            columns = (which == number).nonzero()[:, 0]
+            observed, missing = (i.nonzero()[:, 0] for i in (pattern, ~pattern))
+            parts.append((columns, observed, missing))
+            if len(observed):
+                seen, centers = self.marginal(observed), means[:, observed]
+                rows = x[observed[:, None], columns]
+                log_prob[:, columns] = seen.log_prob(rows, centers)
+        return log_prob, MaskedPatterns(self, x, means, parts)
 
     @staticmethod
     @abstractmethod
@@ -120,6 +164,43 @@ class MatrixCovariance(CholeskyCovariance):
     @abstractmethod
     def product(matrices: Tensor, vectors: Tensor) -> Tensor:
         """Return every component's matrix times its vector, (n_components, ...)."""
+
+
+@dataclass(frozen=True)
+class MaskedPatterns:
+    """Expected statistics of samples, pattern by pattern of missing features.
+
+    Attributes
+    ----------
+    covariance : MatrixCovariance
+    x : Tensor of shape (n_features, n_samples)
+    means : Tensor of shape (n_components, n_features)
+    parts : list of tuple of Tensor
+        Indices of samples, of their observed and of their missing features.
+    """
+
+    covariance: MatrixCovariance
+    x: Tensor
+    means: Tensor
+    parts: list[tuple[Tensor, Tensor, Tensor]]
+
+    def __call__(self, resp: Tensor) -> tuple[Tensor, Tensor]:
+        shape = self.covariance.second_shape(*self.means.shape)
+        first, second = torch.zeros_like(self.means), self.means.new_zeros(shape)
+        for columns, observed, missing in self.parts:
+            mine, centers = resp[:, columns].double(), self.means[:, observed]
+            rows = self.x[observed[:, None], columns].double()
+            stats = Statistics.zeros(
+                centers, self.covariance.second_shape(*centers.shape)
+            )
+            stats.nk += mine.sum(1)
+            diff = rows - centers[..., None]
+            stats.first += torch.bmm(diff, mine[..., None])[..., 0]
+            seen = self.covariance.marginal(observed)
+            stats.second += seen.second_about(rows, mine, centers)
+            whole = self.covariance.expand(stats, observed, missing)
+            first, second = first + whole[0], second + whole[1]
+        return first, second
 
 
 def masked_cholesky(sigma: Tensor, seen: Tensor) -> Tensor:
@@ -146,7 +227,48 @@ def masked_density(chol: Tensor, diff: Tensor, seen: Tensor) -> Tensor:
     return density
 
 
-def masked_inverse(chol: Tensor, seen: Tensor) -> Tensor:
-    """Return the inverses of the observed parts, zero elsewhere."""
-    inverse: Tensor = torch.cholesky_inverse(chol)
-    return inverse * (seen[..., :, None] * seen[..., None, :])
+@dataclass(frozen=True)
+class Completion:
+    """Samples completed by what their observed features say of the missing ones.
+
+    Attributes
+    ----------
+    values : Tensor of shape (n_samples, n_features, n_columns)
+        x - mu; observed entries as they are, missing ones by regression.
+    root : Tensor of shape (n_samples, n_features, n_features)
+        Columns of missing features are L^-1 Sigma_om: the square is what is known of
+        their covariance.
+    missing : Tensor of shape (n_samples, n_features)
+        1 where missing, 0 where observed.
+    """
+
+    values: Tensor
+    root: Tensor
+    missing: Tensor
+
+    @classmethod
+    def of(cls, chol: Tensor, sigma: Tensor, diff: Tensor, seen: Tensor) -> Self:
+        """Complete samples with the factors of their observed parts.
+
+        Parameters
+        ----------
+        chol : Tensor of shape (n_samples, n_features, n_features)
+            As from ``masked_cholesky``.
+        sigma : Tensor that broadcasts to the shape of ``chol``
+        diff : Tensor of shape (n_samples, n_features, n_columns)
+            x - mu, 0 where missing.
+        seen : Tensor of shape (n_samples, n_features)
+        """
+        missing = 1.0 - seen
+        cross = sigma * (seen[:, :, None] * missing[:, None])
+        root = linalg.solve_lower(chol, cross)
+        return cls(diff + root.mT @ linalg.solve_lower(chol, diff), root, missing)
+
+    def unexplained(self, sigma: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted sum of the covariances of missing given observed.
+
+        Zero but for pairs of missing features, (n_features, n_features).
+        """
+        pairs = (self.missing * weight[:, None]).T @ self.missing
+        root = (self.root * weight.sqrt()[:, None, None]).flatten(0, 1)
+        return pairs * sigma - root.T @ root

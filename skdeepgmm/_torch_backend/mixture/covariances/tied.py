@@ -15,10 +15,10 @@ from skdeepgmm._torch_backend.mixture.covariances.base import (
 )
 from skdeepgmm._torch_backend.mixture.covariances.full import FullFactor
 from skdeepgmm._torch_backend.mixture.covariances.matrices import (
+    Completion,
     MatrixCovariance,
     masked_cholesky,
     masked_density,
-    masked_inverse,
 )
 from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import (
     SGDFactor,
@@ -204,6 +204,8 @@ class TiedCovariance(MatrixCovariance):
     def masked(
         self, x: Tensor, mask: Tensor, means: Tensor
     ) -> tuple[Tensor, MaskedStatistics]:
+        if self.ill_conditioned:
+            return self.masked_by_pattern(x, mask, means)
         sigma, seen = self.values.to(x.dtype), mask.T
         chol = masked_cholesky(sigma, seen)
         diff = (x.T[:, :, None] - means.to(x.dtype).T) * seen[..., None]
@@ -211,12 +213,10 @@ class TiedCovariance(MatrixCovariance):
 
         def statistics(resp: Tensor) -> tuple[Tensor, Tensor]:
             weight = resp.T
-            completed = sigma @ torch.cholesky_solve(diff, chol)
-            precision = masked_inverse(chol, seen)
-            known = torch.einsum("b,bde->de", weight.sum(1), precision)
-            weighted = completed * weight[:, None]
-            scatter = torch.einsum("bdk,bek->de", weighted, completed)
-            scatter = scatter + weight.sum() * sigma - sigma @ known @ sigma
+            found = Completion.of(chol, sigma, diff, seen)
+            weighted = found.values * weight[:, None]
+            scatter = torch.einsum("bdk,bek->de", weighted, found.values)
+            scatter = scatter + found.unexplained(sigma, weight.sum(1))
             return weighted.sum(0).T.double(), scatter.double()
 
         return log_prob, statistics
