@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.device import resolve_device, training_mode
 from skdeepgmm._torch_backend.rng import new_generator
-from skdeepgmm.chunked import ChunkedArray
+from skdeepgmm.chunked import ChunkedArray, masked_as_nan
 from skdeepgmm.estimators._sklearn_compat import (
     _check_feature_names,
     _check_n_features,
@@ -32,6 +32,8 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         """Return X as a float32 or float64 array, or as a tensor if it came as one."""
         if convert.is_tensor(X) or isinstance(X, ChunkedArray):
             return self._check_tensor_X(X, reset, min_samples, allow_nan)
+        if isinstance(X, np.ma.MaskedArray):
+            X = masked_as_nan(X)
         return validate_data(
             self,
             X,
@@ -58,7 +60,11 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
                 )
         if isinstance(X, ChunkedArray):
             for chunk in map(X._load, range(len(X.chunks))):
-                check_array(chunk, ensure_all_finite="allow-nan" if allow_nan else True)
+                check_array(
+                    chunk,
+                    ensure_all_finite="allow-nan" if allow_nan else True,
+                    ensure_min_samples=0,
+                )
             names = None
         else:
             X, names = convert.check_tensor(X, allow_nan), X
