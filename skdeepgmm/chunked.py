@@ -10,13 +10,15 @@ class ChunkedArray:
 
     Estimators that stream (``GaussianMixture.fit`` and every scoring method) read
     it batch by batch, several times, always in order. At most one loaded chunk is
-    held at a time.
+    held at a time. Rows are indexed as those of an array, so that scikit-learn's
+    splitters work; ``numpy.asarray`` puts all of them into memory.
 
     Parameters
     ----------
     chunks : sequence
         2-D arrays or memory maps with the same number of columns, or functions
-        without arguments that return one (called again on every pass).
+        without arguments that return one (called again on every pass). Masked
+        entries of masked arrays are NaN. A chunk may have no rows.
 
     Attributes
     ----------
@@ -48,22 +50,22 @@ class ChunkedArray:
         if not self.chunks:
             raise ValueError("chunks must hold at least one array, got none.")
         self._loaded = (None, None)
-        shapes, dtypes = [], []
+        self._shapes, dtypes = [], []
         for number in range(len(self.chunks)):
-            chunk = self._load(number)
+            chunk = self._made(number)
             if chunk.ndim != 2:
                 raise ValueError(
                     f"Expected 2D arrays, but chunk {number} has shape {chunk.shape}."
                 )
-            shapes.append(chunk.shape)
+            self._shapes.append(chunk.shape)
             dtypes.append(chunk.dtype)
-        widths = {width for _, width in shapes}
+        widths = {width for _, width in self._shapes}
         if len(widths) > 1:
             raise ValueError(
                 "All chunks must have the same number of columns, got "
                 f"{sorted(widths)}."
             )
-        self._stops = np.cumsum([rows for rows, _ in shapes])
+        self._stops = np.cumsum([rows for rows, _ in self._shapes])
         self.shape = (int(self._stops[-1]), widths.pop())
         narrow = all(dtype == np.float32 for dtype in dtypes)
         self.dtype = np.dtype(np.float32 if narrow else np.float64)
@@ -75,30 +77,80 @@ class ChunkedArray:
     def __repr__(self):
         return f"ChunkedArray({len(self.chunks)} chunks, shape={self.shape})"
 
+    def __iter__(self):
+        for number in range(len(self.chunks)):
+            yield from self._load(number).astype(self.dtype)
+
+    def __array__(self, dtype=None, copy=None):
+        """Return all rows as one array in memory."""
+        if copy is False:
+            raise ValueError("A ChunkedArray becomes one array only by a copy.")
+        rows = self._rows(np.arange(len(self)))
+        return rows if dtype is None else rows.astype(dtype, copy=False)
+
     def __getitem__(self, index):
-        """Return rows by a slice or an array of indices, as a new array."""
-        if isinstance(index, slice):
-            index = np.arange(*index.indices(len(self)))
-        index = np.asarray(index)
-        if index.dtype == bool:
-            index = np.flatnonzero(index)
-        rows = np.empty((len(index), self.shape[1]), dtype=self.dtype)
-        numbers = np.searchsorted(self._stops, index, side="right")
-        for number in np.unique(numbers):
-            mine = numbers == number
-            start = self._stops[number - 1] if number else 0
-            rows[mine] = self._load(number)[index[mine] - start]
-        return rows
+        """Return rows, and perhaps columns of them, as NumPy would: a new array.
+
+        Rows by an integer, a slice, a list or array of integers (negative ones count
+        from the end) or of booleans.
+        """
+        if isinstance(index, tuple):
+            index, *columns = index
+            return self[index][(..., *columns) if columns != [...] else ...]
+        if index is Ellipsis:
+            return self[:]
+        # NumPy's own rules, errors included, applied to the numbers of the rows.
+        where = np.arange(len(self))[index]
+        if where.ndim > 1:
+            raise IndexError(
+                f"Rows are chosen by at most one axis, got an index of {where.ndim}."
+            )
+        return self._rows(where) if where.ndim else self._rows(where[None])[0]
 
     def __getstate__(self):
         return {**vars(self), "_loaded": (None, None)}
 
+    def _rows(self, where):
+        """Return the rows with these numbers."""
+        rows = np.empty((len(where), self.shape[1]), dtype=self.dtype)
+        numbers = np.searchsorted(self._stops, where, side="right")
+        for number in np.unique(numbers):
+            mine = numbers == number
+            start = self._stops[number - 1] if number else 0
+            rows[mine] = self._load(number)[where[mine] - start]
+        return rows
+
     def _load(self, number):
         """Return chunk ``number``, keeping the last one that a function made."""
+        chunk = self._made(number)
+        if chunk.shape != self._shapes[number]:
+            raise ValueError(
+                f"Chunk {number} had the shape {self._shapes[number]} at first, now "
+                f"{chunk.shape}; expected the same rows on every pass."
+            )
+        return chunk
+
+    def _made(self, number):
         chunk = self.chunks[number]
         if not callable(chunk):
-            return np.asanyarray(chunk)
+            return masked_as_nan(chunk)
         if self._loaded[0] != number:
             self._loaded = (None, None)
-            self._loaded = (number, np.asanyarray(chunk()))
+            self._loaded = (number, masked_as_nan(chunk()))
         return self._loaded[1]
+
+
+def masked_as_nan(X):
+    """Return an array whose masked entries are NaN; other arrays as they are.
+
+    Parameters
+    ----------
+    X : array-like
+        A :class:`numpy.ma.MaskedArray` becomes a floating-point array; its hidden
+        values are not used.
+    """
+    X = np.asanyarray(X)
+    if not isinstance(X, np.ma.MaskedArray):
+        return X
+    dtype = X.dtype if X.dtype in (np.float32, np.float64) else np.float64
+    return X.astype(dtype).filled(np.nan)

@@ -14,8 +14,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture as ScikitLearnGaussianMixture
 
 import skdeepgmm
-from skdeepgmm.estimators._outlier import DensityOutlierDetector
 from skdeepgmm.estimators.mixture._gaussian_mixture import GaussianMixture
+from skdeepgmm.estimators.outliers._detector import DensityOutlierDetector
 from skdeepgmm.persistence import _nodes, load, save
 from skdeepgmm.persistence._nodes import Decoder, Encoder
 

@@ -40,12 +40,23 @@ def resolve_device(name: str, tensor: object = None) -> torch.device:
 
 
 @contextmanager
-def training_mode() -> Iterator[None]:
-    """Record gradients and create tensors on the CPU, whatever the caller has set."""
+def own_state() -> Iterator[None]:
+    """Compute as if the caller had set nothing: no autocast, tensors on the CPU.
+
+    Global settings that would change results are overridden, not changed.
+    """
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
         # Each torch call in a device context pays for it.
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def training_mode() -> Iterator[None]:
+    """Record gradients, in a state of our own, whatever the caller has set."""
+    with own_state(), torch.inference_mode(False), torch.enable_grad():
         yield

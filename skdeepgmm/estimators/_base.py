@@ -1,6 +1,8 @@
 """What all estimators share: input validation, device, seeds, output containers."""
 
 from contextlib import contextmanager, nullcontext
+from functools import wraps
+from inspect import getattr_static, isfunction
 
 import numpy as np
 from sklearn import get_config
@@ -10,9 +12,13 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import validate_data
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.device import resolve_device, training_mode
+from skdeepgmm._torch_backend.device import (
+    own_state,
+    resolve_device,
+    training_mode,
+)
 from skdeepgmm._torch_backend.rng import new_generator
-from skdeepgmm.chunked import ChunkedArray
+from skdeepgmm.chunked import ChunkedArray, masked_as_nan
 from skdeepgmm.estimators._sklearn_compat import (
     _check_feature_names,
     _check_n_features,
@@ -25,13 +31,24 @@ MAX_SEED = np.iinfo(np.int32).max
 class TorchEstimator(CallbackSupportMixin, BaseEstimator):
     """Base of the estimators: tensors inside, arrays outside.
 
-    A subclass has the constructor parameters ``device`` and ``random_state``.
+    A subclass has the constructor parameters ``device`` and ``random_state``. Its
+    public methods compute in a torch state of their own; fits do so by
+    :func:`all_or_nothing`.
     """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for name in dir(cls):
+            method = getattr_static(cls, name)
+            if _computes(name, method):
+                setattr(cls, name, _in_own_state(method))
 
     def _check_X(self, X, *, reset, min_samples=1, allow_nan=False):
         """Return X as a float32 or float64 array, or as a tensor if it came as one."""
         if convert.is_tensor(X) or isinstance(X, ChunkedArray):
             return self._check_tensor_X(X, reset, min_samples, allow_nan)
+        if isinstance(X, np.ma.MaskedArray):
+            X = masked_as_nan(X)
         return validate_data(
             self,
             X,
@@ -58,7 +75,11 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
                 )
         if isinstance(X, ChunkedArray):
             for chunk in map(X._load, range(len(X.chunks))):
-                check_array(chunk, ensure_all_finite="allow-nan" if allow_nan else True)
+                check_array(
+                    chunk,
+                    ensure_all_finite="allow-nan" if allow_nan else True,
+                    ensure_min_samples=0,
+                )
             names = None
         else:
             X, names = convert.check_tensor(X, allow_nan), X
@@ -187,6 +208,23 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         return task.call_on_fit_task_end(
             estimator=self, reconstruction_attributes=attributes, **data
         )
+
+
+def _computes(name, method):
+    """Tell whether this is a public method of this package, fits aside."""
+    ours = isfunction(method) and method.__module__.startswith("skdeepgmm.")
+    public = not name.startswith("_") and "fit" not in name
+    return ours and public and not hasattr(method, "in_own_state")
+
+
+def _in_own_state(method):
+    @wraps(method)
+    def call(*args, **kwargs):
+        with own_state():
+            return method(*args, **kwargs)
+
+    call.in_own_state = True
+    return call
 
 
 @contextmanager

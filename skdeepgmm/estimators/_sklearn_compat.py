@@ -1,6 +1,7 @@
 """Private names of scikit-learn that the estimators use, imported here alone."""
 
 from sklearn.base import _fit_context
+from sklearn.utils import _safe_indexing
 from sklearn.utils._array_api import _convert_to_numpy, get_namespace
 from sklearn.utils._param_validation import (
     Interval,
@@ -23,6 +24,7 @@ __all__ = [
     "_check_sample_weight",
     "_convert_to_numpy",
     "_fit_context",
+    "_safe_indexing",
     "get_namespace",
     "validate_parameter_constraints",
 ]

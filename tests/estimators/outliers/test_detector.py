@@ -16,7 +16,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skdeepgmm
-from skdeepgmm.estimators._outlier import DensityOutlierDetector
+from skdeepgmm.estimators.outliers._detector import DensityOutlierDetector
 
 
 class RecordingCallback:
@@ -168,15 +168,60 @@ def test_callbacks_see_the_iterations_of_our_mixture(X):
     assert callback.torn_down == 1
 
 
-def test_the_default_model_is_our_mixture(X):
-    state = np.random.get_state()  # noqa: NPY002
-    try:
-        # Without a random_state the mixture draws its seed from NumPy, as any does.
-        detector = DensityOutlierDetector().fit(X)
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
-    assert type(detector.estimator_) is skdeepgmm.GaussianMixture
-    assert detector.estimator is None
+def test_the_default_model_is_deterministic(X):
+    first, second = DensityOutlierDetector().fit(X), DensityOutlierDetector().fit(X)
+    assert first.estimator is None
+    np.testing.assert_array_equal(first.score_samples(X), second.score_samples(X))
+
+
+def test_the_default_model_is_not_misled_by_a_clump_of_outliers(rng):
+    X = np.concatenate([rng.normal(size=(400, 5)), 7 + 0.1 * rng.normal(size=(12, 5))])
+    labels = np.repeat([1, -1], [400, 12])
+    mixture = skdeepgmm.GaussianMixture(5, random_state=0)
+    misled = DensityOutlierDetector(mixture).fit(X)
+    assert roc_auc_score(labels, misled.score_samples(X)) < 0.2
+    robust = DensityOutlierDetector().fit(X)
+    assert roc_auc_score(labels, robust.score_samples(X)) > 0.99
+
+
+def test_scores_of_minus_infinity_are_outliers(rng):
+    """A kernel with compact support has no density at all far from the data."""
+    X = np.concatenate([rng.normal(size=(95, 2)), 1e3 * rng.normal(size=(5, 2))])
+    new = np.array([[1e6, 0.0], [0.0, 0.0]])
+    model = KernelDensity(kernel="epanechnikov", bandwidth=2.0).fit(X[:95])
+    for contamination, expected in ((0.02, 5), (0.05, 5), (0.2, 20)):
+        detector = DensityOutlierDetector(
+            FrozenEstimator(model), contamination=contamination
+        ).fit(X)
+        assert np.isfinite(detector.offset_)
+        assert abs((detector.predict(X) == -1).sum() - expected) <= 1
+        np.testing.assert_array_equal(detector.predict(new), [-1, 1])
+
+
+class Undecided(WeightedMean):
+    def score_samples(self, X):
+        return np.where(np.arange(len(X)) == 3, np.nan, super().score_samples(X))
+
+
+def test_scores_that_are_nan_are_refused(X):
+    with pytest.raises(ValueError, match=r"NaN for 1 of 200 .* row 3"):
+        DensityOutlierDetector(Undecided()).fit(X)
+
+
+def test_a_refit_serves_the_last_model_until_the_new_one_is_complete(X):
+    seen = []
+
+    class Watched(WeightedMean):
+        def fit(self, data, y=None):
+            if hasattr(detector, "estimator_"):
+                seen.append(detector.decision_function(X))
+            return super().fit(data)
+
+    detector = DensityOutlierDetector(Watched())
+    before = detector.fit(X).decision_function(X)
+    detector.fit(X + 9.0)
+    np.testing.assert_array_equal(seen, [before])
+    assert not np.array_equal(detector.decision_function(X), before)
 
 
 def test_tags_follow_the_model():
@@ -204,7 +249,7 @@ def test_feature_names_of_an_earlier_fit_are_forgotten(X):
     assert not hasattr(detector, "feature_names_in_")
 
 
-@pytest.mark.parametrize("contamination", [0.0, -0.1, 0.6])
+@pytest.mark.parametrize("contamination", [0.0, -0.1, 0.6, float("nan")])
 def test_contamination_out_of_range(X, contamination):
     detector = DensityOutlierDetector(GaussianMixture(), contamination=contamination)
     with pytest.raises(ValueError, match="contamination =="):

@@ -16,13 +16,41 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm.estimators._base import undone_on_failure
+from skdeepgmm.estimators.outliers._missing import (
+    as_numpy,
+    comparable,
+    reference_samples,
+)
+from skdeepgmm.estimators.outliers._trimmed_mixtures import TrimmedMixtures
+
+#: What a detector takes over from its model.
+FEATURE_ATTRIBUTES = ("n_features_in_", "feature_names_in_")
 
 
-def _as_numpy(scores):
-    # With array API dispatch a sub-estimator returns tensors, perhaps on a GPU.
-    if hasattr(scores, "cpu"):
-        scores = scores.cpu()
-    return np.asarray(scores)
+def threshold(scores, contamination):
+    """Return the quantile of the scores, among which -inf is the least.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples,)
+    contamination : float
+
+    Raises
+    ------
+    ValueError
+        If a score is NaN.
+    """
+    unknown = np.isnan(scores)
+    if unknown.any():
+        raise ValueError(
+            f"The model's score_samples is NaN for {unknown.sum()} of {len(scores)} "
+            f"training samples, the first of them row {int(np.argmax(unknown))}; "
+            "expected log-densities. Rescale X or choose another estimator."
+        )
+    limits = np.finfo(np.float64)
+    # Of values near the limits, half: the quantile lies between two of them.
+    finite = np.clip(scores.astype(np.float64), limits.min / 4, limits.max / 4)
+    return float(np.quantile(finite, contamination))
 
 
 class DensityOutlierDetector(
@@ -38,7 +66,8 @@ class DensityOutlierDetector(
     ----------
     estimator : estimator, default=None
         Model with ``fit`` and ``score_samples``; a clone of it is fitted. None uses
-        :class:`~skdeepgmm.GaussianMixture` with its default settings. A fitted model
+        diagonal mixtures of several sizes, each fitted again without its least
+        probable samples (see Notes). A fitted model
         wrapped in :class:`sklearn.frozen.FrozenEstimator` is used as it is, and ``fit``
         only finds the threshold.
     contamination : float, default=0.1
@@ -51,6 +80,9 @@ class DensityOutlierDetector(
     offset_ : float
         Threshold on ``score_samples`` (nats for a density): the quantile
         ``contamination`` of the training scores.
+    reference_ : ndarray of shape (n_reference, n_features) or None
+        Up to 1,000 complete training samples, by which the scores of samples with
+        missing features are made comparable; None if the model accepts no NaN.
     n_features_in_ : int
         Number of features seen during ``fit``, if the model tells it.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -66,6 +98,16 @@ class DensityOutlierDetector(
     A sample x is an outlier when log p(x) < ``offset_``. Ranking measures such as the
     area under the ROC curve depend on ``score_samples`` alone, not on
     ``contamination``.
+
+    The default model fits :class:`~skdeepgmm.GaussianMixture` with 3, 5 and 8 diagonal
+    components, ``reg_covar`` of half of each feature's variance, and fits each three
+    times again without the tenth of the samples that it finds least probable, so that
+    no component sits on the outliers; its score is the mean of the three log-densities.
+
+    The log-density of a sample with missing features (NaN) is one of fewer features,
+    with other units. ``decision_function`` and ``predict`` replace it by the
+    log-density of a complete sample that is as rare, found by matching quantiles on the
+    samples in ``reference_``; ``score_samples`` is left as it is.
 
     Keyword arguments of ``fit`` reach the model's ``fit``: all of them by default,
     those that it requests when metadata routing is enabled. Each training sample
@@ -97,12 +139,11 @@ class DensityOutlierDetector(
         """Return the unfitted model: the parameter, or the default."""
         if self.estimator is not None:
             return self.estimator
-        # Imported here so that another model does not pull in the default one.
-        from skdeepgmm.estimators.mixture._gaussian_mixture import GaussianMixture
-
-        return GaussianMixture()
+        return TrimmedMixtures(random_state=0)
 
     def _check_parameters(self):
+        if self.contamination != self.contamination:
+            raise ValueError("contamination == nan, must be in (0, 0.5].")
         check_scalar(
             self.contamination,
             "contamination",
@@ -146,11 +187,22 @@ class DensityOutlierDetector(
             self._check_parameters()
             context = self._init_callback_context(max_subtasks=1)
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            self.estimator_ = clone(self._model())
-            self._fit_model(X, y, self._route(fit_params), context)
-            self._copy_feature_attributes()
-            scores = _as_numpy(self.estimator_.score_samples(X))
-            self.offset_ = float(np.quantile(scores, self.contamination))
+            model = clone(self._model())
+            self._fit_model(model, X, y, self._route(fit_params), context)
+            reference = reference_samples(model, X)
+            scores = comparable(model, X, as_numpy(model.score_samples(X)), reference)
+            # All at once: until then the last fit goes on serving.
+            self.__dict__ = {
+                **{k: v for k, v in vars(self).items() if k not in FEATURE_ATTRIBUTES},
+                **{
+                    k: getattr(model, k)
+                    for k in FEATURE_ATTRIBUTES
+                    if hasattr(model, k)
+                },
+                "estimator_": model,
+                "offset_": threshold(scores, self.contamination),
+                "reference_": reference,
+            }
             context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
@@ -159,21 +211,14 @@ class DensityOutlierDetector(
             return process_routing(self, "fit", **fit_params).estimator.fit
         return fit_params
 
-    def _fit_model(self, X, y, fit_params, context):
-        if isinstance(self.estimator_, FrozenEstimator):
+    def _fit_model(self, model, X, y, fit_params, context):
+        if isinstance(model, FrozenEstimator):
             return
         task = context.subcontext(task_name="fit-estimator")
-        with task.propagate_callback_context(self.estimator_):
+        with task.propagate_callback_context(model):
             task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            self.estimator_.fit(X, y, **fit_params)
+            model.fit(X, y, **fit_params)
             task.call_on_fit_task_end(estimator=self, X=X, y=y)
-
-    def _copy_feature_attributes(self):
-        for name in ("n_features_in_", "feature_names_in_"):
-            # A second fit on unnamed columns must not keep the names of the first.
-            vars(self).pop(name, None)
-            if hasattr(self.estimator_, name):
-                setattr(self, name, getattr(self.estimator_, name))
 
     def score_samples(self, X):
         """Score of each sample under the model; higher is more typical.
@@ -189,7 +234,7 @@ class DensityOutlierDetector(
             The model's ``score_samples``, log-densities in nats for a density.
         """
         check_is_fitted(self)
-        return _as_numpy(self.estimator_.score_samples(X))
+        return as_numpy(self.estimator_.score_samples(X))
 
     def decision_function(self, X):
         """Score of each sample above the threshold; outliers are negative.
@@ -202,9 +247,14 @@ class DensityOutlierDetector(
         Returns
         -------
         decision : ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``.
+            ``score_samples(X) - offset_``; of samples with missing features, the
+            score of a complete sample that is as rare takes the place of theirs.
         """
-        return self.score_samples(X) - self.offset_
+        check_is_fitted(self)
+        fitted = dict(vars(self))  # of one fit, whatever another thread does
+        model = fitted["estimator_"]
+        scores = as_numpy(model.score_samples(X))
+        return comparable(model, X, scores, fitted["reference_"]) - fitted["offset_"]
 
     def predict(self, X):
         """Tell inliers from outliers.

@@ -1,0 +1,1 @@
+"""Outliers as the samples of least density."""
