@@ -93,8 +93,8 @@ class _Recorded:
     made: dict[str, Tensor]
 
     def replay(self, arguments: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        for mine, given in zip(self.arguments, arguments, strict=True):
-            mine.copy_(given)
+        for mine, new in zip(self.arguments, arguments, strict=True):
+            mine.copy_(new)
         self.graph.replay()
         # The next replay writes over them.
         return {name: value.clone() for name, value in self.made.items()}
@@ -104,7 +104,7 @@ def _record(
     step: Step, arguments: tuple[Tensor, ...], rng: torch.Generator
 ) -> _Recorded:
     mine = tuple(argument.clone() for argument in arguments)
-    # On the device of the draws, whichever is the current one.
+    # On the device of the random generator, whichever is the current one.
     with RECORDING, torch.cuda.device(rng.device):
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(rng)

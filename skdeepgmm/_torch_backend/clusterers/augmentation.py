@@ -121,9 +121,9 @@ def random_cutmix(images: Tensor, rng: torch.Generator, side: float) -> Tensor:
 
 
 def _span(length: int, side: float, extent: Tensor, place: Tensor) -> Tensor:
-    """Return which of ``length`` pixels a span covers; draws are uniform in [0, 1)."""
+    """Return which of ``length`` pixels a span covers; both tensors are in [0, 1)."""
     longest = max(1, round(side * length))
     extent = (extent * longest).floor() + 1.0
-    start = (place * (length + 1.0 - extent)).floor()
+    first = (place * (length + 1.0 - extent)).floor()
     pixels = torch.arange(length, device=extent.device)
-    return (pixels >= start) & (pixels < start + extent)
+    return (pixels >= first) & (pixels < first + extent)

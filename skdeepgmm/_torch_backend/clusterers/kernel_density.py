@@ -16,7 +16,7 @@ from skdeepgmm._torch_backend.rng import new_generator
 
 #: Steps of EM for sigma; it stops when sigma changes by less than RELATIVE_CHANGE.
 EM_STEPS, RELATIVE_CHANGE = 100, 1e-4
-#: Sigma stays above this, in units of the networks.
+#: Sigma stays above this, after standardization.
 SMALLEST_SIGMA = 1e-3
 #: Generated samples of a cluster.
 KERNELS = 300

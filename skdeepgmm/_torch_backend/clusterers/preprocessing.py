@@ -178,7 +178,7 @@ def _of_features(X: convert.ArrayLike2D) -> Standardization:
     for chunk in rows():
         moments = moments.merged(chunk / unit)
     mean, std = moments.mean, moments.variance.sqrt()
-    # Rounding leaves a constant feature with a deviation near 1e-16 of its size.
+    # Rounding leaves a constant feature with a spread near 1e-16 of its size.
     constant = (std <= 1e-12 * mean.abs()) | (std * unit == 0.0)
     std = torch.where(constant, 1.0, std * unit)
     return Standardization((mean * unit).cpu(), std.cpu())

@@ -80,9 +80,11 @@ def descend_in_parts(
     generator: torch.Generator,
     size: int,
 ) -> Tensor:
-    """Return what :func:`descend` draws, ``size`` images at a time."""
+    """Return what :func:`descend` draws, ``size`` images at a time, on the CPU."""
     parts = (part.to(generator.device) for part in torch.split(signal, size))
-    return torch.cat([descend(network, part, place, how, generator) for part in parts])
+    return torch.cat(
+        [descend(network, part, place, how, generator).cpu() for part in parts]
+    )
 
 
 def descend(
@@ -185,7 +187,7 @@ def value_and_gradient(
 def fill_in_parts(
     network: Network, images: TrainingRows, missing: ArrayLike2D, size: int
 ) -> Tensor:
-    """Return what :func:`fill` makes of images, ``size`` at a time.
+    """Return what :func:`fill` makes of images, ``size`` at a time, on the CPU.
 
     Parameters
     ----------
@@ -195,7 +197,8 @@ def fill_in_parts(
     for start, x in zip(range(0, len(images), size), images.split(size), strict=True):
         part = missing[start : start + size]
         hidden = rows_to_tensor(part, images.device, torch.bool)
-        filled.append(fill(network, x, (~hidden).to(x.dtype).reshape(x.shape)))
+        known = (~hidden).to(x.dtype).reshape(x.shape)
+        filled.append(fill(network, x, known).cpu())
     return torch.cat(filled)
 
 

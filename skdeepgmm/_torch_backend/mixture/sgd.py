@@ -23,6 +23,11 @@ from torch import Tensor
 from skdeepgmm._torch_backend import annealing
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.covariances.base import MaskedStatistics
+from skdeepgmm._torch_backend.schedules import (
+    EMPTY_SHARE,
+    MAX_RESEEDS,
+    stream_lr,
+)
 
 #: Samples, or samples and their weights (None for no weights).
 Batch: TypeAlias = Tensor | tuple[Tensor, Tensor | None]
@@ -36,21 +41,12 @@ ANNEALED_FACTOR_LR = 0.2
 #: Features from which on that rate falls as 1 / n_features^2: advantages in log-density
 #: add up over the features, and images of 784 pixels need covariances that wait.
 ANNEALED_FEATURES = 32
-#: Fraction of a run in which the weights stay equal, for the same reason: a component
-#: that loses weight loses samples, and so more weight.
-EQUAL_WEIGHTS = 0.5
-#: A component that gets less than this share of an equal part of the samples, averaged
-#: over the last batches, is empty.
-EMPTY_SHARE = 0.02
+#: Share of the usage of earlier batches in the running mean.
 USAGE_MEMORY = 0.95
-#: Steps between two looks for empty components, and how often one is re-seeded.
+#: Steps between two looks for empty components.
 RESEED_EVERY = 25
-MAX_RESEEDS = 3
-#: Fraction of a run after which a re-seeded component could no longer settle.
-LAST_RESEED = 0.8
-#: Step at which a stream's learning rate has begun to fall, and how fast it falls.
+#: Step at which a stream's learning rate has begun to fall.
 STREAM_STEPS = 100
-STREAM_POWER = 0.6
 #: Samples whose gradient is in memory at a time when the likelihood is measured.
 SCORE_ROWS = 4096
 
@@ -68,44 +64,13 @@ class Plan(Protocol):
 
 
 @dataclass(frozen=True)
-class RunPlan:
-    """A run of known length: everything is a fraction of it.
-
-    The learning rate falls linearly to zero, so that the last epochs average over the
-    data. ``fresh`` is False for a run that goes on from a fitted mixture.
-    """
-
-    learning_rate: float
-    total_steps: int
-    schedule: annealing.Schedule | None = None
-    fresh: bool = True
-
-    def progress(self, step: int) -> float:
-        return step / self.total_steps
-
-    def lr(self, step: int) -> float:
-        return self.learning_rate * max(0.0, 1.0 - self.progress(step))
-
-    def radius(self, step: int) -> float | None:
-        if self.schedule is None:
-            return None
-        return self.schedule.radius(self.progress(step))
-
-    def frees_weights(self, step: int) -> bool:
-        return not self.fresh or self.progress(step) >= EQUAL_WEIGHTS
-
-    def may_reseed(self, step: int) -> bool:
-        return self.radius(step) is None and 0.1 < self.progress(step) < LAST_RESEED
-
-
-@dataclass(frozen=True)
 class StreamPlan:
     """A stream without end: learning rates fall as step^-0.6, whose sum diverges."""
 
     learning_rate: float
 
     def lr(self, step: int) -> float:
-        return self.learning_rate * math.pow(1.0 + step / STREAM_STEPS, -STREAM_POWER)
+        return stream_lr(self.learning_rate, step, STREAM_STEPS)
 
     def radius(self, step: int) -> float | None:
         return None

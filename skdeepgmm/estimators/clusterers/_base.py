@@ -60,7 +60,7 @@ class DeepClusterer(
                 )
 
     def _check_rows(self, X, *, reset):
-        """Return validated rows; a fit also sets ``image_shape_``."""
+        """Return validated samples; a fit also sets ``image_shape_``."""
         if reset:
             _check_in_memory(X)
             X, shape = rows_and_shape(X, self.image_shape)

@@ -97,7 +97,7 @@ def _improved(affinity, clusters, n_clusters):
         links = affinity @ members
         within, volume = (members * links).sum(axis=0), members.T @ degree
         now = _costs(within, volume, affinity, n_clusters)
-        # Computed anew: differences of tiny clusters are rounding alone.
+        # Computed again: differences of tiny clusters are rounding alone.
         if not now.sum() < cost - LEAST_GAIN:
             return kept
         cost, kept = now.sum(), clusters

@@ -165,7 +165,7 @@ class TSNEEmbedding:
             n_components, n_init=10, random_state=self._random_state, device="cpu"
         )
         # It would warn of parameters that are not the user's; what becomes of such
-        # clusters is told after the fit.
+        # clusters is reported after the fit.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return mixture.fit(self._points).predict_proba(self._points)

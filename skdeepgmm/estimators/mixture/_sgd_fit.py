@@ -6,6 +6,7 @@ from skdeepgmm._torch_backend import annealing, convert
 from skdeepgmm._torch_backend.data import ArraySource
 from skdeepgmm._torch_backend.mixture import sgd, training_parameters
 from skdeepgmm._torch_backend.rows import TrainingRows
+from skdeepgmm._torch_backend.schedules import RunPlan
 from skdeepgmm.estimators._epoch_fit import EpochFit, default_batch_size
 from skdeepgmm.estimators.mixture._validation import check_means
 
@@ -85,7 +86,7 @@ class SGDFit(EpochFit):
             schedule = annealing.schedule(
                 estimator.n_components, estimator.annealing_fraction
             )
-        plan = sgd.RunPlan(estimator.learning_rate, total_steps, schedule, fresh)
+        plan = RunPlan(estimator.learning_rate, total_steps, schedule, fresh)
         return self.model(plan, self.parameters(fresh))
 
     def _held_out_score(self, model, index):

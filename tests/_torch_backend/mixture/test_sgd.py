@@ -10,6 +10,7 @@ from torch.distributions import MultivariateNormal
 from skdeepgmm._torch_backend import annealing
 from skdeepgmm._torch_backend.mixture import sgd
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
+from skdeepgmm._torch_backend.schedules import RunPlan
 from skdeepgmm._torch_backend.training import TrainingConfig, batched, shuffled, train
 from tests.oracles import COVARIANCE_TYPES, ORACLES
 
@@ -57,7 +58,7 @@ def make_model(name, plan=None, momentum=0.0, seed=0, floor=FLOOR):
         random_factor(name, generator),
     )
     ridge = torch.full((D,), floor, dtype=torch.float64)
-    plan = plan or sgd.RunPlan(0.1, 1000, fresh=False)
+    plan = plan or RunPlan(0.1, 1000, fresh=False)
     return sgd.SGDMixture(
         parameters, sgd.SGDConfig(COVARIANCES[name], plan, momentum, ridge), draw()
     )
@@ -148,7 +149,7 @@ def test_the_maximum_of_the_likelihood_is_a_fixed_point(name):
     """One component: the scatter plus the ridge, as in EM."""
     x = rows(n_samples=400)
     scatter = torch.cov(x.T, correction=0) + FLOOR * torch.eye(D, dtype=torch.float64)
-    plan = sgd.RunPlan(0.5, 400)
+    plan = RunPlan(0.5, 400)
     parameters = sgd.Parameters(
         torch.zeros(1, dtype=torch.float64), x[:1].clone(), unit_factor(name, 1)
     )
@@ -180,7 +181,7 @@ def test_training_from_a_random_init_nears_the_generating_mixture(name, objectiv
     schedule = (
         annealing.Schedule(annealing.start_radius(K)) if objective != "none" else None
     )
-    plan = sgd.RunPlan(0.2, 20 * 20, schedule)
+    plan = RunPlan(0.2, 20 * 20, schedule)
     function = annealing.OBJECTIVES.get(objective, annealing.maximum)
     ridge = torch.full((D,), 1e-6, dtype=torch.float64)
     init = random_init(name, generator)
@@ -205,7 +206,7 @@ def test_training_from_a_random_init_nears_the_generating_mixture(name, objectiv
 @types
 def test_objectives_are_reported_in_their_order(name):
     schedule = annealing.Schedule(2.0, hold=0.3, end=0.8)
-    model = make_model(name, sgd.RunPlan(0.1, 40, schedule))
+    model = make_model(name, RunPlan(0.1, 40, schedule))
     for _ in range(40):
         exact = not model.annealed
         losses = model.step(rows())
@@ -217,7 +218,7 @@ def test_objectives_are_reported_in_their_order(name):
 
 @types
 def test_extreme_rows_and_steps_leave_everything_finite(name):
-    model = make_model(name, sgd.RunPlan(50.0, 10**6, fresh=False))
+    model = make_model(name, RunPlan(50.0, 10**6, fresh=False))
     for scale in (1e-8, 1.0, 1e6, 1e-8, 1e6):
         model.step(scale * rows())
     for value in vars(model.parameters).values():
@@ -226,7 +227,7 @@ def test_extreme_rows_and_steps_leave_everything_finite(name):
 
 @types
 def test_variances_stay_above_the_floor_on_constant_data(name):
-    model = make_model(name, sgd.RunPlan(0.5, 10**6, fresh=False))
+    model = make_model(name, RunPlan(0.5, 10**6, fresh=False))
     for _ in range(300):
         model.step(torch.zeros(20, D, dtype=torch.float64))
     diagonal = dense(name, model.parameters.factor).diagonal(dim1=-2, dim2=-1)
@@ -249,7 +250,7 @@ def test_a_restored_model_repeats_its_past(name):
 @types
 def test_an_empty_component_is_reseeded_and_keeps_its_samples(name):
     x = clusters()
-    model = make_model(name, sgd.RunPlan(0.2, 400, fresh=False), momentum=0.5)
+    model = make_model(name, RunPlan(0.2, 400, fresh=False), momentum=0.5)
     model.parameters.means = x[:K].clone()
     model.parameters.means[0] = 1e3
     generator = draw()
@@ -262,7 +263,7 @@ def test_an_empty_component_is_reseeded_and_keeps_its_samples(name):
 
 
 def test_a_run_decays_to_zero_and_a_stream_does_not():
-    run = sgd.RunPlan(0.2, 100)
+    run = RunPlan(0.2, 100)
     assert run.lr(0) == 0.2
     assert run.lr(50) == pytest.approx(0.1)
     assert run.lr(100) == 0.0
@@ -274,7 +275,7 @@ def test_a_run_decays_to_zero_and_a_stream_does_not():
 
 def test_a_longer_run_is_the_same_schedule_stretched():
     schedule = annealing.Schedule(2.0)
-    short, long = sgd.RunPlan(0.2, 100, schedule), sgd.RunPlan(0.2, 700, schedule)
+    short, long = RunPlan(0.2, 100, schedule), RunPlan(0.2, 700, schedule)
     for step in range(100):
         assert short.lr(step) == pytest.approx(long.lr(7 * step))
         assert short.radius(step) == pytest.approx(long.radius(7 * step))

@@ -2,7 +2,7 @@
 
 The discriminator has K + 1 outputs: one a cluster, "is a real member of cluster i", and
 an extra one, "is generated", which the printed losses do not use. All losses take
-logits, are summed over outputs and averaged over rows; sigmoid(a) is D.
+logits, are summed over outputs and averaged over samples; sigmoid(a) is D.
 
 References: Zhao et al. (2018), "GAN-EM: GAN based EM learning framework",
 arXiv 1812.00335.
@@ -15,27 +15,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Weight of "not generated" for real rows: it balances the K weighted outputs.
+#: Weight of "not generated" for real samples: it balances the K weighted outputs.
 EXTRA_WEIGHT = 2.0
 #: Largest logit in the generator's printed loss, which grows exponentially.
 LARGEST_LOGIT = 10.0
 
 
 def binary_real(logits: Tensor, weights: Tensor) -> Tensor:
-    """-sum_i w_i log D_i(x) - 2 log(1 - D_extra(x)) of real rows.
+    """-sum_i w_i log D_i(x) - 2 log(1 - D_extra(x)) of real samples.
 
     Parameters
     ----------
     logits : Tensor of shape (n, n_clusters + 1)
     weights : Tensor of shape (n, n_clusters)
-        P(cluster | row), rows sum to one.
+        P(cluster | x), rows sum to one.
     """
     members = (weights * F.softplus(-logits[:, :-1])).sum(1)
     return (members + EXTRA_WEIGHT * F.softplus(logits[:, -1])).mean()
 
 
 def binary_fake(logits: Tensor) -> Tensor:
-    """-sum_i log(1 - D_i(x)) - log D_extra(x) of generated rows."""
+    """-sum_i log(1 - D_i(x)) - log D_extra(x) of generated samples."""
     members = F.softplus(logits[:, :-1]).sum(1)
     return (members + F.softplus(-logits[:, -1])).mean()
 
@@ -46,7 +46,7 @@ def binary_generator(logits: Tensor, labels: Tensor) -> Tensor:
     Parameters
     ----------
     labels : Tensor of shape (n,)
-        Cluster c that each row was generated for.
+        Cluster c that each sample was generated for.
     """
     # softplus(-a) = softplus(a) - a turns the own cluster's target from 0 to 1.
     own = logits.gather(1, labels[:, None])[:, 0]
@@ -54,12 +54,12 @@ def binary_generator(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def paper_real(logits: Tensor, weights: Tensor) -> Tensor:
-    """-sum_i w_i log D_i(x) of real rows."""
+    """-sum_i w_i log D_i(x) of real samples."""
     return (weights * F.softplus(-logits[:, :-1])).sum(1).mean()
 
 
 def paper_fake(logits: Tensor) -> Tensor:
-    """-sum_i log(1 - D_i(x)) of generated rows."""
+    """-sum_i log(1 - D_i(x)) of generated samples."""
     return F.softplus(logits[:, :-1]).sum(1).mean()
 
 

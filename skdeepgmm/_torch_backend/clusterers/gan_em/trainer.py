@@ -44,7 +44,7 @@ from skdeepgmm._torch_backend.training import Means
 MONITORED = 2048
 #: Labelled samples of one E-step batch, and steps on them before the first M-step.
 LABELLED_BATCH, LABEL_INIT_STEPS = 32, 300
-#: Most steps on labelled rows at the end of an E-step.
+#: Most steps on labelled samples at the end of an E-step.
 MOST_LABEL_STEPS = 200
 
 

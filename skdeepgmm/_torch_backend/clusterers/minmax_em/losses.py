@@ -1,7 +1,7 @@
 """Adversaries of MinMax+EM: what discriminator and generator minimise.
 
-All losses take the discriminator's raw outputs a, one a row, and are averaged over
-rows; D = sigmoid(a). "printed" is the paper's term, -log D(x) + log D(G(y)) for the
+All losses take the discriminator's raw outputs a, one a sample, and are averaged over
+samples; D = sigmoid(a). "printed" is the paper's term, -log D(x) + log D(G(y)) for the
 discriminator: it has no lower bound, so that it comes with a gradient penalty.
 
 References: Pande and Awate (2020), "Generative deep-neural-network mixture modeling
@@ -28,9 +28,9 @@ class Adversary:
     Attributes
     ----------
     discriminator : callable
-        Loss of the outputs for real and for generated rows.
+        Loss of the outputs for real and for generated samples.
     generator : callable
-        Loss of the outputs for generated rows.
+        Loss of the outputs for generated samples.
     spectral : bool
         Whether the discriminator's layers have spectral norm one.
     penalty : float
@@ -44,32 +44,32 @@ class Adversary:
 
 
 def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """max(0, 1 - a) of real rows plus max(0, 1 + a) of generated ones."""
+    """max(0, 1 - a) of real samples plus max(0, 1 + a) of generated ones."""
     return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
 
 
 def binary_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """-log D of real rows minus log(1 - D) of generated ones."""
+    """-log D of real samples minus log(1 - D) of generated ones."""
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
 def printed_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """-log D of real rows plus log D of generated ones."""
+    """-log D of real samples plus log D of generated ones."""
     return F.softplus(-real).mean() - F.softplus(-fake).mean()
 
 
 def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """-a of real rows plus a of generated ones."""
+    """-a of real samples plus a of generated ones."""
     return fake.mean() - real.mean()
 
 
 def linear_generator(fake: Tensor) -> Tensor:
-    """-a of generated rows."""
+    """-a of generated samples."""
     return -fake.mean()
 
 
 def log_generator(fake: Tensor) -> Tensor:
-    """-log D of generated rows."""
+    """-log D of generated samples."""
     return F.softplus(-fake).mean()
 
 
@@ -84,7 +84,7 @@ ADVERSARIES = {
 def gradient_penalty(
     discriminator: nn.Module, real: Tensor, fake: Tensor, rng: torch.Generator
 ) -> Tensor:
-    """Return the mean of (||grad a|| - 1)^2 at random points between paired rows."""
+    """Return the mean of (||grad a|| - 1)^2 at random points between paired samples."""
     size = min(len(real), len(fake))
     shape = (size, *[1] * (real.ndim - 1))
     share = torch.rand(shape, generator=rng, device=real.device, dtype=real.dtype)

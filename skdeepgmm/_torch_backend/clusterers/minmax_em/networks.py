@@ -95,7 +95,7 @@ class Architecture:
         return "tanh" if self.image else "linear"
 
     def encoder(self) -> nn.Sequential:
-        """Return the encoder: rows to latents."""
+        """Return the encoder: samples to latents."""
         table = TABLES[self.table]
         if not self.image:
             width = self._width(table.vector)
@@ -108,18 +108,18 @@ class Architecture:
         return nn.Sequential(*trunk, *body, nn.Linear(hidden, self.latent_dim))
 
     def generator(self) -> nn.Sequential:
-        """Return the generator: latents to rows."""
+        """Return the generator: latents to samples."""
         if not self.image:
             return self.decoder(self.latent_dim)
         split = LatentSplit(self.n_clusters, self.latent_dim, self.separation)
         return nn.Sequential(split, *self.decoder(split.n_outputs))
 
     def decoder(self, n_inputs: int) -> nn.Sequential:
-        """Return a network from vectors to rows."""
+        """Return a network from vectors to samples."""
         table = TABLES[self.table]
         if not self.image:
             hidden = [self._width(table.vector)] * 2
-            # Batch statistics would tie the few rows of a small batch together.
+            # Batch statistics would tie the few samples of a small batch together.
             return networks.dense_generator(
                 n_inputs, math.prod(self.shape), hidden, "none", self.output
             )
@@ -134,7 +134,7 @@ class Architecture:
         )
 
     def discriminator(self) -> nn.Sequential:
-        """Return the discriminator: rows to one output."""
+        """Return the discriminator: samples to one output."""
         table = TABLES[self.table]
         if not self.image:
             width = self._width(table.vector)

@@ -199,7 +199,7 @@ class GANEMClusterer(DeepClusterer):
     -----
     *Density.* GAN-EM has no explicit one. :meth:`score_samples` is that of the
     mixture's own generative model, ``p(x) = sum_c phi_c E_z N(x; G(z, c), sigma^2 I)``
-    with phi the weights, 300 fixed draws of z a cluster, and the sigma that maximises
+    with phi the weights, 300 fixed values of z a cluster, and the sigma that maximises
     the likelihood of up to 500 training samples, drawn at random.
 
     *Selection.* ``quality_`` is the mutual information of samples and clusters,
@@ -409,7 +409,7 @@ class GANEMClusterer(DeepClusterer):
         if len(empty):
             warn_caller(
                 f"Clusters {', '.join(map(str, empty))} have less than a tenth of "
-                "their even share of the rows. Decrease n_clusters, increase n_init"
+                "their even share of the samples. Decrease n_clusters, increase n_init"
                 f"{fit.other_init}, or train longer.",
                 DegenerateComponentWarning,
             )

@@ -159,10 +159,11 @@ class GANEMFit(ClustererFit):
         return selection_score(model.probabilities, rows, affine, rng)
 
     def _warn_collapse(self):
+        largest = self.kept.occupancies[-1].max()
         warn_caller(
-            f"A run collapsed to {self.kept.occupancies[-1].max():.0%} of the rows in "
-            f"one of {self.estimator.n_clusters} clusters and was started anew with "
-            f"other weights. If this repeats, lower learning_rate{self.other_init}.",
+            f"A run collapsed to {largest:.0%} of the samples in one of "
+            f"{self.estimator.n_clusters} clusters and is repeated from other weights. "
+            f"If this goes on, lower learning_rate{self.other_init}.",
             DegenerateComponentWarning,
         )
 

@@ -111,7 +111,7 @@ class Restart:
             )
         most = self._most_changed(self.state)
         return (
-            f"{most:.2%} of the rows changed their cluster in one of the last "
+            f"{most:.2%} of the samples changed their cluster in one of the last "
             f"n_iter_no_change={patience} EM iterations, more than tol={tol}. Increase "
             "max_iter or tol."
         )

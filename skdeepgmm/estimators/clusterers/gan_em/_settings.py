@@ -246,7 +246,7 @@ def cutmix_of(estimator, architecture):
     Raises
     ------
     ValueError
-        If ``cutmix`` is a number, but the rows are no images.
+        If ``cutmix`` is a number, but the samples are no images.
     """
     cutmix = estimator.cutmix
     if isinstance(cutmix, str):
@@ -255,7 +255,7 @@ def cutmix_of(estimator, architecture):
     if cutmix is not None and not architecture.image:
         raise ValueError(
             f"cutmix must be None or 'auto' for vectors, got {cutmix!r}. Set "
-            "image_shape if the rows are images of at least 8 x 8 pixels."
+            "image_shape if the samples are images of at least 8 x 8 pixels."
         )
     return cutmix
 

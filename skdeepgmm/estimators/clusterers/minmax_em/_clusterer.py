@@ -381,7 +381,7 @@ class MinMaxEMClusterer(DeepClusterer):
         found = ", ".join(f"{k} ({shares[k]:.2%})" for k in empty)
         since = self._empty_since(empty, least)
         warn_caller(
-            f"Clusters have less than {least:.1%} of the rows: {found}{since}. "
+            f"Clusters have less than {least:.1%} of the samples: {found}{since}. "
             "Decrease n_clusters, give other initial responsibilities (init), or "
             "increase consistency_weight, or balance if it is below 1.",
             DegenerateComponentWarning,

@@ -91,9 +91,9 @@ def _check_counts(counts):
     missing = np.flatnonzero(counts == 0)
     if len(missing):
         raise ValueError(
-            "init='labels' needs semi_supervised=True and a labelled row of every "
+            "init='labels' needs semi_supervised=True and a labelled sample of every "
             f"cluster, but clusters {', '.join(map(str, missing))} have none. Use "
-            "init='auto', which then starts from the rows alone."
+            "init='auto', which then goes by the samples alone."
         )
 
 

@@ -216,7 +216,7 @@ def test_collapse_is_followed_by_a_rerun_and_reported(blobs):
         return found
 
     clusterer = with_trainer(short(), _observe=collapsed_at_first)
-    with pytest.warns(DegenerateComponentWarning, match="started anew"):
+    with pytest.warns(DegenerateComponentWarning, match="is repeated from"):
         clusterer.fit(X)
     assert clusterer.n_iter_ == 3
     assert (clusterer.history_["n_effective"] > 1.0).all()
@@ -312,7 +312,7 @@ def test_a_last_run_that_collapsed_is_called_so(blobs):
 def test_a_run_that_still_changes_is_called_so(blobs):
     restart, _ = restart_that_has(_most_changed=lambda self, state: 0.25)
     model = with_fit(short(max_iter=9, n_iter_no_change=2), Restart=restart)
-    with pytest.warns(ConvergenceWarning, match="25.00% of the rows changed"):
+    with pytest.warns(ConvergenceWarning, match="25.00% of the samples changed"):
         model.fit(blobs[0])
 
 
