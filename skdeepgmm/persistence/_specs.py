@@ -88,6 +88,8 @@ class Array(Spec):
         Of the types of NumPy: "f", "i", "u", "b".
     low : float
         Smallest value.
+    high : float
+        Largest value.
     positive : bool
         Whether 0 is below the range.
     finite : bool
@@ -97,6 +99,7 @@ class Array(Spec):
     shape: tuple
     kinds: str = "f"
     low: float = -np.inf
+    high: float = np.inf
     positive: bool = False
     finite: bool = True
 
@@ -112,7 +115,7 @@ class Array(Spec):
         self._check_values(value, where)
 
     def _check_values(self, value, where):
-        if self.finite or self.low > -np.inf:
+        if self.finite or self.low > -np.inf or self.high < np.inf:
             for part in chunks(value):
                 self._check_part(part, where)
 
@@ -123,6 +126,8 @@ class Array(Spec):
         if least < self.low or (self.positive and least <= 0):
             bound = "above 0" if self.positive else f"of at least {self.low:g}"
             fail(where, f"numbers {bound}", f"an array with {least:g}")
+        if part.max() > self.high:
+            fail(where, f"numbers up to {self.high:g}", f"an array with {part.max():g}")
 
     def _types(self):
         names = {"f": "floats", "i": "integers", "u": "integers", "b": "truth values"}

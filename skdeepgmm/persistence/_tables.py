@@ -31,6 +31,8 @@ from skdeepgmm.persistence._specs import (
 RENAMED: dict = {}
 #: Largest error of the sum of shares that NumPy's draws from them take.
 EXACT = 1e-12
+#: Largest value of a patch whose products are finite in float32.
+LARGE = 1e12
 
 _ANY_NUMBER = Number(finite=False)
 _NAMES = {
@@ -174,9 +176,9 @@ ATTRIBUTES = {
         **_CLUSTERER,
     },
     "PatchGMMDenoiser": {
-        "means_": needed(Array(("K", "P"))),
+        "means_": needed(Array(("K", "P"), low=-LARGE, high=LARGE)),
         "weights_": needed(Shares(("K",))),
-        "covariances_": needed(Array(("K", "P", "P"))),
+        "covariances_": needed(Array(("K", "P", "P"), low=-(LARGE**2), high=LARGE**2)),
         "patch_shape_": needed(Tuple(Integer(low=1), (2,))),
         "mixture_": Spec(),
         "n_iter_": Integer(),
