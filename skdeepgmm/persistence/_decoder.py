@@ -54,7 +54,10 @@ class Decoder:
             )
         if "device" in params:
             params["device"] = self.device
-        estimator = cls(**params)
+        try:
+            estimator = cls(**params)
+        except TypeError as error:
+            raise ValueError(f"lacks parameters of {where} ({error})") from error
         check_estimator(estimator, state, where)
         for name, value in state.items():
             setattr(estimator, name, value)

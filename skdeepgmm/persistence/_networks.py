@@ -1,6 +1,7 @@
 """The weights that the networks of a deep clusterer must have."""
 
 import importlib
+import warnings
 from dataclasses import fields
 
 import numpy as np
@@ -86,9 +87,16 @@ def expected_weights(name, made):
     found = {}
     for network in ARCHITECTURES[name][1]:
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("error")  # torch's, of layers without units
                 module = getattr(made, network)()
-        except (ArithmeticError, LookupError, RuntimeError, TypeError) as error:
+        except (
+            ArithmeticError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            Warning,
+        ) as error:
             raise ValueError(f"there is no such {network} ({error})"[:300]) from error
         found[network] = {
             key: (tuple(value.shape), np.dtype(types.get(value.dtype, np.float32)))

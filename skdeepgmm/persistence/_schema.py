@@ -64,19 +64,13 @@ def _check_names(estimator, state, where):
             f"which {estimator!r} does not have. A newer skdeepgmm may know it"[:300]
         )
     lost = [k for k in known if specs[k].is_needed and k not in state]
-    if state:
-        lost += [
-            k for group in TOGETHER if _is_torn(group, state, known) for k in group
-        ]
+    for group in TOGETHER:
+        if set(group) <= known and any(k in state for k in group):
+            lost += [k for k in group if k not in state]
     if state and lost:
         raise ValueError(
             f"does not hold a model: {where} lacks {', '.join(sorted(set(lost)))}"
         )
-
-
-def _is_torn(group, state, known):
-    found = [name in state for name in group if name in known]
-    return set(group) <= known and any(found) and not all(found)
 
 
 # Parameters of classes without constraints ----------------------------------------
@@ -173,9 +167,23 @@ def _check_deep(state, model, where):
     if number != len(mixtures) or model.sizes["K"] != shape[2]:
         found = f"{len(mixtures)} with {model.sizes['K']} components at the top"
         fail(f"{where}.mixtures_", f"{number} of {state['layers_']}"[:200], found)
+    _check_floors(mixtures, state["scale_"], f"{where}.mixtures_")
     score_layer = model.estimator.score_layer
     if not -number <= score_layer < number:
         fail(f"{where}.score_layer", f"one of {number} mixtures", repr(score_layer))
+
+
+def _check_floors(mixtures, scale, where):
+    """Raise if the smallest variances of a mixture are beyond float32."""
+    for number, arrays in enumerate(mixtures):
+        variances = arrays["covariances"].astype(np.float64, copy=False)
+        if number == 0:  # in the units of the data
+            with np.errstate(over="ignore", under="ignore"):
+                variances = (
+                    variances / np.tile(scale, variances.shape[-1] // len(scale)) ** 2
+                )
+        if not variances.min() < np.finfo(np.float32).max:
+            fail(f"{where}[{number}]", "variances of float32", f"{variances.min():g}")
 
 
 def _check_image(shape, n_features, where):

@@ -171,7 +171,7 @@ class Number(Spec):
     """One real number."""
 
     low: float = -np.inf
-    positive: bool = False
+    high: float = np.inf
     finite: bool = True
 
     def check(self, value, where, model):
@@ -180,9 +180,8 @@ class Number(Spec):
             fail(where, "a number", kind_of(value))
         if self.finite and not np.isfinite(float(value)):
             fail(where, "a finite number", repr(value))
-        if value < self.low or (self.positive and value <= 0):
-            bound = "above 0" if self.positive else f"of at least {self.low:g}"
-            fail(where, f"a number {bound}", repr(value))
+        if not np.isnan(value) and not self.low <= value <= self.high:
+            fail(where, f"a number from {self.low:g} to {self.high:g}", repr(value))
 
 
 @dataclass(frozen=True)

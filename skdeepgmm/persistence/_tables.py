@@ -166,7 +166,7 @@ ATTRIBUTES = {
     "GANEMClusterer": {
         "means_": needed(Array(("K", "D"))),
         **_CLUSTERER,
-        "sigma_": needed(Number(positive=True)),
+        "sigma_": needed(Number(low=1e-6, high=1e12)),
         "_noise_seed": needed(Integer(high=np.iinfo(np.int32).max)),
         "quality_": _ANY_NUMBER,
         "converged_": Flag(),

@@ -1,6 +1,8 @@
 """Small fitted models of every class, and what can be asked of any of them."""
 
+import contextlib
 import functools
+import io
 import warnings
 
 import numpy as np
@@ -107,7 +109,9 @@ MAKERS = {
     "denoiser": _denoiser,
     "given_prior": _given_prior,
     "detector": _detector,
-    "frozen": lambda: DensityOutlierDetector(FrozenEstimator(_flat("tied"))).fit(rows()),
+    "frozen": lambda: DensityOutlierDetector(FrozenEstimator(_flat("tied"))).fit(
+        rows()
+    ),
 }
 
 
@@ -122,7 +126,8 @@ def fitted(name):
 def ask(model):
     """Call what predictions and samples a fitted model offers; returns the results."""
     found = {}
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with warnings.catch_warnings(), np.errstate(all="ignore"), quiet:
         warnings.simplefilter("ignore")
         X = _input(model)
         for name in (*METHODS, *(["transform"] if _is_quick(model) else [])):
@@ -135,7 +140,8 @@ def ask(model):
 
 
 def _input(model):
-    width = getattr(model, "n_features_in_", None)
+    inner = getattr(model, "estimator_", model)
+    width = getattr(inner, "n_features_in_", None)
     if width is None:  # fitted to a stack of images
         return pictures()[:2].reshape(2, 8, 8)
     known = rows() if width == 3 else pictures()
