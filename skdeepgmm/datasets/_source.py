@@ -27,7 +27,7 @@ HEAD_BYTES = 2**16
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError),
     *(ValueError, TypeError, KeyError, AttributeError, SyntaxError, RuntimeError),
-    *(MemoryError, OverflowError, struct.error, tokenize.TokenError),
+    *(MemoryError, OSError, OverflowError, struct.error, tokenize.TokenError),
 )
 
 
@@ -131,18 +131,23 @@ def _not_found(source, folders):
 
 def _read(path, source):
     """Return the arrays of an npz file as they are; never more than expected."""
-    try:
-        # Opened here: on a damaged file np.load would leave its own handle open.
-        with open(path, "rb") as handle, zipfile.ZipFile(handle) as archive:
-            _check_members(archive, path, source)
-            handle.seek(0)
-            with np.load(handle, allow_pickle=False) as file:
-                return {key: file[key] for key in KEYS}
-    except _DAMAGE as error:
-        raise ValueError(
-            f"{path} is damaged or is not an npz file ({error}). Remove it and fetch "
-            "the data again."
-        ) from error
+    # Opened here: on a damaged file np.load would leave its own handle open.
+    with open(path, "rb") as handle:
+        try:
+            return _unpacked(handle, path, source)
+        except _DAMAGE as error:
+            raise ValueError(
+                f"{path} is damaged or is not an npz file ({error}). Remove it and "
+                "fetch the data again."
+            ) from error
+
+
+def _unpacked(handle, path, source):
+    with zipfile.ZipFile(handle) as archive:
+        _check_members(archive, path, source)
+    handle.seek(0)
+    with np.load(handle, allow_pickle=False) as file:
+        return {key: file[key] for key in KEYS}
 
 
 def _check_members(archive, path, source):

@@ -30,12 +30,17 @@ def save(estimator, path):
         arrays, lists, dicts, a RandomState, or such estimators again.
     path : str or path-like
         File to write, by convention ``*.safetensors``. It is replaced only when
-        everything is written: a crash leaves the old file.
+        everything has reached the disk: a crash leaves the old file. A file that is
+        there keeps its mode, a symbolic link is followed.
 
     Raises
     ------
     TypeError
         If the estimator, or a value that it holds, cannot be represented.
+    ValueError
+        If its parameters hold such long lists that the header would be too large.
+    OSError
+        If ``path`` is no file (a folder, a pipe, a device) or cannot be written.
 
     See Also
     --------
@@ -45,6 +50,10 @@ def save(estimator, path):
     -----
     Callbacks (``set_callbacks``) and metadata requests are not saved. Array values,
     types and memory order are kept bit by bit, so that predictions are equal.
+
+    The file is written beside its final place as ``<name>.<32 digits>.part``. What
+    killed processes left of such files is removed by the next save to the same place.
+    The format is described in :ref:`saving`.
 
     Examples
     --------
@@ -94,11 +103,13 @@ def load(path, device="auto"):
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
+    OSError
+        If there is no such file, or it cannot be read.
     ValueError
-        If the file was not written by :func:`save`, by a newer format, is damaged, or
-        names a class that is not an estimator of this package.
+        If the file was not written by :func:`save`, or in a newer format, if a single
+        bit of it has changed, or if what it holds is no model that works: a class that
+        is no estimator of this package, an attribute of another type, shape or range.
+        The message names the file, the attribute, what it is and what is expected.
 
     See Also
     --------
@@ -107,8 +118,9 @@ def load(path, device="auto"):
     Notes
     -----
     The class is looked up in a fixed table and nothing in the file is executed, so that
-    files of unknown origin are safe to load. Whether to trust the model is another
-    question.
+    files of unknown origin are safe to load: they neither crash the process nor take
+    more memory than twice their size and 50 MB. Whether to trust the model is another
+    question: the checksum tells damage, not who wrote the file.
 
     Examples
     --------
