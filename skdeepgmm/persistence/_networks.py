@@ -3,6 +3,8 @@
 import importlib
 import warnings
 from dataclasses import fields
+from types import UnionType
+from typing import get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -41,12 +43,23 @@ def architecture(name, settings):
         If the settings are not those of an architecture.
     """
     made_by = importlib.import_module(ARCHITECTURES[name][0]).Architecture
+    types = get_type_hints(made_by)
     names = {field.name for field in fields(made_by)}
     if not isinstance(settings, dict) or set(settings) != names:
         raise ValueError(f"it does not have the settings {', '.join(sorted(names))}")
     for key, value in settings.items():
+        if not _has_type(value, types[key]):
+            raise ValueError(f"its {key} is {value!r}"[:200])
         _check_setting(key, value)
     return made_by(**settings)
+
+
+def _has_type(value, kind):
+    """Tell whether a value is of an annotated type, such as ``int | None``."""
+    if isinstance(kind, UnionType):
+        return any(_has_type(value, one) for one in get_args(kind))
+    kind = get_origin(kind) or kind
+    return type(value) is kind or (kind is float and type(value) is int)
 
 
 def _check_setting(name, value):
@@ -57,8 +70,7 @@ def _check_setting(name, value):
     real = isinstance(value, float) and 0 < value <= LARGEST
     if not plain and not (sizes and len(sizes) <= 3 and whole) and not real:
         raise ValueError(f"its {name} is {value!r}"[:200])
-    is_number = type(value) in (int, float)
-    if name == "width" and not (is_number and value <= LARGEST_WIDTH):
+    if name == "width" and not value <= LARGEST_WIDTH:
         raise ValueError(f"its width is {value!r}")
 
 

@@ -13,7 +13,7 @@ from skdeepgmm.layers import Mixture
 from skdeepgmm.persistence._classes import is_registered
 from skdeepgmm.persistence._networks import architecture, expected_weights
 from skdeepgmm.persistence._specs import Array, Model, Shares, fail, kind_of
-from skdeepgmm.persistence._tables import ATTRIBUTES, TOGETHER
+from skdeepgmm.persistence._tables import ATTRIBUTES, LARGEST_PARAMS, TOGETHER
 
 
 def check_estimator(estimator, state, where):
@@ -50,6 +50,10 @@ def _check_params(estimator, where):
             estimator._validate_params()
     except (TypeError, ValueError) as error:
         raise ValueError(f"does not hold a model: {where}: {error}"[:400]) from error
+    for param, largest in LARGEST_PARAMS.get(name, {}).items():
+        value = getattr(estimator, param)
+        if value is not None and value > largest:
+            fail(f"{where}.{param}", f"at most {largest}", f"{value}"[:50])
 
 
 def _check_names(estimator, state, where):

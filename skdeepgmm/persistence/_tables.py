@@ -192,6 +192,18 @@ ATTRIBUTES = {
     "FrozenEstimator": {},
 }
 
+#: Largest parameters that predictions use, where a class sets no bound: what they ask
+#: for in time and memory grows with them.
+LARGEST_PARAMS = {
+    "PatchGMMDenoiser": {
+        "stride": 1024,
+        "search_stride": 1024,
+        "n_scales": 64,
+        "n_iter": 10**6,
+        "adapt_iter": 10**6,
+    }
+}
+
 #: Attributes that a fit sets together: all of them or none.
 TOGETHER = (
     ("converged_", "n_iter_", "lower_bound_", "lower_bounds_"),

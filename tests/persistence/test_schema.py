@@ -151,6 +151,7 @@ def test_impossible_numbers_are_refused(name, attribute, path):
         ("flat_full", {"tol": -1.0}, "'tol' parameter"),
         ("deep_images", {"score_layer": 2}, "score_layer.*2 mixtures"),
         ("detector", {"contamination": 0.9}, "contamination == 0.9"),
+        ("denoiser", {"search_stride": 2**31}, "search_stride .* at most 1024"),
     ],
 )
 def test_parameters_must_fit_the_class_and_the_fit(name, change, message, path):
@@ -184,6 +185,14 @@ def test_settings_of_other_networks_are_refused(setting, value, path):
 
     rewrite(path, change)
     with pytest.raises(ValueError, match=r"GANEMClusterer\.(_architecture|networks_)"):
+        load(path)
+
+
+def test_a_setting_of_another_type_is_refused(path):
+    model = copy.deepcopy(models.fitted("minmax_em_images"))
+    model._architecture["separation"] = "wide"
+    save(model, path)
+    with pytest.raises(ValueError, match="its separation is 'wide'"):
         load(path)
 
 
