@@ -50,10 +50,10 @@ def _select(arrays, subset):
     return X.reshape(len(X), -1), y.astype(np.int64)
 
 
-def _fetch(source, target_names, subset, dtype, data_home, return_X_y, download):
+def _fetch(source, target_names, subset, dtype, return_X_y, **places):
     _check_choice(subset, "subset", list(_SUBSETS))
     _check_choice(dtype, "dtype", ["float32", "uint8"])
-    data, target = _select(load_arrays(source, data_home, download), subset)
+    data, target = _select(load_arrays(source, **places), subset)
     if dtype == "float32":
         data = data / np.float32(255)
     if return_X_y:
@@ -75,6 +75,7 @@ def fetch_mnist(
     data_home=None,
     return_X_y=False,
     download_if_missing=True,
+    allow_changed=False,
 ):
     """Load the MNIST handwritten digits, from a local folder or from OpenML.
 
@@ -96,6 +97,9 @@ def fetch_mnist(
         Return ``(data, target)`` instead of a Bunch.
     download_if_missing : bool, default=True
         False raises OSError instead of downloading.
+    allow_changed : bool, default=False
+        True takes images and labels that are not the published ones, with a warning;
+        they must still be pixels and classes. A changed download is never cached.
 
     Returns
     -------
@@ -115,12 +119,14 @@ def fetch_mnist(
         If the file is missing and ``download_if_missing=False``, or OpenML cannot be
         reached.
     ValueError
-        If a parameter is unknown, or the file is damaged or has wrong shapes.
+        If a parameter is unknown, or the file is damaged, has wrong shapes or values,
+        or, unless ``allow_changed=True``, its arrays are not the published ones
+        (SHA-256).
 
     Warns
     -----
     UserWarning
-        If the arrays differ from the published ones (SHA-256).
+        If ``allow_changed=True`` and the arrays are not the published ones.
 
     See Also
     --------
@@ -141,7 +147,10 @@ def fetch_mnist(
     """
     names = [str(digit) for digit in range(10)]
     return _fetch(
-        _MNIST, names, subset, dtype, data_home, return_X_y, download_if_missing
+        *(_MNIST, names, subset, dtype, return_X_y),
+        data_home=data_home,
+        download_if_missing=download_if_missing,
+        allow_changed=allow_changed,
     )
 
 
@@ -152,6 +161,7 @@ def fetch_fashion_mnist(
     data_home=None,
     return_X_y=False,
     download_if_missing=True,
+    allow_changed=False,
 ):
     """Load the FashionMNIST pictures of clothes, from a local folder or from OpenML.
 
@@ -173,6 +183,9 @@ def fetch_fashion_mnist(
         Return ``(data, target)`` instead of a Bunch.
     download_if_missing : bool, default=True
         False raises OSError instead of downloading.
+    allow_changed : bool, default=False
+        True takes images and labels that are not the published ones, with a warning;
+        they must still be pixels and classes. A changed download is never cached.
 
     Returns
     -------
@@ -192,12 +205,14 @@ def fetch_fashion_mnist(
         If the file is missing and ``download_if_missing=False``, or OpenML cannot be
         reached.
     ValueError
-        If a parameter is unknown, or the file is damaged or has wrong shapes.
+        If a parameter is unknown, or the file is damaged, has wrong shapes or values,
+        or, unless ``allow_changed=True``, its arrays are not the published ones
+        (SHA-256).
 
     Warns
     -----
     UserWarning
-        If the arrays differ from the published ones (SHA-256).
+        If ``allow_changed=True`` and the arrays are not the published ones.
 
     See Also
     --------
@@ -216,11 +231,8 @@ def fetch_fashion_mnist(
     'Ankle boot'
     """
     return _fetch(
-        _FASHION_MNIST,
-        _CLOTHES,
-        subset,
-        dtype,
-        data_home,
-        return_X_y,
-        download_if_missing,
+        *(_FASHION_MNIST, _CLOTHES, subset, dtype, return_X_y),
+        data_home=data_home,
+        download_if_missing=download_if_missing,
+        allow_changed=allow_changed,
     )

@@ -5,19 +5,19 @@ estimator they belong to. Pickles run code when loaded; this format cannot.
 """
 
 import json
-import os
-import uuid
-from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as safetensors_bytes
-
-from skdeepgmm.persistence._nodes import Decoder, Encoder
+from skdeepgmm.persistence._container import TEXT_KEY, pack, unpack
+from skdeepgmm.persistence._decoder import Decoder
+from skdeepgmm.persistence._encoder import Encoder
+from skdeepgmm.persistence._json import parse
+from skdeepgmm.persistence._writing import read_file, replace_file, target_of
 
 __all__ = ["load", "save"]
 
-FORMAT_VERSION = 1
-_HEADER_KEY = "skdeepgmm"
+#: Version 2 has a checksum.
+FORMAT_VERSION = 2
+#: What a file can do wrong that no check has foreseen.
+_FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
 
 
 def save(estimator, path):
@@ -30,12 +30,17 @@ def save(estimator, path):
         arrays, lists, dicts, a RandomState, or such estimators again.
     path : str or path-like
         File to write, by convention ``*.safetensors``. It is replaced only when
-        everything is written: a crash leaves the old file.
+        everything has reached the disk: a crash leaves the old file. A file that is
+        there keeps its mode, a symbolic link is followed.
 
     Raises
     ------
     TypeError
         If the estimator, or a value that it holds, cannot be represented.
+    ValueError
+        If its parameters hold such long lists that the header would be too large.
+    OSError
+        If ``path`` is no file (a folder, a pipe, a device) or cannot be written.
 
     See Also
     --------
@@ -45,6 +50,10 @@ def save(estimator, path):
     -----
     Callbacks (``set_callbacks``) and metadata requests are not saved. Array values,
     types and memory order are kept bit by bit, so that predictions are equal.
+
+    The file is written beside its final place as ``<name>.<32 digits>.part``. What
+    killed processes left of such files is removed by the next save to the same place.
+    The format is described in :ref:`saving`.
 
     Examples
     --------
@@ -60,13 +69,20 @@ def save(estimator, path):
     >>> np.array_equal(same.score_samples(X), mixture.score_samples(X))
     True
     """
-    encoder = Encoder()
+    target = target_of(path)
+    name, encoder = type(estimator).__name__, Encoder()
     header = {
         "format_version": FORMAT_VERSION,
-        "estimator": encoder.estimator(estimator, type(estimator).__name__),
+        "estimator": encoder.estimator(estimator, name),
     }
-    metadata = {_HEADER_KEY: json.dumps(header, allow_nan=False)}
-    _write_atomically(Path(path), safetensors_bytes(encoder.tensors, metadata))
+    try:
+        parts = pack(json.dumps(header, allow_nan=False), encoder.tensors)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} cannot be saved: the header of the file is too large ({error}). "
+            "Turn long lists among its parameters into arrays."
+        ) from error
+    replace_file(target, parts)
 
 
 def load(path, device="auto"):
@@ -87,11 +103,13 @@ def load(path, device="auto"):
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
+    OSError
+        If there is no such file, or it cannot be read.
     ValueError
-        If the file was not written by :func:`save`, by a newer format, is damaged, or
-        names a class that is not an estimator of this package.
+        If the file was not written by :func:`save`, or in a newer format, if a single
+        bit of it has changed, or if what it holds is no model that works: a class that
+        is no estimator of this package, an attribute of another type, shape or range.
+        The message names the file, the attribute, what it is and what is expected.
 
     See Also
     --------
@@ -100,8 +118,9 @@ def load(path, device="auto"):
     Notes
     -----
     The class is looked up in a fixed table and nothing in the file is executed, so that
-    files of unknown origin are safe to load. Whether to trust the model is another
-    question.
+    files of unknown origin are safe to load: they neither crash the process nor take
+    more memory than twice their size and 50 MB. Whether to trust the model is another
+    question: the checksum tells damage, not who wrote the file.
 
     Examples
     --------
@@ -109,55 +128,50 @@ def load(path, device="auto"):
     >>> load("mixture.safetensors", device="cpu")  # doctest: +SKIP
     GaussianMixture(device='cpu', n_components=2)
     """
-    header, tensors = _read(Path(path))
     try:
-        estimator = Decoder(tensors, device).estimator(header["estimator"])
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        return _estimator(read_file(path), device)
+    except _FAULTS as error:
         raise ValueError(
-            f"{path} is damaged: {error!r}. Save the model again."
+            f"{path} is damaged: {error!r}"[:400] + ". Save the model again."
         ) from error
+    except MemoryError as error:
+        raise OSError(f"{path} is larger than the memory.") from error
+    except ValueError as error:
+        raise ValueError(f"{path} {error}. Save the model again.") from error
+
+
+def _estimator(raw, device):
+    """Return the estimator of the bytes of a file."""
+    text, tensors, is_checked = unpack(raw)
+    header = _header(text, is_checked)
+    node = header["estimator"]
+    name = node.get("class") if isinstance(node, dict) else None
+    decoder = Decoder(tensors, device)
+    estimator = decoder.estimator(node, str(name)[:80])
+    if decoder.tensors:
+        raise ValueError("is damaged: it has tensors that no value names")
     return estimator
 
 
-def _write_atomically(path, content):
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+def _header(text, is_checked):
+    """Return the parsed text of the header, of a known version."""
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _read(path):
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_HEADER_KEY)
-            header = _check_header(path, text)
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+        header = parse(text)
+    except ValueError as error:
+        raise ValueError(f"has a damaged header ({error})") from error
+    if not isinstance(header, dict) or set(header) != {"format_version", "estimator"}:
+        raise ValueError(f"has a damaged header: {TEXT_KEY!r} describes no estimator")
+    version = header["format_version"]
+    if type(version) is not int or version < 1:
+        raise ValueError(f"has a damaged header: format version {version!r}"[:200])
+    if version > FORMAT_VERSION:
         raise ValueError(
-            f"{path} is not a safetensors file, or is damaged ({error})."
-        ) from error
-
-
-def _check_header(path, text):
-    if text is None:
-        raise ValueError(
-            f"{path} was not written by skdeepgmm.save: its header has no entry "
-            f"{_HEADER_KEY!r}."
+            f"has format version {version}; this installation reads versions up to "
+            f"{FORMAT_VERSION}. Upgrade skdeepgmm, or else"
         )
-    try:
-        header = json.loads(text)
-        version = header["format_version"]
-        newer = version > FORMAT_VERSION
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} has a damaged header ({error!r}).") from error
-    if newer:
+    if is_checked != (version > 1):
+        found = "has" if is_checked else "lacks"
         raise ValueError(
-            f"{path} has format version {version}; this installation reads versions up "
-            f"to {FORMAT_VERSION}. Upgrade skdeepgmm."
+            f"is damaged: of format version {version}, it {found} a checksum"
         )
     return header

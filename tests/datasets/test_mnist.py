@@ -1,8 +1,11 @@
 """Where the images come from, in which order, and what is checked on the way."""
 
 import dataclasses
+import io
 import os
 import sys
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +113,7 @@ def test_the_argument_comes_before_the_variable(tmp_path, arrays, monkeypatch):
     other = arrays | {"y_test": 9 - arrays["y_test"]}
     folder = save(tmp_path / "own", other)
     with pytest.warns(UserWarning, match="differ from the published ones"):
-        mnist = fetch_mnist(subset="test", data_home=folder)
+        mnist = fetch_mnist(subset="test", data_home=folder, allow_changed=True)
     np.testing.assert_array_equal(mnist.target, other["y_test"])
 
 
@@ -134,9 +137,39 @@ def test_the_cache_lies_in_data_home(openml, tmp_path):
     assert openml.calls[0][0] == "Fashion-MNIST"
 
 
-def test_a_download_with_other_content_warns(openml):
+def test_a_changed_download_is_refused_and_never_cached(openml, tmp_path):
     openml.X[0, 0] = (openml.X[0, 0] + 1) % 256
+    with pytest.raises(ValueError, match=r"OpenML \(mnist_784\) differ.*allow_changed"):
+        fetch_mnist()
     with pytest.warns(UserWarning, match="OpenML \\(mnist_784\\) differ"):
+        mnist = fetch_mnist(dtype="uint8", allow_changed=True)
+    np.testing.assert_array_equal(mnist.data, openml.X[:N_TRAIN])
+    assert not list((tmp_path / "cache").rglob("*.npz"))
+
+
+@pytest.mark.parametrize("value", [-1, 256, 0.5, np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("allow_changed", [False, True])
+def test_a_download_of_what_are_no_pixels_is_refused(openml, value, allow_changed):
+    openml.X[3, 5] = value  # 256 would become 0, the published value of many pixels
+    message = rf"mnist_784\): X_train has the value {float(value)}; .* 0 to 255"
+    with pytest.raises(ValueError, match=message.replace("+", r"\+")):
+        fetch_mnist(allow_changed=allow_changed)
+
+
+@pytest.mark.parametrize("value", ["10", "-1", "1.5", "nan"])
+def test_a_download_of_what_are_no_classes_is_refused(openml, value):
+    openml.y[-1] = value
+    with pytest.raises(ValueError, match=r"y_test has the value .* from 0 to 9"):
+        fetch_mnist(allow_changed=True)
+
+
+def test_a_download_of_words_or_of_other_images_is_refused(openml):
+    openml.y[0] = "?"
+    with pytest.raises(ValueError, match=r"mnist_784\): y has values that are no num"):
+        fetch_mnist()
+    openml.X = openml.X[:, :-1]
+    openml.y[0] = "0"
+    with pytest.raises(ValueError, match=r"sent X of shape \(17, 783\); expected 784"):
         fetch_mnist()
 
 
@@ -171,6 +204,88 @@ def test_missing_file_says_where_it_looked(tmp_path, monkeypatch):
         fetch_mnist(data_home=tmp_path / "own", download_if_missing=False)
     for folder in ("own", "shared"):
         assert str(tmp_path / folder) in str(error.value)
+
+
+def test_a_changed_local_file_is_refused(tmp_path, arrays):
+    arrays["X_train"][0, 0, 0] ^= 1
+    folder = save(tmp_path / "data", arrays)
+    with pytest.raises(ValueError, match=r"mnist\.npz differ.* allow_changed=True"):
+        fetch_mnist(data_home=folder)
+
+
+def test_a_local_file_may_have_other_types(tmp_path, arrays):
+    wide = {key: array.astype(np.float64) for key, array in arrays.items()}
+    folder = save(tmp_path / "data", wide)
+    mnist = fetch_mnist(data_home=folder, dtype="uint8")
+    np.testing.assert_array_equal(mnist.images, arrays["X_train"])
+    assert mnist.data.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    "key, array, message",
+    [
+        ("y_test", np.full(N_TEST, 10), "y_test has the value 10; .* from 0 to 9"),
+        ("y_test", np.full(N_TEST, -1), "y_test has the value -1"),
+        ("y_test", np.full(N_TEST, np.nan), "y_test has the value nan"),
+        ("y_test", np.full(N_TEST, "1"), "y_test has the type <U1; expected numbers"),
+        ("X_test", np.full((N_TEST, 28, 28), 256), "X_test has the value 256"),
+        ("X_test", np.full((N_TEST, 28, 28), 0.5), "X_test has the value 0.5"),
+        ("X_test", np.zeros((N_TEST, 28, 27)), "X_test has shape"),
+        ("X_test", np.zeros(()), "X_test has shape"),
+    ],
+)
+def test_values_are_checked_before_they_are_cast(key, array, message, tmp_path, arrays):
+    folder = save(tmp_path / "data", arrays | {key: array})
+    with pytest.raises(ValueError, match=rf"mnist\.npz: .*{message}"):
+        fetch_mnist(data_home=folder, allow_changed=True)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path, arrays):
+    bomb = arrays | {"X_test": np.zeros((200, 28, 28), np.complex128)}
+    folder = tmp_path / "data"
+    folder.mkdir()
+    np.savez_compressed(folder / "mnist.npz", **bomb)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"X_test would unpack to 250.* bytes"):
+        fetch_mnist(data_home=folder)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10**6
+
+
+def test_an_array_that_claims_to_be_large_is_not_allocated(tmp_path, arrays):
+    folder = save(tmp_path / "data", arrays)
+    path = folder / "mnist.npz"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    head = io.BytesIO()
+    shape = (10**6, 28, 28)
+    fields = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(head, fields)
+    members["X_test.npy"] = head.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match="X_test would unpack to 784000000 bytes"):
+        fetch_mnist(data_home=folder)
+
+
+def test_every_damaged_file_is_named(tmp_path, arrays, rng):
+    folder = save(tmp_path / "data", arrays)
+    path = folder / "mnist.npz"
+    raw = path.read_bytes()
+    for number in range(300):
+        damaged = bytearray(raw)
+        # Names, sizes and heads of the arrays are where a zip file is delicate.
+        place = rng.integers(len(raw) - 700, len(raw)) if number % 2 else number
+        damaged[place] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged[: rng.integers(len(raw))] if number < 50 else damaged)
+        try:
+            mnist = fetch_mnist(data_home=folder, dtype="uint8")
+        except ValueError as error:
+            assert "mnist.npz" in str(error)  # noqa: PT017
+        else:  # a date, a comment
+            np.testing.assert_array_equal(mnist.images, arrays["X_train"])
 
 
 def test_pickled_content_is_never_loaded(tmp_path, arrays):
