@@ -10,8 +10,8 @@ import numpy as np
 
 from skdeepgmm.persistence._classes import LAYERS, registered_class
 from skdeepgmm.persistence._encoder import BIT_GENERATOR
+from skdeepgmm.persistence._older import modernized
 from skdeepgmm.persistence._schema import check_estimator
-from skdeepgmm.persistence._tables import RENAMED
 
 #: Nodes within nodes. A model of models of this package has some twenty.
 MAX_DEPTH = 64
@@ -34,11 +34,14 @@ class Decoder:
         Each may be named once.
     device : str
         New value of the parameter ``device`` of all estimators.
+    version : int
+        Of the file's format.
     """
 
-    def __init__(self, tensors, device):
+    def __init__(self, tensors, device, version):
         self.tensors = dict(tensors)
         self.device = device
+        self.version = version
         self.depth = 0
 
     def estimator(self, node, where):
@@ -65,13 +68,14 @@ class Decoder:
 
     def _named(self, node, part, where):
         """Return the decoded parameters or state, by today's names."""
-        nodes, renamed = node[part], RENAMED.get(node["class"], {})
+        nodes = node[part]
         if not isinstance(nodes, dict):
             raise ValueError(f"has no {part} of {where}")
-        return {
-            renamed.get(name, name): self.node(value, f"{where}.{name}"[:200])
+        values = {
+            name: self.node(value, f"{where}.{name}"[:200])
             for name, value in nodes.items()
         }
+        return modernized(node["class"], part, values, self.version)
 
     def node(self, node, where):
         """Return the value of a node; ``where`` names it in errors."""

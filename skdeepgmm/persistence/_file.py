@@ -146,7 +146,7 @@ def _estimator(raw, device):
     header = _header(text, is_checked)
     node = header["estimator"]
     name = node.get("class") if isinstance(node, dict) else None
-    decoder = Decoder(tensors, device)
+    decoder = Decoder(tensors, device, header["format_version"])
     estimator = decoder.estimator(node, str(name)[:80])
     if decoder.tensors:
         raise ValueError("is damaged: it has tensors that no value names")

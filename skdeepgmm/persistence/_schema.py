@@ -228,7 +228,11 @@ def _check_clusterer(state, model, where):
     if model.sizes.get("L", made_latent(made)) != made_latent(made):
         fail(f"{where}.means_", f"L={made_latent(made)}", f"{model.sizes['L']}")
     if model.sizes["U"] not in (1, n_features):
-        fail(f"{where}._units", f"of length 1 or {n_features}", f"{model.sizes['U']}")
+        fail(
+            f"{where}._standardization",
+            f"of length 1 or {n_features}",
+            f"{model.sizes['U']}",
+        )
     labels = state.get("labels_")
     if labels is not None and labels.max(initial=0) >= made.n_clusters:
         fail(f"{where}.labels_", f"below {made.n_clusters}", f"{labels.max()}")
@@ -287,7 +291,20 @@ def _check_outliers(state, model, where):
         fail(f"{where}.offset_", "a number", "NaN")
 
 
+def _check_trimmed(state, model, where):
+    for number, inner in enumerate(state["mixtures_"]):
+        place = f"{where}.mixtures_[{number}]"
+        if type(inner).__name__ != "GaussianMixture" or not _is_fitted(inner):
+            fail(place, "a fitted GaussianMixture", kind_of(inner))
+        if inner.n_features_in_ != model.sizes.get("D", inner.n_features_in_):
+            found = str(inner.n_features_in_)
+            fail(place, f"of D={model.sizes['D']} features", found)
+    if not state["mixtures_"]:
+        fail(f"{where}.mixtures_", "at least one mixture", "none")
+
+
 RULES = {
+    "TrimmedMixtures": _check_trimmed,
     "GaussianMixture": _check_flat,
     "SGDGaussianMixture": _check_flat,
     "DeepConvGMM": _check_deep,

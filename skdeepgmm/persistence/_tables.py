@@ -1,7 +1,7 @@
 """The fitted attributes of every class: what a file may hold.
 
 One table a class. A new attribute goes here, with ``needed`` if predictions use it; a
-renamed one goes here and, by its old name, into ``RENAMED``. Sizes: K components or
+renamed one goes here and, by its old name, into ``_older``. Sizes: K components or
 clusters, D features, P pixels of a patch, C channels or classes, T iterations.
 """
 
@@ -26,9 +26,6 @@ from skdeepgmm.persistence._specs import (
     needed,
 )
 
-#: Parameters and attributes that files of older versions call otherwise, by class:
-#: {"GaussianMixture": {"old": "new"}}.
-RENAMED: dict = {}
 #: Largest error of the sum of shares that NumPy's draws from them take.
 EXACT = 1e-12
 #: Largest value of a patch whose products are finite in float32.
@@ -109,8 +106,8 @@ _CLUSTERER = {
     "weights_": needed(Shares(("K",), tol=EXACT)),
     "networks_": needed(Mapping(Mapping(Spec()))),
     "_architecture": needed(Mapping(Spec())),
-    "_units": needed(
-        Fields({"offset": Array(("U",)), "scale": Array(("U",), positive=True)})
+    "_standardization": needed(
+        Fields({"shift": Array(("U",)), "scale": Array(("U",), positive=True)})
     ),
     "labels_": Array(("N",), kinds="i", low=0.0),
     "history_": _HISTORY,
@@ -160,7 +157,7 @@ ATTRIBUTES = {
                 "opened": Integer(low=-(2**31), high=2**31),
                 "reopened": Flag(),
             },
-            {"settled": ListOf(Flag(), "M")},
+            {"initialized": ListOf(Flag(), "M")},
         ),
     },
     "GANEMClusterer": {
@@ -187,6 +184,11 @@ ATTRIBUTES = {
     "DensityOutlierDetector": {
         "estimator_": needed(Spec()),
         "offset_": needed(Number(finite=False)),
+        "reference_": needed(Maybe(Array(("N", "D")))),
+        **_NAMES,
+    },
+    "TrimmedMixtures": {
+        "mixtures_": needed(ListOf(Spec(), "M")),
         **_NAMES,
     },
     "FrozenEstimator": {},

@@ -111,6 +111,8 @@ MAKERS = {
     "denoiser": _denoiser,
     "given_prior": _given_prior,
     "detector": _detector,
+    "default_detector": lambda: DensityOutlierDetector().fit(rows()),
+    "trimmed": lambda: DensityOutlierDetector().fit(rows()).estimator_,
     "frozen": lambda: DensityOutlierDetector(FrozenEstimator(_flat("tied"))).fit(
         rows()
     ),

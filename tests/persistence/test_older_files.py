@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from skdeepgmm import load, save
+from skdeepgmm._torch_backend.clusterers.gan_em.recipes import RECIPES
+from skdeepgmm.persistence._older import modernized
 
 DATA = Path(__file__).with_name("data")
 EXPECTED = json.loads((DATA / "v1_expected.json").read_text())
@@ -43,3 +45,23 @@ def test_their_arrays_need_not_be_aligned(tmp_path):
     original = load(DATA / "v1_sgd_tied.safetensors", device="cpu")
     assert model.means_.flags.aligned
     np.testing.assert_array_equal(model.means_, original.means_)
+
+
+def test_parameters_of_version_1():
+    """Multiples of the recipe's learning rates, and settings by their old names."""
+    old = {
+        "start_iter": 3,
+        "learning_rate": 2.0,
+        "recipe": {"held": 0.5, "generator_rate": 1e-4},
+    }
+    assert modernized("GANEMClusterer", "params", old, 1) == {
+        "init_iter": 3,
+        "learning_rate": 2e-4,
+        "recipe": {"constant_fraction": 0.5, "generator_lr": 1e-4},
+    }
+    assert modernized("GANEMClusterer", "params", old, 2) == old
+    for recipe, rates in RECIPES.items():
+        found = modernized(
+            "GANEMClusterer", "params", {"learning_rate": 3.0, "recipe": recipe}, 1
+        )
+        assert found["learning_rate"] == pytest.approx(3.0 * rates.generator_lr)

@@ -242,7 +242,7 @@ def assert_same_tree(first, second):
 def test_every_value_comes_back(value):
     encoder = Encoder()
     text = json.dumps(encoder.node(value, "value"), allow_nan=False)
-    decoder = Decoder(encoder.tensors, "auto")
+    decoder = Decoder(encoder.tensors, "auto", 2)
     assert_same_tree(value, decoder.node(json.loads(text), "value"))
 
 

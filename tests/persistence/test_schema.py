@@ -212,17 +212,3 @@ def test_an_unfitted_density_in_a_fitted_detector_is_refused(path):
     save(model, path)
     with pytest.raises(ValueError, match=r"estimator_ is .*expected a fitted density"):
         load(path)
-
-
-def test_old_names_are_read(path, monkeypatch):
-    save(models.fitted("flat_full"), path)
-    changes = {"n_parts": "n_components", "centres_": "means_"}
-    monkeypatch.setitem(_tables.RENAMED, "GaussianMixture", changes)
-
-    def change(estimator, entries, data):
-        estimator["params"]["n_parts"] = estimator["params"].pop("n_components")
-        estimator["state"]["centres_"] = estimator["state"].pop("means_")
-
-    rewrite(path, change)
-    expected = models.fitted("flat_full")
-    np.testing.assert_array_equal(load(path).means_, expected.means_)
