@@ -200,8 +200,8 @@ class ArraySource:
                 row, feature = far[0].tolist()
                 raise ValueError(
                     f"X has values too extreme for {self.dtype}: row {start + row}, "
-                    f"feature {feature} holds {float(rows[row, feature]):g}, where most "
-                    f"values are within {float(spread[feature]):g} of "
+                    f"feature {feature} holds {float(rows[row, feature]):g}, where "
+                    f"most values are within {float(spread[feature]):g} of "
                     f"{float(center[feature]):g}. Remove such rows, or mark missing "
                     "entries by NaN."
                 )

@@ -292,6 +292,8 @@ def _check_outliers(state, model, where):
 
 
 def _check_trimmed(state, model, where):
+    if not state["mixtures_"]:
+        fail(f"{where}.mixtures_", "at least one mixture", "none")
     for number, inner in enumerate(state["mixtures_"]):
         place = f"{where}.mixtures_[{number}]"
         if type(inner).__name__ != "GaussianMixture" or not _is_fitted(inner):
@@ -299,8 +301,6 @@ def _check_trimmed(state, model, where):
         if inner.n_features_in_ != model.sizes.get("D", inner.n_features_in_):
             found = str(inner.n_features_in_)
             fail(place, f"of D={model.sizes['D']} features", found)
-    if not state["mixtures_"]:
-        fail(f"{where}.mixtures_", "at least one mixture", "none")
 
 
 RULES = {

@@ -190,6 +190,7 @@ ATTRIBUTES = {
     "TrimmedMixtures": {
         "mixtures_": needed(ListOf(Spec(), "M")),
         **_NAMES,
+        "n_features_in_": needed(Integer(low=1, size="D")),
     },
     "FrozenEstimator": {},
 }
