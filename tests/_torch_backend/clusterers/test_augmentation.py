@@ -113,3 +113,27 @@ def test_patches_leave_the_images_themselves_alone(square):
     assert torch.equal(images, before)
     single = random_cutmix(square, new_generator(0), 1.0)
     assert torch.equal(single, square)
+
+
+@pytest.mark.parametrize("shape", [(40, 20), (20, 40), (30, 30)])
+def test_a_rotation_keeps_lengths_on_images_that_are_not_square(shape):
+    """Centres of mass turn about the middle: their distance from it stays."""
+    height, width = shape
+    images = torch.zeros(200, 1, height, width, dtype=torch.float64)
+    row, column = height // 2 - 6, width // 2 + 3
+    images[:, :, row : row + 2, column : column + 2] = 1.0
+    turned = random_affine(images, new_generator(0), 0.0, 30.0, 0.0)
+    down = torch.arange(height).double()[:, None] - (height - 1) / 2
+    across = torch.arange(width).double() - (width - 1) / 2
+
+    def center(images):
+        mass = images.sum((1, 2, 3))
+        return torch.stack(
+            [(images[:, 0] * axis).sum((1, 2)) / mass for axis in (down, across)], 1
+        )
+
+    radius = center(images).norm(dim=1)
+    torch.testing.assert_close(center(turned).norm(dim=1), radius, rtol=0.03, atol=0.1)
+    angles = torch.atan2(*center(turned).T) - torch.atan2(*center(images).T)
+    assert float(angles.abs().max()) > math.radians(25.0)
+    assert float(angles.abs().max()) < math.radians(32.0)

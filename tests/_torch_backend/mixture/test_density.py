@@ -11,6 +11,7 @@ from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm._torch_backend.standardization import Standardization
 from tests._torch_backend.mixture.problems import (
     CPU,
+    all_types,
     as_block,
     dense_covariances,
     dense_log_joint,
@@ -130,3 +131,17 @@ def test_sampling_is_reproducible_and_allows_empty_components(rng):
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     assert labels.tolist() == [0, 0, 0, 2, 2]
     assert not torch.equal(first, mixture.sample([3, 0, 2], new_generator(6))[0])
+
+
+@all_types
+def test_the_standardization_is_mean_and_deviation_of_the_whole_mixture(name, rng):
+    mixture = random_mixture(name, rng)
+    found = mixture.standardization()
+    weights, means = mixture.weights.numpy(), mixture.means.numpy()
+    mean = weights @ means
+    second = dense_covariances(mixture) + means[:, :, None] * means[:, None]
+    variance = np.diagonal(np.einsum("k,kde->de", weights, second)) - mean**2
+    if mixture.covariance.isotropic:
+        variance = np.full_like(variance, variance.mean())
+    np.testing.assert_allclose(found.shift.numpy(), mean)
+    np.testing.assert_allclose(found.scale.numpy(), np.sqrt(variance))

@@ -282,3 +282,56 @@ def test_conditional_draws_have_the_conditional_moments(rng, name):
     tolerance = 0.12 * scale[:, None] * scale
     hidden = np.ix_([1, 3], [1, 3])
     assert (np.abs(np.cov(draws.T) - second)[hidden] < tolerance).all()
+
+
+@all_types
+@pytest.mark.parametrize("n_rows", [20, 90], ids=["rare", "frequent"])
+def test_completed_statistics_are_the_sums_of_conditional_moments(name, rng, n_rows):
+    """Sample by sample, with SciPy's responsibilities and dense matrices."""
+    mixture = random_mixture(name, rng)
+    X = rng.normal(scale=2.0, size=(n_rows, 4))
+    observed, missing = np.array([0, 2]), np.array([1, 3])
+    X[:, missing] = np.nan
+    stats = e_step(mixture, source_of(X)).recentered(
+        type(mixture.covariance), torch.zeros_like(mixture.means)
+    )
+    sigma, means = dense_covariances(mixture), mixture.means.numpy()
+    seen, cross = np.ix_(observed, observed), np.ix_(missing, observed)
+    gain = np.stack([s[cross] @ np.linalg.inv(s[seen]) for s in sigma])
+    log_joint = np.stack(
+        [
+            multivariate_normal(m[observed], s[seen]).logpdf(X[:, observed])
+            for m, s in zip(means, sigma, strict=True)
+        ],
+        axis=1,
+    ) + np.log(mixture.weights.numpy())
+    resp = np.exp(log_joint - logsumexp(log_joint, axis=1, keepdims=True))
+    squares = np.zeros((3, 4))
+    for k in range(3):
+        full = np.empty_like(X)
+        full[:, observed] = X[:, observed]
+        regressed = (X[:, observed] - means[k, observed]) @ gain[k].T
+        full[:, missing] = means[k, missing] + regressed
+        hidden = sigma[k][np.ix_(missing, missing)]
+        rest = np.diagonal(hidden - gain[k] @ sigma[k][cross].T)
+        squares[k] = resp[:, k] @ full**2
+        squares[k, missing] += resp[:, k].sum() * rest
+        np.testing.assert_allclose(stats.first[k], resp[:, k] @ full)
+    np.testing.assert_allclose(stats.nk, resp.sum(axis=0))
+    found = squares_of(name, stats.second.numpy())
+    np.testing.assert_allclose(found, squares_of_dense(name, squares))
+
+
+def squares_of(name, second):
+    """Return what statistics say of sums of squares, in the type's own detail."""
+    if name == "full":
+        return second[:, [0, 4, 7, 9]]
+    if name == "tied":
+        return np.diagonal(second)
+    return second[:, :4, -1] if name == "low_rank" else second
+
+
+def squares_of_dense(name, squares):
+    if name == "tied":
+        return squares.sum(axis=0)
+    return squares.sum(axis=1) if name == "spherical" else squares

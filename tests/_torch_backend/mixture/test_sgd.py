@@ -280,3 +280,28 @@ def test_a_longer_run_is_the_same_schedule_stretched():
         assert short.lr(step) == pytest.approx(long.lr(7 * step))
         assert short.radius(step) == pytest.approx(long.radius(7 * step))
         assert short.frees_weights(step) == long.frees_weights(7 * step)
+
+
+@pytest.mark.parametrize("n_features", [8, 32, 128])
+def test_factors_of_annealed_steps_are_slower(n_features):
+    """By a fifth, and beyond 32 features by the square of their number."""
+    x = torch.randn(50, n_features, generator=draw(3), dtype=torch.float64)
+
+    def gradient(schedule):
+        generator = draw(0)
+        parameters = sgd.Parameters(
+            torch.full((4,), -math.log(4.0), dtype=torch.float64),
+            torch.randn(4, n_features, generator=generator, dtype=torch.float64),
+            torch.rand(4, n_features, generator=generator, dtype=torch.float64) + 0.5,
+        )
+        plan = RunPlan(0.1, 1000, schedule, fresh=False)
+        ridge = torch.full((n_features,), 1e-6, dtype=torch.float64)
+        config = sgd.SGDConfig(COVARIANCES["diag"], plan, 0.0, ridge)
+        model = sgd.SGDMixture(parameters, config, draw())
+        log_joint, cache = model.log_joint(x)
+        return model.gradient(x, cache, torch.softmax(log_joint, 1))
+
+    exact, annealed = gradient(None), gradient(annealing.schedule(4, 0.5))
+    expected = 0.2 * min(1.0, 32 / n_features) ** 2
+    torch.testing.assert_close(annealed.factor, expected * exact.factor)
+    torch.testing.assert_close(annealed.means, exact.means)

@@ -422,3 +422,17 @@ def test_recorded_steps_follow_the_learning_rate():
     before = {name: weights(model, name) for name in NETWORKS}
     model.em_iteration(batches(model, 8))
     assert moved(model, before) == set()
+
+
+def test_the_learned_prior_is_the_occupancy_above_a_floor():
+    """phi = 0.9 N_i / N + 0.1 / K: an empty cluster is generated all the same."""
+    recipe = dataclasses.replace(FAST, learned_prior=True)
+    model = make(recipe)
+    model.em_iteration(batches(model))
+    expected = 0.9 * model.occupancy + 0.1 / N_CLUSTERS
+    torch.testing.assert_close(model.prior, expected)
+    assert float(model.prior.sum()) == pytest.approx(1.0)
+    assert float(model.prior.min()) >= 0.1 / N_CLUSTERS
+    plain = make()
+    plain.em_iteration(batches(plain))
+    torch.testing.assert_close(plain.prior, torch.full((N_CLUSTERS,), 1 / N_CLUSTERS))

@@ -10,7 +10,10 @@ import torch
 from skdeepgmm._torch_backend.clusterers.adversarial import TrainingData
 from skdeepgmm._torch_backend.clusterers.augmentation import Affine, Augmentation
 from skdeepgmm._torch_backend.clusterers.minmax_em import latent
-from skdeepgmm._torch_backend.clusterers.minmax_em.losses import ADVERSARIES
+from skdeepgmm._torch_backend.clusterers.minmax_em.losses import (
+    ADVERSARIES,
+    gradient_penalty,
+)
 from skdeepgmm._torch_backend.clusterers.minmax_em.networks import Architecture
 from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import (
     NETWORKS,
@@ -395,3 +398,21 @@ def test_recorded_steps_do_what_launched_ones_do(shape, adversary, labelled):
     assert torch.equal(models[0].rng.get_state(), models[1].rng.get_state())
     for first, second in zip(*losses, strict=True):
         assert first == pytest.approx(second, rel=0.05, abs=0.05)
+
+
+def test_the_gradient_penalty_pulls_the_discriminators_slope_towards_one():
+    name = next(n for n, adversary in ADVERSARIES.items() if adversary.penalty)
+    model = make(adversary=name)
+    real, fake = rand(40, 2), rand(40, 2, seed=9)
+    for weight in model.discriminator.parameters():
+        weight.data *= 3.0
+
+    def excess():
+        penalty = gradient_penalty(model.discriminator, real, fake, new_generator(4))
+        return float(penalty.detach())
+
+    before = excess()
+    for _ in range(30):
+        model._train_discriminator(real, fake)
+    assert before > 0.1
+    assert excess() < before

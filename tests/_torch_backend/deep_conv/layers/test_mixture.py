@@ -10,6 +10,7 @@ from skdeepgmm._torch_backend.deep_conv.layers import (
     MixtureLayer,
 )
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
+    INIT_SPREAD,
     component_moments,
     init_from_batch,
     log_joint_rows,
@@ -188,3 +189,13 @@ def test_a_split_keeps_the_mean_of_both_halves():
     split_heaviest(layer, 0, k, new_generator(0))
     torch.testing.assert_close((layer.means[0, k] + layer.means[0, owner]) / 2, mean)
     torch.testing.assert_close(layer.weights[0, [k, owner]].sum(), weight)
+
+
+def test_a_new_mixture_has_equal_weights_unit_variances_and_small_centred_means():
+    layer = random_init((4, 4, 3), 50, False, 1e-6, new_generator(0), torch.float64)
+    torch.testing.assert_close(layer.weights, torch.full((16, 50), 1 / 50).double())
+    torch.testing.assert_close(layer.variances, torch.ones(16, 50, 3).double())
+    assert float(layer.means.abs().max()) <= INIT_SPREAD
+    assert float(layer.means.max()) > 0.9 * INIT_SPREAD
+    assert float(layer.means.min()) < -0.9 * INIT_SPREAD
+    assert abs(float(layer.means.mean())) < 0.1 * INIT_SPREAD
