@@ -66,7 +66,7 @@ for i, row in enumerate(axes):
 # The course of training
 # ----------------------
 # ``consistency`` is the square of the distance between a latent and what the encoder
-# finds in its picture; ``occupancies_`` shows that no cluster dies.
+# finds in its picture; ``occupancies_`` shows that no cluster becomes empty.
 fig, axes = plt.subplots(1, 3, figsize=(9, 2.5), layout="constrained")
 for ax, name in zip(axes, ("energy", "consistency"), strict=False):
     ax.plot(np.arange(1, clusterer.n_iter_ + 1), clusterer.history_[name])

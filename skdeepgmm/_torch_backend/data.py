@@ -135,7 +135,8 @@ class ArraySource:
         """
         found = Moments.none(self.n_features, self.device)
         for start, stop, rows in self.rows():
-            found = found.merged(rows, self._block_weight(slice(start, stop)))
+            weight = self._block_weight(slice(start, stop))
+            found = found.merged(rows, weight, complete=self.patterns is None)
         empty = (found.mass == 0).nonzero()[:, 0].tolist()
         if empty:
             raise ValueError(

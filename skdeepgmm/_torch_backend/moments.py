@@ -103,7 +103,9 @@ class Moments:
             found = found.merged(rows, weight)
         return found
 
-    def merged(self, rows: Tensor, weight: Tensor | None = None) -> Self:
+    def merged(
+        self, rows: Tensor, weight: Tensor | None = None, complete: bool = False
+    ) -> Self:
         """Return the moments with these rows too.
 
         Parameters
@@ -112,12 +114,13 @@ class Moments:
             NaN entries do not count.
         weight : Tensor of shape (n_rows,) or None
             float64 weights; None for ones.
+        complete : bool
+            Whether it is known that nothing is missing.
         """
         rows = rows.double()
         each = rows.new_ones(len(rows), 1) if weight is None else weight[:, None]
-        missing = torch.isnan(rows)
-        if bool(missing.any()):
-            each = each * ~missing
+        if not complete and bool(torch.isnan(rows).any()):
+            each = each * ~torch.isnan(rows)
             rows = rows.nan_to_num(0.0)
         mass = each.sum(0).expand_as(self.mean)
         mean = (each * rows).sum(0) / mass.clamp_min(TINY)

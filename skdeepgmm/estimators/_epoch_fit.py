@@ -110,10 +110,15 @@ class EpochFit:
         if n_samples - n_held_out < self.n_components:
             raise ValueError(
                 f"validation_fraction={fraction} leaves {n_samples - n_held_out} of "
-                f"{n_samples} samples to train on, fewer than n_components="
-                f"{self.n_components}. Lower it, or set early_stopping=False."
+                f"{n_samples} samples to train on, fewer than {self.components_text}. "
+                "Lower it, or set early_stopping=False."
             )
         return order[n_held_out:], order[:n_held_out]
+
+    @property
+    def components_text(self):
+        """The components that need samples, for messages."""
+        return f"n_components={self.n_components}"
 
     def bound(self, losses):
         """Return an epoch's log-likelihood in the units of the data."""

@@ -156,7 +156,7 @@ def inpaint(
     Parameters
     ----------
     image : Tensor of shape (height, width)
-        Start values where pixels are missing.
+        Initial values where pixels are missing.
     missing : Tensor of shape (height, width), bool
     """
     precision = torch.where(missing, 0.0, torch.inf).double()

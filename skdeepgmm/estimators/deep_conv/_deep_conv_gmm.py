@@ -67,8 +67,9 @@ class DeepConvGMM(
         most 200.
 
     learning_rate : float, default=0.1
-        Share of the way to the batch's own estimate that a step goes. It falls
-        linearly to zero over the run, and as step^-0.6 in a stream.
+        Step size of the optimiser at the beginning of training: of natural gradients,
+        1 goes all the way to the batch's own estimate. It falls linearly to zero over
+        the run, and as step^-0.6 in a stream.
 
     annealing : {'max', 'soft', 'none'}, default='max'
         Objective of the first part of a layer's run: 'max', the annealed max-component

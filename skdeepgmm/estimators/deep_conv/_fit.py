@@ -92,6 +92,10 @@ class DeepConvFit(EpochFit):
         parts = self.rows.split(size, convert.index_tensor(index))
         return convert.to_numpy(inference.responsibilities(model.network, parts, size))
 
+    @property
+    def components_text(self):
+        return f"the {self.n_components} components of the top mixture"
+
     def attributes(self, model):
         """Return what a learner has reached as fitted attributes."""
         return self.spec.attributes(model.network)

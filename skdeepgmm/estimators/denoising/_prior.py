@@ -75,15 +75,12 @@ def full_covariances(mixture):
     """Return the covariance matrices of a mixture of any covariance type."""
     from skdeepgmm import GaussianMixture
 
-    if not hasattr(mixture, "dense_covariances"):
-        mixture = GaussianMixture.from_parameters(
-            np.full(len(mixture.means_), 1.0 / len(mixture.means_)),
-            mixture.means_,
-            mixture.covariances_,
-            covariance_type=mixture.covariance_type,
-            device="cpu",
-        )
-    return np.asarray(mixture.dense_covariances(), dtype=np.float64)
+    if hasattr(mixture, "dense_covariances"):
+        return np.asarray(mixture.dense_covariances(), dtype=np.float64)
+    # Singular ones too: patches without their mean have no variance in one direction.
+    return GaussianMixture._dense_matrices(
+        mixture.means_, mixture.covariances_, mixture.covariance_type
+    )
 
 
 def to_pixels(parameters, patch_shape):

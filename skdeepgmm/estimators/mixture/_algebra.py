@@ -190,6 +190,13 @@ default='full'
         dense = covariance.dense(*self.means_.shape)
         return convert.to_numpy(dense, convert.torch_dtype(self.means_))
 
+    @staticmethod
+    def _dense_matrices(means, covariances, covariance_type):
+        """Return covariances of a type of scikit-learn as matrices, unchecked."""
+        values = convert.float64_tensor(np.asarray(covariances), "cpu")
+        covariance, _ = COVARIANCES[covariance_type].from_values(values)
+        return convert.to_numpy(covariance.dense(*np.shape(means)))
+
     def marginal(self, features):
         """Return the mixture of some of the features.
 

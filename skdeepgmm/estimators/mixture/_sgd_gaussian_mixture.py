@@ -48,8 +48,9 @@ default='full'
         ``n_features`` and at most 512.
 
     learning_rate : float, default=0.2
-        First step size, as a fraction of the way to the batch's own estimate. It
-        falls linearly to zero over the run, and as step^-0.6 in a stream.
+        Step size of the optimiser at the beginning of training: of natural gradients,
+        1 goes all the way to the batch's own estimate. It falls linearly to zero over
+        the run, and as step^-0.6 in a stream.
 
     momentum : float, default=0.9
         Share of the earlier direction that a step keeps, in [0, 1).

@@ -169,6 +169,20 @@ def test_a_mixture_of_scikit_learn_serves_as_prior():
     np.testing.assert_array_equal(denoiser.covariances_, prior.covariances_)
 
 
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_a_singular_mixture_serves_as_prior(kind):
+    """Patches without their mean have no variance in its direction."""
+    settings = {"covariance_type": kind, "reg_covar": 1e-4, "random_state": 0}
+    prior = sklearn_mixture.GaussianMixture(2, **settings).fit(patch_rows())
+    plane = np.eye(25) - 1 / 25
+    if kind == "full":
+        prior.covariances_ = plane @ prior.covariances_ @ plane
+    else:
+        prior.covariances_[:, 12] = 0.0
+    denoiser = PatchGMMDenoiser(prior=prior, patch_size=5, sigma=0.1).fit(SCENES)
+    assert np.isfinite(denoiser.transform([SCENES[0]])[0]).all()
+
+
 def test_a_prior_of_other_patches_is_refused():
     prior = skdeepgmm.GaussianMixture(1).fit(patch_rows(4))
     with pytest.raises(ValueError, match="fitted to 16 features"):

@@ -56,8 +56,8 @@ class Covariance(ABC):
 
     #: Value of the estimators' parameter ``covariance_type``.
     name: ClassVar[str]
-    #: Whether all components share one covariance. ``values`` and the masks of
-    #: failures then have no axis of components.
+    #: Whether all components share one covariance. ``values`` then have no axis of
+    #: components, and masks of failures have shape (1,).
     shared: ClassVar[bool] = False
     #: Whether the standardization needs one scale common to all features.
     isotropic: ClassVar[bool] = False
