@@ -15,7 +15,10 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor, torch_dtype
 from skdeepgmm._torch_backend.moments import Moments
-from skdeepgmm._torch_backend.standardization import Standardization
+from skdeepgmm._torch_backend.standardization import (
+    Standardization,
+    without_rounding,
+)
 
 #: Standardised blocks are kept between passes while they need less than this.
 CACHE_BYTES = 128 * 2**20
@@ -152,9 +155,7 @@ class ArraySource:
         mean, variance = self._typical(mean, variance)
         # A shift that X's dtype holds exactly makes x - shift exact in that dtype.
         shift = mean.to(self.dtype).double()
-        # A constant feature has the variance of its mean's rounding error, if any.
-        rounding = (100 * torch.finfo(torch.float64).eps * mean).square()
-        variance = torch.where(variance > rounding, variance, 0.0)
+        variance = without_rounding(mean, variance)
         scale = torch.where(variance > 0, variance, 1.0).sqrt()
         found = Standardization(shift, scale)
         if isotropic:

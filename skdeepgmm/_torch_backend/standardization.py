@@ -71,9 +71,18 @@ def from_arrays(shift: object, scale: object, device: torch.device) -> Standardi
     )
 
 
+def without_rounding(mean: Tensor, variance: Tensor) -> Tensor:
+    """Return variances, 0 for constant features.
+
+    These have the variance of their mean's rounding error, if any.
+    """
+    rounding = (100 * torch.finfo(torch.float64).eps * mean).square()
+    return torch.where(variance > rounding, variance, 0.0)
+
+
 def from_moments(moments: Moments, isotropic: bool = False) -> Standardization:
     """Return the standardization of each feature; isotropic by one common scale."""
-    variance = moments.variance
+    variance = without_rounding(moments.mean, moments.variance)
     if isotropic:
         variance = torch.full_like(variance, float(variance.mean()))
     scale = torch.where(variance > 0.0, variance, 1.0).sqrt()

@@ -80,3 +80,14 @@ def test_fitted_attributes_restore_it(rows):
     assert isinstance(again, Standardization)
     torch.testing.assert_close(again.shift, found.shift, rtol=0, atol=0)
     torch.testing.assert_close(again.scale, found.scale, rtol=0, atol=0)
+
+
+def test_a_constant_feature_far_from_zero_has_unit_scale():
+    X = torch.full((500, 2), 7.3, dtype=torch.float64)
+    X[:, 1] += torch.linspace(-1.0, 1.0, 500, dtype=torch.float64)
+    moments = Moments.none(2, torch.device("cpu"))
+    for part in X.split(33):
+        moments = moments.merged(part)
+    scale = from_moments(moments).scale
+    assert float(scale[0]) == 1.0
+    assert float(scale[1]) == pytest.approx(float(X[:, 1].std(correction=0)))
