@@ -3,7 +3,7 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.base import DensityMixin
 from sklearn.callback import with_callbacks
 
 from skdeepgmm._torch_backend import convert
@@ -32,8 +32,6 @@ class DeepConvGMM(
     DeepInferenceMixin,
     DeepGenerationMixin,
     ClassReadoutMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
     DensityMixin,
     TorchEstimator,
 ):
@@ -156,7 +154,7 @@ class DeepConvGMM(
         'score' of the held-out images with early stopping.
 
     lower_bounds_ : list of float
-        'log_likelihood' of the top mixture for every epoch.
+        'log_likelihood' of the top mixture for every epoch; NaN before it learns.
 
     lower_bound_ : float
         The last of them.
@@ -466,11 +464,6 @@ class DeepConvGMM(
 
     def _set_result(self, run, learner, history, moments, converged=False, stream=None):
         """Store what was learned as fitted attributes."""
-        spec = run.spec
-        self.image_shape_ = None if spec.vector else short_shape(spec.shape)
-        self.layers_ = spec.stack
-        self.shift_ = convert.to_numpy(spec.standardization.shift)
-        self.scale_ = convert.to_numpy(spec.standardization.scale)
         for name, value in run.attributes(learner).items():
             setattr(self, name, value)
         set_history(self, history, run.bound_name, converged)
@@ -479,10 +472,6 @@ class DeepConvGMM(
             stream["opened"] = min(0, learner.steps - 2 * STREAM_STEPS)
         learned = {"moments": moments.to_arrays(), "steps": learner.steps}
         self._stream = {**stream, **learned, "initialized": list(learner.initialized)}
-
-    @property
-    def _n_features_out(self):
-        return len(self.weights_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

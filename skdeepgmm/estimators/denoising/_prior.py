@@ -75,6 +75,8 @@ def full_covariances(mixture):
     """Return the covariance matrices of a mixture of any covariance type."""
     from skdeepgmm import GaussianMixture
 
+    if hasattr(mixture, "dense_covariances") and mixture.covariance_type == "full":
+        return np.asarray(mixture.covariances_, dtype=np.float64)
     if not hasattr(mixture, "dense_covariances"):
         mixture = GaussianMixture.from_parameters(
             np.full(len(mixture.means_), 1.0 / len(mixture.means_)),

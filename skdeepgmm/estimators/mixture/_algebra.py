@@ -134,7 +134,7 @@ default='full'
             convert.float64_tensor(estimator.means_, device),
             replace(covariance, values=values),
         )
-        return self._set_given(mixture, convert.torch_dtype(estimator.means_))
+        return self._set_parameters(mixture, convert.torch_dtype(estimator.means_))
 
     def to_sklearn(self):
         """Return the same mixture as scikit-learn's class.

@@ -8,7 +8,7 @@ from skdeepgmm._torch_backend.mixture import sgd, training_parameters
 from skdeepgmm._torch_backend.rows import TrainingRows
 from skdeepgmm._torch_backend.schedules import RunPlan
 from skdeepgmm.estimators._epoch_fit import EpochFit, default_batch_size
-from skdeepgmm.estimators.mixture._validation import check_means
+from skdeepgmm.estimators.mixture._validation import check_means, check_reg_covar
 
 #: Rows read at a time for means and variances.
 CHUNK_ROWS = 2**14
@@ -51,6 +51,7 @@ class SGDFit(EpochFit):
             self.standardization = source.standardize(self.covariance_class.isotropic)
         else:
             self.standardization = source.use_units(standardization)
+        check_reg_covar(estimator, self.ridge(), source.dtype)
         self.log_scale = source.mean_log_scale()
         self.rows = TrainingRows(
             X, self.standardization, self.device, sample_weight=sample_weight
@@ -99,17 +100,21 @@ class SGDFit(EpochFit):
         if len(bounds) == 2 and not state.stopped:
             state.converged |= abs(bounds[1] - bounds[0]) < self.estimator.tol
 
+    def ridge(self):
+        """Return the smallest variances of the standardised data."""
+        estimator = self.estimator
+        return training_parameters.variance_floor(
+            self.standardization, estimator.reg_covar, estimator.reg_covar_relative
+        )
+
     def model(self, plan, parameters):
         """Return a trainable mixture."""
         estimator = self.estimator
-        floor = training_parameters.variance_floor(
-            self.standardization, estimator.reg_covar, estimator.reg_covar_relative
-        )
         config = sgd.SGDConfig(
             self.covariance_class,
             plan,
             estimator.momentum,
-            floor.to(self.rows.dtype),
+            self.ridge().to(self.rows.dtype),
             annealing.objective(estimator.annealing),
             self.missing,
         )

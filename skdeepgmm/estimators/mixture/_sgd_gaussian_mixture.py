@@ -304,7 +304,7 @@ default='full'
             self._check_warm_start(X)
             X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
-            self._check_enough_samples(*X.shape)
+            self._check_enough_samples(X, sample_weight)
             data = callback_data(X, y, sample_weight)
             run = SGDFit(self, X, data, None, sample_weight)
             fresh = not (self.warm_start and hasattr(self, "converged_"))
@@ -317,6 +317,7 @@ default='full'
                     stopped = results[-1][1].stopped
                 model, state = max(results, key=_selection_score)
                 self._set_result(run, model, state)
+                self._warn_undetermined(X, sample_weight)
         return self
 
     def _set_result(self, run, model, state):
@@ -329,6 +330,7 @@ default='full'
         mass = np.full_like(mean, run.X.shape[0])
         self._stream = {"moments": (mass, mean, variance), "steps": model.steps}
         _warn_reseeded(model)
+        self._warn_large_reg_covar(run.ridge())
         if not (state.converged or state.stopped):
             warn_caller(
                 "The log-likelihood still changed by more than "
@@ -364,6 +366,8 @@ default='full'
             fresh = not hasattr(self, "_stream")
             X = self._check_X(X, reset=fresh, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
+            if not fresh:
+                self._check_stream()
             stream = {} if fresh else self._stream
             moments = Moments.of(
                 X, sample_weight, self._device(X), stream.get("moments")

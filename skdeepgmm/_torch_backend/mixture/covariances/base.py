@@ -110,8 +110,11 @@ class Covariance(ABC):
         """Return how many rows ``features`` has."""
 
     @classmethod
-    def degenerate_below(cls, n_components: int, n_features: int) -> int:
-        """Return the sample count under which the density cannot be determined."""
+    def least_samples(cls, n_components: int, n_features: int) -> int:
+        """Return how many samples determine a covariance, those of its mean included.
+
+        Fewer leave it singular but for what is added to it.
+        """
         return 0
 
     @classmethod

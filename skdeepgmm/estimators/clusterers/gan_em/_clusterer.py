@@ -267,7 +267,7 @@ class GANEMClusterer(DeepClusterer):
         "image_shape": [tuple, list, None],
         "recipe": [StrOptions(set(RECIPES)), dict],
         "networks": [StrOptions({"auto", *TABLES})],
-        "width": [Interval(Real, 0, None, closed="neither")],
+        "width": [Interval(Real, 0, 1e15, closed="right")],
         "noise_dim": [Interval(Integral, 1, None, closed="left"), None],
         "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
         "init": [StrOptions({"auto", "uniform", "kmeans", "tsne"}), "array-like"],

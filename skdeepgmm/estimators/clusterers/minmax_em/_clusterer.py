@@ -260,7 +260,7 @@ class MinMaxEMClusterer(DeepClusterer):
         "weight_prior": [Interval(Real, 0, None, closed="neither"), None],
         "balance": [Interval(Real, 0, 1, closed="both")],
         "networks": [StrOptions(set(TABLES))],
-        "width": [Interval(Real, 0, None, closed="neither")],
+        "width": [Interval(Real, 0, 1e15, closed="right")],
         "affine": [StrOptions({"auto"}), tuple, list, None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
