@@ -1,6 +1,6 @@
 """What all estimators share: input validation, device, seeds, output containers."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import wraps
 from inspect import getattr_static, isfunction
 
@@ -13,6 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.device import (
+    one_thread,
     own_state,
     resolve_device,
     training_mode,
@@ -130,6 +131,10 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         if sample_weight is None:
             return float(values.mean())
         return float(np.average(np.asarray(values), weights=sample_weight))
+
+    def _is_small(self):
+        """Tell whether the fitted model is for one thread, whatever the input."""
+        return False
 
     def _device(self, X=None):
         """Return the torch device on which to compute with X."""
@@ -269,9 +274,9 @@ def _computes(name, method):
 
 def _in_own_state(method):
     @wraps(method)
-    def call(*args, **kwargs):
-        with own_state():
-            return method(*args, **kwargs)
+    def call(self, *args, **kwargs):
+        with own_state(), one_thread(self._is_small()):
+            return method(self, *args, **kwargs)
 
     call.in_own_state = True
     return call
@@ -301,9 +306,12 @@ def undone_on_failure(estimator):
 
 @contextmanager
 def all_or_nothing(estimator):
-    """Run a fit in its own torch state; if it raises, undo what it has set."""
-    with undone_on_failure(estimator), training_mode():
-        yield
+    """Run a fit in its own torch state; if it raises, undo what it has set.
+
+    Yields an ExitStack, for contexts that begin when X is known and end with the fit.
+    """
+    with undone_on_failure(estimator), training_mode(), ExitStack() as stack:
+        yield stack
 
 
 def callback_data(X, y=None, sample_weight=None):

@@ -13,6 +13,7 @@ from skdeepgmm._torch_backend.clusterers.preprocessing import (
     inference_dtype,
 )
 from skdeepgmm._torch_backend.clusterers.weights import restore
+from skdeepgmm._torch_backend.device import SMALL_NETWORKS
 from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm._torch_backend.training import DivergenceError
 from skdeepgmm.chunked import ChunkedArray
@@ -100,6 +101,14 @@ class DeepClusterer(
         return y.astype(np.int64)
 
     # Output ----------------------------------------------------------------------
+
+    def _is_small(self):
+        sizes = (
+            array.size
+            for network in getattr(self, "networks_", {}).values()
+            for array in network.values()
+        )
+        return sum(sizes) <= SMALL_NETWORKS
 
     @property
     def _preprocessing(self):

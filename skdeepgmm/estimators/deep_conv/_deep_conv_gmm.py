@@ -9,6 +9,7 @@ from sklearn.callback import with_callbacks
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.deep_conv.schedules import STREAM_STEPS
+from skdeepgmm._torch_backend.device import SMALL_WORK, one_thread
 from skdeepgmm._torch_backend.moments import Moments
 from skdeepgmm._torch_backend.standardization import from_image_moments
 from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing, callback_data
@@ -21,7 +22,7 @@ from skdeepgmm.estimators._image_shape import (
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators.deep_conv._architecture import resolve_layers
 from skdeepgmm.estimators.deep_conv._class_readout import ClassReadoutMixin
-from skdeepgmm.estimators.deep_conv._fit import DeepConvFit
+from skdeepgmm.estimators.deep_conv._fit import DeepConvFit, batch_size_of
 from skdeepgmm.estimators.deep_conv._generation import DeepGenerationMixin
 from skdeepgmm.estimators.deep_conv._inference import DeepInferenceMixin
 from skdeepgmm.estimators.deep_conv._model_spec import ModelSpec
@@ -318,7 +319,7 @@ class DeepConvGMM(
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self) as stack:
             fresh = not (self.warm_start and hasattr(self, "mixtures_"))
             X, shape = self._check_images(X, fresh, min_samples=2)
             y = self._check_labels(y, X.shape[0])
@@ -327,6 +328,7 @@ class DeepConvGMM(
             spec = self._spec(shape, moments, X)
             self._check_start(X, spec, fresh)
             data = callback_data(X, y, sample_weight)
+            stack.enter_context(self._threads(X, spec))
             run = DeepConvFit(self, X, spec, data, sample_weight)
             generator = self._generator(self._random_state())
             with self._fit_tasks(data, self.max_iter) as tasks:
@@ -386,7 +388,7 @@ class DeepConvGMM(
         self : DeepConvGMM
             The model after the chunk.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self) as stack:
             fresh = not hasattr(self, "_stream")
             stream = self._first_stream() if fresh else dict(self._stream)
             X, shape = self._check_images(X, fresh)
@@ -397,11 +399,16 @@ class DeepConvGMM(
                 self._check_start(X, spec, fresh)
             if reopen_annealing and not fresh:
                 stream.update(opened=stream["steps"], reopened=True)
+            stack.enter_context(self._threads(X, spec))
             run = DeepConvFit(self, X, spec, callback_data(X), sample_weight)
             learner, state = self._learn_chunk(run, stream, fresh)
             history = run.history(state, {} if fresh else self.history_)
             self._set_result(run, learner, history, moments, stream=stream)
         return self
+
+    def _threads(self, X, spec):
+        """Return the context in which to train on X."""
+        return one_thread(batch_size_of(self, X.shape[0]) * spec.work <= SMALL_WORK)
 
     def _first_stream(self):
         return {"moments": None, "steps": 0, "opened": 0, "reopened": False}

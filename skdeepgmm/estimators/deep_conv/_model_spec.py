@@ -80,6 +80,16 @@ class ModelSpec:
         largest = max(math.prod(sizes) for sizes in shapes)
         return max(1, min(SCORE_IMAGES, SCORE_BYTES // (16 * largest)))
 
+    @property
+    def work(self):
+        """Multiply-adds that one image costs, about."""
+        shapes = architecture.shapes(self.stack, self.shape)
+        return sum(
+            math.prod(shape) * layer.n_components
+            for layer, shape in zip(self.stack, shapes, strict=False)
+            if isinstance(layer, Mixture)
+        )
+
     def check_floors(self):
         """Raise where a smallest variance leaves the type of the computations."""
         for name, floor in zip(("reg_covar", "reg_resp"), self.floors, strict=True):

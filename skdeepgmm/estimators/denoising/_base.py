@@ -15,9 +15,9 @@ from skdeepgmm.estimators._checks import check_integer
 from skdeepgmm.estimators.denoising._images import ImageBatch, check_sizes
 from skdeepgmm.estimators.denoising._prior import patch_prior
 
-#: Smallest noise, as a share of the range, whose variance and its inverse are finite
-#: in float32.
-LEAST_SIGMA = 1e-15
+#: Smallest noise, as a share of the range: the square of less, or its inverse, is no
+#: number.
+LEAST_SIGMA = 1e-100
 
 
 class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):

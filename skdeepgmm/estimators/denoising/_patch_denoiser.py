@@ -158,8 +158,9 @@ class PatchGMMDenoiser(BasePatchDenoiser):
     lie in [-1, 2], or nine tenths of them do and all are in [-8, 9]; to 255 if they
     lie in [-255, 510] and are whole numbers, or more than a tenth is outside [-8, 9].
     Otherwise ``data_range`` is required; set it too for images that are nearly black.
-    Signals are used as they are. Results have the range of the input and its type, but signed integers and
-    booleans become float64; only unsigned integers are rounded and clipped.
+    Signals are used as they are. Results have the range of the input and its type, but
+    signed integers and booleans become float64; only unsigned integers are rounded and
+    clipped.
 
     *Colour* images are split into grey, (R + G + B) / 3, and two orthonormal colour
     differences, each denoised with its own level of noise; the mixture is learned

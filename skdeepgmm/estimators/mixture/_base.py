@@ -8,6 +8,7 @@ from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.device import SMALL_WORK, one_thread
 from skdeepgmm._torch_backend.mixture import scoring
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity, n_parameters
@@ -118,6 +119,11 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
                 "them back, or call fit to start anew."
             )
 
+    def _threads(self, n_samples, n_features):
+        """Return the context in which to fit so many samples at a time."""
+        size = self._covariance_class.n_parameters(self.n_components, n_features)
+        return one_thread(n_samples * size <= SMALL_WORK)
+
     def _is_same_model(self):
         """Tell whether the fitted mixture is of the present size and type."""
         covariance_class = self._covariance_class
@@ -180,8 +186,8 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
             listed = ", ".join(map(str, large[:10])) + ", ..." * (len(large) > 10)
             warn_caller(
                 f"reg_covar={self.reg_covar:g} is more than {SWAMPED:g} times the "
-                f"variance of features {listed}, in which components then hardly "
-                "differ. Lower reg_covar, "
+                f"variance of features {listed}: the density there is set by "
+                "reg_covar, and components hardly differ. Lower reg_covar, "
                 "set reg_covar_relative=True, or rescale X, for example with "
                 "StandardScaler.",
                 DegenerateComponentWarning,

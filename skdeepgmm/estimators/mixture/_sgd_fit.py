@@ -16,6 +16,12 @@ CHUNK_ROWS = 2**14
 LARGEST_BATCH = 512
 
 
+def batch_size_of(estimator, X):
+    """Return the samples a step."""
+    # Below n_features rows a step costs the same: its matrices are that large.
+    return estimator.batch_size or default_batch_size(*X.shape, LARGEST_BATCH)
+
+
 class SGDFit(EpochFit):
     """The state that the initializations of one fit share.
 
@@ -56,10 +62,7 @@ class SGDFit(EpochFit):
         self.rows = TrainingRows(
             X, self.standardization, self.device, sample_weight=sample_weight
         )
-        # Below n_features rows a step costs the same: its matrices are that large.
-        self.batch_size = estimator.batch_size or default_batch_size(
-            *X.shape, LARGEST_BATCH
-        )
+        self.batch_size = batch_size_of(estimator, X)
 
     def __call__(self, index, n_init, fresh, tasks):
         """Train from one initialization; returns (model, TrainingState)."""

@@ -16,7 +16,7 @@ from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._base import BaseGaussianMixture
-from skdeepgmm.estimators.mixture._sgd_fit import SGDFit
+from skdeepgmm.estimators.mixture._sgd_fit import SGDFit, batch_size_of
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 
@@ -300,11 +300,12 @@ default='full'
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self) as stack:
             self._check_warm_start(X)
             X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
             self._check_enough_samples(X, sample_weight)
+            stack.enter_context(self._threads(batch_size_of(self, X), X.shape[1]))
             data = callback_data(X, y, sample_weight)
             run = SGDFit(self, X, data, None, sample_weight)
             fresh = not (self.warm_start and hasattr(self, "converged_"))
@@ -362,12 +363,13 @@ default='full'
         self : SGDGaussianMixture
             The mixture after the chunk.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self) as stack:
             fresh = not hasattr(self, "_stream")
             X = self._check_X(X, reset=fresh, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
             if not fresh:
                 self._check_stream()
+            stack.enter_context(self._threads(batch_size_of(self, X), X.shape[1]))
             stream = {} if fresh else self._stream
             moments = Moments.of(
                 X, sample_weight, self._device(X), stream.get("moments")

@@ -168,7 +168,9 @@ def test_what_reg_covar_sets_is_told(rng, n_samples):
 def test_wine_is_determined():
     X, _ = load_wine(return_X_y=True)
     settings = {"n_components": 3, "random_state": 0, "reg_covar_relative": True}
-    scores = [GaussianMixture(reg_covar=r, **settings).fit(X).score(X) for r in (0, 1e-9)]
+    scores = [
+        GaussianMixture(reg_covar=r, **settings).fit(X).score(X) for r in (0, 1e-9)
+    ]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
