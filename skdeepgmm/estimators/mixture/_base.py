@@ -19,7 +19,7 @@ from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._algebra import MixtureAlgebraMixin
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
-#: Where ``reg_covar`` is so many times a feature's variance a warning says so.
+#: Where ``reg_covar`` is so many times the largest variance a warning says so.
 SWAMPED = 10.0
 #: Attributes that depend on the covariance type; a new fit drops the old ones.
 COVARIANCE_ATTRIBUTES = {
@@ -176,20 +176,20 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
             DegenerateComponentWarning,
         )
 
-    def _warn_large_reg_covar(self, ridge):
-        """Warn where ``reg_covar`` swamps the whole variance of a feature.
+    def _warn_large_reg_covar(self, standardization):
+        """Warn where ``reg_covar`` swamps the variances of all features.
 
-        ``ridge`` is what it is for standardised features.
+        Constant features, which have the scale 1, do not count.
         """
-        large = np.flatnonzero(convert.to_numpy(ridge) >= SWAMPED)
-        if len(large) and not self.reg_covar_relative:
-            listed = ", ".join(map(str, large[:10])) + ", ..." * (len(large) > 10)
+        scale = convert.to_numpy(standardization.scale)
+        largest = float((scale[scale != 1.0] ** 2).max(initial=0.0))
+        swamped = 0.0 < SWAMPED * largest <= self.reg_covar
+        if swamped and not self.reg_covar_relative:
             warn_caller(
-                f"reg_covar={self.reg_covar:g} is more than {SWAMPED:g} times the "
-                f"variance of features {listed}: the density there is set by "
-                "reg_covar, and components hardly differ. Lower reg_covar, "
-                "set reg_covar_relative=True, or rescale X, for example with "
-                "StandardScaler.",
+                f"reg_covar={self.reg_covar:g} is far above the variances of all "
+                f"features, at most {largest:.3g}: it sets the density, and components "
+                "hardly differ. Lower reg_covar, set reg_covar_relative=True, or "
+                "rescale X, for example with StandardScaler.",
                 DegenerateComponentWarning,
             )
 

@@ -365,7 +365,7 @@ default='kmeans'
         self.lower_bounds_ = [bound - run.log_scale for bound in result.lower_bounds]
         self.lower_bound_ = result.last_bound - run.log_scale
         self._warn_degenerate(result)
-        self._warn_large_reg_covar(run.ridge())
+        self._warn_large_reg_covar(run.standardization)
         if warn and not (result.converged or result.stopped) and self.max_iter > 0:
             warn_caller(
                 "Best performing initialization did not converge. Try different init "

@@ -331,7 +331,7 @@ default='full'
         mass = np.full_like(mean, run.X.shape[0])
         self._stream = {"moments": (mass, mean, variance), "steps": model.steps}
         _warn_reseeded(model)
-        self._warn_large_reg_covar(run.ridge())
+        self._warn_large_reg_covar(run.standardization)
         if not (state.converged or state.stopped):
             warn_caller(
                 "The log-likelihood still changed by more than "
