@@ -120,6 +120,16 @@ def test_large_networks_take_all_threads(width, small):
     assert architecture.small == small
 
 
+@pytest.mark.parametrize("name", FITS)
+def test_the_same_seed_gives_the_same_fit(name, X):
+    first, second = (FITS[name]().fit(X) for _ in range(2))
+    for attribute in LEARNED:
+        if hasattr(first, attribute):
+            np.testing.assert_array_equal(
+                flat(getattr(first, attribute)), flat(getattr(second, attribute))
+            )
+
+
 # Several fits at a time ----------------------------------------------------------
 
 

@@ -83,6 +83,17 @@ class DeepConvFit(EpochFit):
         initialized = [not fresh] * len(plans)
         return Learner(network, plans, self.generator, objective, initialized)
 
+    def one_pass(self, model):
+        """Train on all images once; a top that still waits is scored as it is."""
+        state = super().one_pass(model)
+        if self.bound_name not in state.history[-1]:
+            size, top = self.spec.batch_size, len(self.sizes) - 1
+            score = inference.mean_score(
+                model.network, self.rows, self.rows.usable(), size, top
+            )
+            state.history[-1][self.bound_name] = float(score)
+        return state
+
     def _held_out_score(self, model, index):
         size, layer = self.spec.batch_size, self.estimator.score_layer
         return partial(
