@@ -50,6 +50,11 @@ def torch_dtype(X: ArrayLike2D) -> torch.dtype:
     return torch.float32 if X.dtype == np.float32 else torch.float64
 
 
+def largest_value(dtype: torch.dtype) -> float:
+    """Return the largest number of a floating-point type."""
+    return torch.finfo(dtype).max
+
+
 def rows_to_tensor(
     rows: ArrayLike2D, device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor:

@@ -125,6 +125,12 @@ class ArraySource:
         rows = rows_to_tensor(self.X[indices], self.device, torch.float64)
         return self._standardize(rows).nan_to_num_(0.0)
 
+    def counted(self) -> Tensor | None:
+        """Return the indices of the rows with weight, None when all have some."""
+        if self.sample_weight is None or bool((self.sample_weight > 0.0).all()):
+            return None
+        return (self.sample_weight > 0.0).nonzero()[:, 0].cpu()
+
     def total_weight(self) -> float:
         """Return the sum of the sample weights."""
         if self.sample_weight is None:
@@ -138,7 +144,7 @@ class ArraySource:
         """
         found = Moments.none(self.n_features, self.device)
         for start, stop, rows in self.rows():
-            weight = self._block_weight(slice(start, stop))
+            weight = self.weight_of(slice(start, stop))
             found = found.merged(rows, weight, complete=self.patterns is None)
         empty = (found.mass == 0).nonzero()[:, 0].tolist()
         if empty:
@@ -229,7 +235,7 @@ class ArraySource:
         log_scale = self.standardization.scale.log()
         total = 0.0
         for pattern in self.patterns:
-            weight = self._block_weight(pattern.rows)
+            weight = self.weight_of(pattern.rows)
             mass = len(pattern.rows) if weight is None else float(weight.sum())
             total += mass * float(log_scale[pattern.observed.to(self.device)].sum())
         return total / self.total_weight()
@@ -256,7 +262,7 @@ class ArraySource:
             return
         keep, kept = self._fits_cache(), []
         for number, (start, stop, rows) in enumerate(self.rows()):
-            weight = self._block_weight(slice(start, stop))
+            weight = self.weight_of(slice(start, stop))
             block = Block(self._standardize(rows), slice(start, stop), number, weight)
             if keep:
                 kept.append(block)
@@ -292,7 +298,7 @@ class ArraySource:
             rows = rows_to_tensor(self.X[part], self.device, torch.float64)
             mask = (~torch.isnan(rows)).T.double()
             x = self._standardize(rows).nan_to_num_(0.0)
-            yield Block(x, part, start, self._block_weight(part)), mask
+            yield Block(x, part, start, self.weight_of(part)), mask
 
     def _part(self, number: int, pattern: "Pattern") -> Iterator[Block]:
         observed = pattern.observed.to(self.device)
@@ -300,7 +306,7 @@ class ArraySource:
             index = pattern.rows[start : start + self.batch_size]
             rows = rows_to_tensor(self.X[index], self.device, self.dtype)
             x = self._standardize(rows)[observed].contiguous()
-            weight = self._block_weight(index)
+            weight = self.weight_of(index)
             yield Block(x, index, number + start, weight, observed)
 
     def _fits_cache(self) -> bool:
@@ -312,7 +318,8 @@ class ArraySource:
             return rows.T.contiguous()
         return self.standardization(rows).T.contiguous()
 
-    def _block_weight(self, index: slice | NDArray[np.int64]) -> Tensor | None:
+    def weight_of(self, index: slice | NDArray[np.int64]) -> Tensor | None:
+        """Return the weights of rows, None when all are one."""
         if self.sample_weight is None:
             return None
         if isinstance(index, slice):

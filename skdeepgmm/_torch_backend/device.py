@@ -55,6 +55,30 @@ def own_state() -> Iterator[None]:
         yield
 
 
+#: Multiply-adds of a step, and weights of networks, up to which one thread computes:
+#: to hand such steps to several costs about what it saves on an idle machine, and many
+#: times the whole where another program holds a core.
+SMALL_WORK, SMALL_NETWORKS = 10**8, 4_000_000
+
+
+@contextmanager
+def one_thread(small: bool = True) -> Iterator[None]:
+    """Compute on one thread where the work is small; the caller's number comes back.
+
+    Sums then are in one order, whatever the number of threads was. torch keeps that
+    number for each thread of the program.
+    """
+    previous = torch.get_num_threads()
+    if not small or previous == 1:
+        yield
+        return
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(previous)
+
+
 @contextmanager
 def training_mode() -> Iterator[None]:
     """Record gradients, in a state of our own, whatever the caller has set."""

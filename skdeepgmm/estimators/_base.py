@@ -1,6 +1,6 @@
 """What all estimators share: input validation, device, seeds, output containers."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import wraps
 from inspect import getattr_static, isfunction
 
@@ -13,6 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.device import (
+    one_thread,
     own_state,
     resolve_device,
     training_mode,
@@ -20,11 +21,21 @@ from skdeepgmm._torch_backend.device import (
 from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm.chunked import ChunkedArray, masked_as_nan
 from skdeepgmm.estimators._sklearn_compat import (
+    Interval,
+    InvalidParameterError,
     _check_feature_names,
     _check_n_features,
     _check_sample_weight,
 )
 
+#: Attributes that a fit has when its training begins.
+SET_BEFORE_TRAINING = (
+    "n_features_in_",
+    "feature_names_in_",
+    "image_shape_",
+    "_metadata_request",
+    "_sklearn_output_config",
+)
 MAX_SEED = np.iinfo(np.int32).max
 
 
@@ -42,6 +53,19 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
             method = getattr_static(cls, name)
             if _computes(name, method):
                 setattr(cls, name, _in_own_state(method))
+
+    def _validate_params(self):
+        """Check types and ranges; True and False are no numbers."""
+        super()._validate_params()
+        for name, value in self.get_params(deep=False).items():
+            constraints = self._parameter_constraints.get(name, ())
+            is_number = any(isinstance(kind, Interval) for kind in constraints)
+            if is_number and isinstance(value, (bool, np.bool_)):
+                raise InvalidParameterError(
+                    f"The {name!r} parameter of {type(self).__name__} must be a number "
+                    f"or another value that its documentation lists. Got {value!r} "
+                    "instead."
+                )
 
     def _check_X(self, X, *, reset, min_samples=1, allow_nan=False):
         """Return X as a float32 or float64 array, or as a tensor if it came as one."""
@@ -108,6 +132,10 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
             return float(values.mean())
         return float(np.average(np.asarray(values), weights=sample_weight))
 
+    def _is_small(self):
+        """Tell whether the fitted model is for one thread, whatever the input."""
+        return False
+
     def _device(self, X=None):
         """Return the torch device on which to compute with X."""
         return resolve_device(self.device, X)
@@ -150,7 +178,9 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         yield context
         with ending():
             context.call_on_fit_task_end(
-                estimator=self, reconstruction_attributes=dict, **data
+                estimator=self,
+                reconstruction_attributes=lambda: whole_state(without_callbacks(self)),
+                **data,
             )
 
     def _initialization(self, tasks, n_iter, data, train, attributes):
@@ -181,7 +211,7 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         result = train(task)
         asked_to_stop = task.call_on_fit_task_end(
             estimator=self,
-            reconstruction_attributes=lambda: attributes(result),
+            reconstruction_attributes=lambda: self._so_far(attributes(result)),
             **data,
         )
         return result, asked_to_stop
@@ -206,8 +236,33 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         task = context.subcontext(task_name=name)
         task.call_on_fit_task_begin(estimator=self, **data)
         return task.call_on_fit_task_end(
-            estimator=self, reconstruction_attributes=attributes, **data
+            estimator=self,
+            reconstruction_attributes=lambda: self._so_far(attributes()),
+            **data,
         )
+
+    def _so_far(self, attributes):
+        """Return what makes a copy of this estimator in mid-fit a fitted one.
+
+        It has the parameters, what the validation of X has set and ``attributes``:
+        nothing of an earlier fit, and no callbacks.
+        """
+        kept = {*self.get_params(deep=False), *SET_BEFORE_TRAINING}
+        state = {name: v for name, v in vars(self).items() if name in kept}
+        return whole_state({**state, **attributes})
+
+
+def without_callbacks(estimator):
+    """Return the attributes of an estimator but those of its callbacks."""
+    return {k: v for k, v in vars(estimator).items() if "callback" not in k}
+
+
+def whole_state(state):
+    """Return attributes that replace all those of a copy of an estimator.
+
+    scikit-learn sets what it gets one by one.
+    """
+    return {"__dict__": state}
 
 
 def _computes(name, method):
@@ -219,9 +274,9 @@ def _computes(name, method):
 
 def _in_own_state(method):
     @wraps(method)
-    def call(*args, **kwargs):
-        with own_state():
-            return method(*args, **kwargs)
+    def call(self, *args, **kwargs):
+        with own_state(), one_thread(self._is_small()):
+            return method(self, *args, **kwargs)
 
     call.in_own_state = True
     return call
@@ -251,9 +306,12 @@ def undone_on_failure(estimator):
 
 @contextmanager
 def all_or_nothing(estimator):
-    """Run a fit in its own torch state; if it raises, undo what it has set."""
-    with undone_on_failure(estimator), training_mode():
-        yield
+    """Run a fit in its own torch state; if it raises, undo what it has set.
+
+    Yields an ExitStack, for contexts that begin when X is known and end with the fit.
+    """
+    with undone_on_failure(estimator), training_mode(), ExitStack() as stack:
+        yield stack
 
 
 def callback_data(X, y=None, sample_weight=None):
@@ -263,5 +321,9 @@ def callback_data(X, y=None, sample_weight=None):
     a score, the log-likelihood too, only where y is given.
     """
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-    y = (lambda: np.full(X.shape[0], -1)) if y is None else y
+    if y is None:
+
+        def y():
+            return np.full(X.shape[0] if hasattr(X, "shape") else len(X), -1)
+
     return {"X": X, "y": y, "metadata": metadata}

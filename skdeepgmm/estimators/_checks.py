@@ -16,11 +16,15 @@ def check_integer(name, value, least, most=None):
     name : str
         The parameter, for the message.
     value : object
-    least : int
+    least : int or None
+        None for no lower bound.
     most : int, default=None
         None for no upper bound.
     """
-    if is_integer(value) and least <= value and (most is None or value <= most):
+    large = is_integer(value) and (least is None or least <= value)
+    if large and (most is None or value <= most):
         return
-    wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
-    raise ValueError(f"{name} must be an integer {wanted}, got {value!r}.")
+    wanted = f" from {least} to {most}"
+    if most is None:
+        wanted = "" if least is None else f" of at least {least}"
+    raise ValueError(f"{name} must be an integer{wanted}, got {value!r}.")

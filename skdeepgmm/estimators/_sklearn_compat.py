@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
@@ -24,6 +25,7 @@ __all__ = [
     "_check_sample_weight",
     "_convert_to_numpy",
     "_fit_context",
+    "_get_output_config",
     "_safe_indexing",
     "get_namespace",
     "validate_parameter_constraints",

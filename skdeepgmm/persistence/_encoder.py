@@ -12,8 +12,11 @@ BIT_GENERATOR = "MT19937"
 
 
 def _belongs_to_session(name):
-    """Tell whether an attribute is scikit-learn's own: callbacks, metadata requests."""
-    return "callback" in name or name == "_metadata_request"
+    """Tell whether an attribute is scikit-learn's own: callbacks, output, routing."""
+    return "callback" in name or name in (
+        "_metadata_request",
+        "_sklearn_output_config",
+    )
 
 
 class Encoder:

@@ -6,13 +6,15 @@ module without memory and then draws its weights from a private generator. Image
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from skdeepgmm._torch_backend.device import SMALL_NETWORKS
 
 #: (channels, height, width) of an image, (features,) of a vector.
 Shape = tuple[int, ...]
@@ -109,6 +111,14 @@ def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> float:
         kernel = layer.kernel_size[0] * layer.kernel_size[1]
         return layer.in_channels * kernel / (layer.stride[0] * layer.stride[1])
     return float(layer.weight[0].numel())
+
+
+def are_small(makers: Iterable[Callable[[], nn.Module]]) -> bool:
+    """Tell whether networks are so small that one thread is fast enough for them."""
+    with torch.device("meta"):
+        tensors = [value for make in makers for value in make().state_dict().values()]
+    size: int = sum(value.numel() for value in tensors)
+    return size <= SMALL_NETWORKS
 
 
 # Spectral norm -------------------------------------------------------------------

@@ -98,7 +98,8 @@ def run_plans(
     for number, n_components in enumerate(sizes):
         schedule, begin = None, 0.0
         if fresh:
-            begin = min(DELAY * number, LONGEST_DELAY)
+            # The last step, where there is no other, is for all layers.
+            begin = min(DELAY * number, LONGEST_DELAY, 1.0 - 1.0 / total_steps)
         if fresh and annealing_fraction is not None:
             schedule = annealing.schedule(n_components, annealing_fraction)
         plans.append(RunPlan(learning_rate, total_steps, schedule, fresh, begin))

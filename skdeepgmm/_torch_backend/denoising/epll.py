@@ -171,8 +171,8 @@ class Energy:
 
     def _assign(self, coefficients: Tensor, tile: Tile) -> tuple[Tensor, float]:
         """Return the component of each patch and the sum of their log-densities."""
-        step = self.config.search_stride
         shape = len(tile[0]), len(tile[1])
+        step = min(self.config.search_stride, max(shape))
         searched = coefficients.reshape(-1, *shape)[:, ::step, ::step]
         best = self.search.scores(searched.flatten(1)).max(0)
         if step == 1:

@@ -68,6 +68,9 @@ class PatchPrior:
             means = means @ basis
             covariances = basis.T @ covariances @ basis
         values, vectors = torch.linalg.eigh(covariances)
+        # Smaller ones are the rounding errors of the largest.
+        rounding = values[:, -1:] * (len(basis) * torch.finfo(values.dtype).eps)
+        values = torch.maximum(values, rounding)
         return cls(
             size,
             basis,

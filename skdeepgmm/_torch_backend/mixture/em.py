@@ -212,11 +212,13 @@ class DegeneracyGuard:
 
     def _badly_explained_sample(self, mixture: MixtureDensity, good: Tensor) -> Tensor:
         """Draw a sample among the worse explained half of a random subset."""
-        count = min(256, self.source.n_samples)
-        index = torch.randint(
-            self.source.n_samples, (count,), generator=self.generator
-        ).tolist()
-        x = self.source.take(index)
+        usable = self.source.counted()
+        n_usable = self.source.n_samples if usable is None else len(usable)
+        count = min(256, n_usable)
+        index = torch.randint(n_usable, (count,), generator=self.generator)
+        if usable is not None:
+            index = usable[index]
+        x = self.source.take(index.tolist())
         log_joint = mixture.log_joint(x)
         if bool(good.any()):
             log_joint = log_joint[good]

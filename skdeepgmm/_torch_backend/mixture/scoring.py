@@ -17,13 +17,17 @@ Rows: TypeAlias = slice | NDArray[np.int64]
 
 
 def scoring_source(
-    mixture: MixtureDensity, X: ArrayLike2D, batch_size: int | None
+    mixture: MixtureDensity,
+    X: ArrayLike2D,
+    batch_size: int | None,
+    sample_weight: Tensor | None = None,
 ) -> ArraySource:
     """Return X as a source on the mixture's device."""
     device = mixture.means.device
     itemsize = torch.finfo(torch_dtype(X)).bits // 8
     row_bytes = itemsize * (2 * mixture.n_features + 3 * mixture.n_components)
-    return ArraySource(X, device, batch_size or default_batch_size(row_bytes, device))
+    size = batch_size or default_batch_size(row_bytes, device)
+    return ArraySource(X, device, size, sample_weight)
 
 
 def log_joint_batches(
@@ -97,6 +101,23 @@ def predict_proba(
         normalize(log_joint)
         out[rows] = log_joint.T.to(dtype)
     return out
+
+
+def effective_counts(
+    mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype
+) -> Tensor:
+    """Return how many samples stand behind each component, (n_components,) float64.
+
+    (sum r)^2 / sum r^2 of the weighted responsibilities: the number of samples where
+    they are certain, more than their sum where they are shared.
+    """
+    sums = torch.zeros(2, mixture.n_components, dtype=torch.float64).to(source.device)
+    for rows, resp in log_joint_batches(mixture, source, dtype):
+        normalize(resp)
+        weight = source.weight_of(rows)
+        resp = resp.double() if weight is None else resp.double() * weight
+        sums += torch.stack([resp.sum(1), resp.square().sum(1)])
+    return sums[0].square() / sums[1].clamp_min(torch.finfo(torch.float64).tiny)
 
 
 def impute(mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype) -> Tensor:

@@ -238,7 +238,7 @@ class SGDMixture:
         self.usage = self.usage.lerp(weights.mean(0), 1.0 - USAGE_MEMORY)
         self.steps += 1
         if self.steps % RESEED_EVERY == 0 and self.config.plan.may_reseed(self.steps):
-            self.reseed_empty(x, log_joint)
+            self.reseed_empty(x, log_joint, sample_weight)
         log_prob = torch.logsumexp(log_joint, 1)
         if sample_weight is None:
             return {"loss": -value.mean(), "log_likelihood": log_prob.mean()}
@@ -292,14 +292,20 @@ class SGDMixture:
         logits = torch.log_softmax(now.logits + lr * velocity.logits, 0)
         self.parameters = Parameters(logits, means, factor)
 
-    def reseed_empty(self, x: Tensor, log_joint: Tensor) -> None:
+    def reseed_empty(
+        self, x: Tensor, log_joint: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         """Re-seed empty components at samples that the mixture explains badly."""
         share = self.usage * self.n_components
         worst = torch.logsumexp(log_joint, 1).argsort()
+        if sample_weight is not None:
+            worst = worst[sample_weight[worst] > 0.0]
+        if not len(worst):
+            return
         for k in (share < EMPTY_SHARE).nonzero()[:, 0].tolist():
             if self.events.get(k, 0) < MAX_RESEEDS:
                 self.events[k] = self.events.get(k, 0) + 1
-                row = worst[self._draw(max(1, len(x) // 2))]
+                row = worst[self._draw(max(1, len(worst) // 2))]
                 self.reseed(k, x[row].nan_to_num(0.0), int(log_joint[row].argmax()))
 
     def reseed(self, k: int, sample: Tensor, owner: int) -> None:

@@ -39,9 +39,22 @@ def equal_logits(n_components: int) -> Tensor:
 def random_rows(
     rows: TrainingRows, n_components: int, generator: torch.Generator
 ) -> Tensor:
-    """Return random rows as means; missing entries take the data's mean."""
-    chosen = torch.randperm(len(rows), generator=generator)[:n_components]
-    return rows(chosen).nan_to_num(0.0)
+    """Return random rows as means; missing entries take the data's mean.
+
+    Raises
+    ------
+    ValueError
+        If fewer rows than components have weight.
+    """
+    order = torch.randperm(len(rows), generator=generator)
+    if rows.weight is not None:
+        order = order[(rows.weight > 0.0).cpu()[order]]
+    if len(order) < n_components:
+        raise ValueError(
+            f"init_params='random_from_data' needs n_components={n_components} samples "
+            f"with weight, got {len(order)}. Give more, or set init_params='random'."
+        )
+    return rows(order[:n_components]).nan_to_num(0.0)
 
 
 def parameters_like(

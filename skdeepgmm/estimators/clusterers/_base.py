@@ -13,6 +13,7 @@ from skdeepgmm._torch_backend.clusterers.preprocessing import (
     inference_dtype,
 )
 from skdeepgmm._torch_backend.clusterers.weights import restore
+from skdeepgmm._torch_backend.device import SMALL_NETWORKS
 from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm._torch_backend.training import DivergenceError
 from skdeepgmm.chunked import ChunkedArray
@@ -23,13 +24,17 @@ from skdeepgmm.estimators._image_shape import (
     fitted_rows,
     rows_and_shape,
 )
-from skdeepgmm.estimators._sklearn_compat import Interval, InvalidParameterError
 from skdeepgmm.exceptions import TrainingDivergedError
 
 #: Parameters that set how much memory networks need, and words of torch's errors where
 #: there is too little.
 SIZES = ("width", "noise_dim", "latent_dim", "embedding_dim", "batch_size")
-TOO_LARGE = ("allocate memory", "out of memory", "storage size calculation")
+TOO_LARGE = (
+    "allocate memory",
+    "out of memory",
+    "storage size calculation",
+    "overflow when unpacking",
+)
 
 
 class DeepClusterer(
@@ -45,19 +50,6 @@ class DeepClusterer(
     """
 
     # Input -----------------------------------------------------------------------
-
-    def _validate_params(self):
-        """Check types and ranges; True and False are no numbers."""
-        super()._validate_params()
-        for name, value in self.get_params(deep=False).items():
-            constraints = self._parameter_constraints[name]
-            is_number = any(isinstance(kind, Interval) for kind in constraints)
-            if is_number and isinstance(value, bool):
-                raise InvalidParameterError(
-                    f"The {name!r} parameter of {type(self).__name__} must be a number "
-                    f"or another value that its documentation lists. Got {value!r} "
-                    "instead."
-                )
 
     def _check_rows(self, X, *, reset):
         """Return validated samples; a fit also sets ``image_shape_``."""
@@ -109,6 +101,14 @@ class DeepClusterer(
         return y.astype(np.int64)
 
     # Output ----------------------------------------------------------------------
+
+    def _is_small(self):
+        sizes = (
+            array.size
+            for network in getattr(self, "networks_", {}).values()
+            for array in network.values()
+        )
+        return sum(sizes) <= SMALL_NETWORKS
 
     @property
     def _preprocessing(self):
@@ -310,7 +310,7 @@ def training_errors(estimator):
         yield
     except DivergenceError as error:
         raise TrainingDivergedError(str(error)) from error
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         if not any(words in str(error).lower() for words in TOO_LARGE):
             raise
         values = estimator.get_params(deep=False)

@@ -3,12 +3,13 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.base import DensityMixin
 from sklearn.callback import with_callbacks
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.deep_conv.schedules import STREAM_STEPS
+from skdeepgmm._torch_backend.device import SMALL_WORK, one_thread
 from skdeepgmm._torch_backend.moments import Moments
 from skdeepgmm._torch_backend.standardization import from_image_moments
 from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing, callback_data
@@ -21,7 +22,7 @@ from skdeepgmm.estimators._image_shape import (
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators.deep_conv._architecture import resolve_layers
 from skdeepgmm.estimators.deep_conv._class_readout import ClassReadoutMixin
-from skdeepgmm.estimators.deep_conv._fit import DeepConvFit
+from skdeepgmm.estimators.deep_conv._fit import DeepConvFit, batch_size_of
 from skdeepgmm.estimators.deep_conv._generation import DeepGenerationMixin
 from skdeepgmm.estimators.deep_conv._inference import DeepInferenceMixin
 from skdeepgmm.estimators.deep_conv._model_spec import ModelSpec
@@ -32,8 +33,6 @@ class DeepConvGMM(
     DeepInferenceMixin,
     DeepGenerationMixin,
     ClassReadoutMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
     DensityMixin,
     TorchEstimator,
 ):
@@ -157,7 +156,7 @@ class DeepConvGMM(
         'score' of the held-out images with early stopping.
 
     lower_bounds_ : list of float
-        'log_likelihood' of the top mixture for every epoch.
+        'log_likelihood' of the top mixture for every epoch; NaN before it learns.
 
     lower_bound_ : float
         The last of them.
@@ -321,7 +320,7 @@ class DeepConvGMM(
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self) as stack:
             fresh = not (self.warm_start and hasattr(self, "mixtures_"))
             X, shape = self._check_images(X, fresh, min_samples=2)
             y = self._check_labels(y, X.shape[0])
@@ -330,6 +329,7 @@ class DeepConvGMM(
             spec = self._spec(shape, moments, X)
             self._check_start(X, spec, fresh)
             data = callback_data(X, y, sample_weight)
+            stack.enter_context(self._threads(X, spec))
             run = DeepConvFit(self, X, spec, data, sample_weight)
             generator = self._generator(self._random_state())
             with self._fit_tasks(data, self.max_iter) as tasks:
@@ -389,7 +389,7 @@ class DeepConvGMM(
         self : DeepConvGMM
             The model after the chunk.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self) as stack:
             fresh = not hasattr(self, "_stream")
             stream = self._first_stream() if fresh else dict(self._stream)
             X, shape = self._check_images(X, fresh)
@@ -400,11 +400,16 @@ class DeepConvGMM(
                 self._check_start(X, spec, fresh)
             if reopen_annealing and not fresh:
                 stream.update(opened=stream["steps"], reopened=True)
+            stack.enter_context(self._threads(X, spec))
             run = DeepConvFit(self, X, spec, callback_data(X), sample_weight)
             learner, state = self._learn_chunk(run, stream, fresh)
             history = run.history(state, {} if fresh else self.history_)
             self._set_result(run, learner, history, moments, stream=stream)
         return self
+
+    def _threads(self, X, spec):
+        """Return the context in which to train on X."""
+        return one_thread(batch_size_of(self, X.shape[0]) * spec.work <= SMALL_WORK)
 
     def _first_stream(self):
         return {"moments": None, "steps": 0, "opened": 0, "reopened": False}
@@ -467,11 +472,6 @@ class DeepConvGMM(
 
     def _set_result(self, run, learner, history, moments, converged=False, stream=None):
         """Store what was learned as fitted attributes."""
-        spec = run.spec
-        self.image_shape_ = None if spec.vector else short_shape(spec.shape)
-        self.layers_ = spec.stack
-        self.shift_ = convert.to_numpy(spec.standardization.shift)
-        self.scale_ = convert.to_numpy(spec.standardization.scale)
         for name, value in run.attributes(learner).items():
             setattr(self, name, value)
         set_history(self, history, run.bound_name, converged)
@@ -480,10 +480,6 @@ class DeepConvGMM(
             stream["opened"] = min(0, learner.steps - 2 * STREAM_STEPS)
         learned = {"moments": moments.to_arrays(), "steps": learner.steps}
         self._stream = {**stream, **learned, "initialized": list(learner.initialized)}
-
-    @property
-    def _n_features_out(self):
-        return len(self.weights_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -13,6 +13,11 @@ from skdeepgmm.estimators._epoch_fit import EpochFit, default_batch_size
 LARGEST_BATCH = 200
 
 
+def batch_size_of(estimator, n_samples):
+    """Return the images a step."""
+    return estimator.batch_size or default_batch_size(n_samples, 1, LARGEST_BATCH)
+
+
 class DeepConvFit(EpochFit):
     """What one fit needs in addition to the estimator's settings.
 
@@ -40,9 +45,7 @@ class DeepConvFit(EpochFit):
             sample_weight=sample_weight,
             skip_weightless=True,
         )
-        self.batch_size = estimator.batch_size or default_batch_size(
-            len(self.rows), 1, LARGEST_BATCH
-        )
+        self.batch_size = batch_size_of(estimator, len(self.rows))
         self.log_volume = spec.log_volume()
         self.score_layer = range(len(self.sizes))[estimator.score_layer]
 
@@ -79,6 +82,17 @@ class DeepConvFit(EpochFit):
         objective = annealing.objective(self.estimator.annealing)
         initialized = [not fresh] * len(plans)
         return Learner(network, plans, self.generator, objective, initialized)
+
+    def one_pass(self, model):
+        """Train on all images once; a top that still waits is scored as it is."""
+        state = super().one_pass(model)
+        if self.bound_name not in state.history[-1]:
+            size, top = self.spec.batch_size, len(self.sizes) - 1
+            score = inference.mean_score(
+                model.network, self.rows, self.rows.usable(), size, top
+            )
+            state.history[-1][self.bound_name] = float(score)
+        return state
 
     def _held_out_score(self, model, index):
         size, layer = self.spec.batch_size, self.estimator.score_layer

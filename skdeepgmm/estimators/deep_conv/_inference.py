@@ -1,5 +1,6 @@
 """What a fitted deep mixture says about data: components, responsibilities, scores."""
 
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
@@ -7,10 +8,11 @@ from skdeepgmm._torch_backend.deep_conv import inference
 from skdeepgmm._torch_backend.rows import TrainingRows
 from skdeepgmm._torch_backend.standardization import from_arrays
 from skdeepgmm.estimators._image_shape import fitted_rows
+from skdeepgmm.estimators._sklearn_compat import _get_output_config
 from skdeepgmm.estimators.deep_conv._model_spec import ModelSpec, fitted_floors
 
 
-class DeepInferenceMixin:
+class DeepInferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Methods that read a fitted :class:`~skdeepgmm.DeepConvGMM` from the image up."""
 
     def _fitted_spec(self, X=None):
@@ -94,9 +96,33 @@ class DeepInferenceMixin:
         -------
         resp : ndarray of shape (n_samples, n_positions * n_components)
             Rows in the order (height, width, component).
+
+        Raises
+        ------
+        ValueError
+            If ``layer`` is not the top and ``set_output`` asks for a data frame:
+            :meth:`get_feature_names_out` names the columns of the top.
         """
+        check_is_fitted(self)
+        self._check_named(layer)
         X, resp = self._resp(X, layer)
         return self._output(resp, X, convert.torch_dtype(X))
+
+    def _check_named(self, layer):
+        """Raise where a data frame is wanted of a layer whose columns have no names."""
+        n_mixtures = len(self.mixtures_)
+        top = layer in (-1, n_mixtures - 1)
+        if not top and _get_output_config("transform", self)["dense"] != "default":
+            raise ValueError(
+                f"layer={layer!r} is not the top mixture, whose columns alone have "
+                "names (get_feature_names_out). Use set_output(transform='default') "
+                "for the layers below."
+            )
+
+    @property
+    def _n_features_out(self):
+        """Number of columns of :meth:`transform`: the top mixture has one position."""
+        return len(self.weights_)
 
     def score_samples_per_layer(self, X):
         """Compute the log-density of the input of every Mixture layer.

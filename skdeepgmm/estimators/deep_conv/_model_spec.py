@@ -6,9 +6,11 @@ from numbers import Integral
 
 import numpy as np
 
+from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.deep_conv.fitted import data_rows
 from skdeepgmm._torch_backend.deep_conv.network import compute_dtype
 from skdeepgmm._torch_backend.standardization import Standardization
+from skdeepgmm.estimators._image_shape import short_shape
 from skdeepgmm.estimators.deep_conv import _architecture as architecture
 from skdeepgmm.estimators.deep_conv._usage import usage
 from skdeepgmm.layers import Mixture
@@ -54,6 +56,7 @@ class ModelSpec:
             floors = floor, estimator.reg_resp
         spec = cls(stack, shape, standardization, floors, vector)
         spec.check_layer(estimator.score_layer, "score_layer")
+        spec.check_floors()
         return spec
 
     @property
@@ -76,6 +79,25 @@ class ModelSpec:
         shapes = architecture.shapes(self.stack, self.shape)
         largest = max(math.prod(sizes) for sizes in shapes)
         return max(1, min(SCORE_IMAGES, SCORE_BYTES // (16 * largest)))
+
+    @property
+    def work(self):
+        """Multiply-adds that one image costs, about."""
+        shapes = architecture.shapes(self.stack, self.shape)
+        return sum(
+            math.prod(shape) * layer.n_components
+            for layer, shape in zip(self.stack, shapes, strict=False)
+            if isinstance(layer, Mixture)
+        )
+
+    def check_floors(self):
+        """Raise where a smallest variance leaves the type of the computations."""
+        for name, floor in zip(("reg_covar", "reg_resp"), self.floors, strict=True):
+            if not floor < convert.largest_value(self.dtype) ** 0.5:
+                raise ValueError(
+                    f"{name}={floor:g} is too large: variances overflow {self.dtype}. "
+                    "It is a share of the data's variance; give a value below 1."
+                )
 
     def check_layer(self, layer, name):
         """Raise unless ``layer`` is the index of a mixture."""
@@ -110,6 +132,10 @@ class ModelSpec:
         mixtures = architecture.to_attributes(network, self.standardization)
         top = mixtures[-1]["weights"].reshape(-1)
         return {
+            "layers_": self.stack,
+            "image_shape_": None if self.vector else short_shape(self.shape),
+            "shift_": convert.to_numpy(self.standardization.shift),
+            "scale_": convert.to_numpy(self.standardization.scale),
             "mixtures_": mixtures,
             "weights_": top / top.sum(),
             "means_": self.to_rows(network.component_images()),

@@ -15,6 +15,10 @@ from skdeepgmm.estimators._checks import check_integer
 from skdeepgmm.estimators.denoising._images import ImageBatch, check_sizes
 from skdeepgmm.estimators.denoising._prior import patch_prior
 
+#: Smallest noise, as a share of the range: the square of less, or its inverse, is no
+#: number.
+LEAST_SIGMA = 1e-100
+
 
 class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
     """Restores images with the prior that a subclass has learned or was given.
@@ -135,8 +139,15 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
     def _sigma(self, picture, index):
         """Return the noise of a picture with values in [0, 1]."""
         if self.sigma == "estimate":
-            return self._estimate(picture)
+            sigma = self._estimate(picture)
+            return sigma if sigma > LEAST_SIGMA else 0.0
         sigma = self.sigma / picture.scale
+        if 0 < sigma < LEAST_SIGMA:
+            raise ValueError(
+                f"sigma={self.sigma:g} is too small for image {index} with the range "
+                f"{picture.scale:g}: variances underflow. Give sigma in the units of "
+                "the images, sigma=0 to leave them as they are, or set data_range."
+            )
         if sigma > 1 and not self._is_signal(picture):
             raise ValueError(
                 f"sigma={self.sigma:g} is more than the whole range of image {index}, "

@@ -8,10 +8,8 @@ from sklearn.utils.validation import validate_data
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm.estimators._image_shape import check_image_shape, check_product
-
-#: Values of floating-point images in [0, 1] and in [0, 255], noise included.
-UNIT_VALUES = (-1.0, 2.0)
-BYTE_VALUES = (-255.0, 510.0)
+from skdeepgmm.estimators._warnings import warn_caller
+from skdeepgmm.estimators.denoising._ranges import guess_range
 
 #: Grey value and two differences of colours. Rows are orthogonal: white noise of
 #: standard deviation s in R, G, B stays white, with s * NOISE_GAIN.
@@ -23,6 +21,10 @@ OPPONENT = np.array(
     ]
 )
 NOISE_GAIN = np.sqrt((OPPONENT**2).sum(axis=1))
+
+#: A matrix with sides of so many values or more, whose neighbouring rows and columns
+#: are so correlated, looks like one image.
+SMALLEST_IMAGE, IMAGE_SMOOTHNESS = 12, 0.6
 
 
 @dataclass
@@ -146,23 +148,6 @@ def check_values(array, name, inpainting):
         raise ValueError(f"{name} contains NaN{advice}")
 
 
-def guess_range(array, name):
-    """Return the value that means white, from the type and the values of an image."""
-    if array.dtype.kind == "b":
-        return 1.0
-    if array.dtype.kind in "iu":
-        return 65535.0 if array.dtype.itemsize > 1 and array.max() > 255 else 255.0
-    low, high = np.nanmin(array, initial=0), np.nanmax(array, initial=0)
-    for scale, (least, most) in ((1.0, UNIT_VALUES), (255.0, BYTE_VALUES)):
-        if least <= low and high <= most:
-            return scale
-    raise ValueError(
-        f"{name} of type {array.dtype} has values in [{low:g}, {high:g}], which are "
-        "neither those of an image in [0, 1] nor in [0, 255]. Set data_range to the "
-        "largest minus the smallest possible value."
-    )
-
-
 class ImageBatch:
     """The images of one call and the container they came in.
 
@@ -202,6 +187,8 @@ class ImageBatch:
             rows = check_rows(X, estimator, reset, inpainting)
             arrays = rows_as_images(rows, estimator.image_shape)
             self.signals = estimator.image_shape is None
+            if reset and self.signals:
+                warn_of_image(rows)
             # Signals have no white: their values are used as they are.
             data_range = estimator.data_range or (1.0 if self.signals else None)
         self.missing = check_masks(arrays, masks) if inpainting else None
@@ -333,6 +320,27 @@ def check_rows(X, estimator, reset, allow_nan):
         ensure_all_finite="allow-nan" if allow_nan else True,
     )
     return rows.astype(np.float32) if rows.dtype == np.float16 else rows
+
+
+def warn_of_image(rows):
+    """Warn where a matrix of signals looks like one image: smooth down its columns."""
+    if min(rows.shape) < SMALLEST_IMAGE:
+        return
+    values = rows.astype(np.float64)
+    if min(_smoothness(values), _smoothness(values.T)) > IMAGE_SMOOTHNESS:
+        warn_caller(
+            f"X is a matrix of shape {rows.shape}: its rows are taken as signals, but "
+            "it looks like one image. Give a single image in a list, [X], or set "
+            "image_shape if each row is an image.",
+            UserWarning,
+        )
+
+
+def _smoothness(values):
+    """Return the correlation of neighbouring rows, without what all have in common."""
+    centered = values - values.mean(axis=0)
+    energy = np.square(centered).sum()
+    return (centered[1:] * centered[:-1]).sum() / energy if energy > 0 else 0.0
 
 
 def rows_as_images(rows, image_shape):

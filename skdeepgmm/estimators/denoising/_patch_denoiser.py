@@ -154,11 +154,13 @@ class PatchGMMDenoiser(BasePatchDenoiser):
     one image a row (``image_shape``), so that pipelines work.
 
     *Values*, by the rule for each image: integers range to 255, or to 65535 where a
-    value is larger; booleans to 1. A floating-point image ranges to 1 if its values
-    lie in [-1, 2], else to 255 if they lie in [-255, 510], else ``data_range`` is
-    required; set it too for images that are nearly black. Signals are used as they
-    are. Results have the range of the input and its type, but signed integers and
-    booleans become float64; only unsigned integers are rounded and clipped.
+    value is above 510; booleans to 1. A floating-point image ranges to 1 if its values
+    lie in [-1, 2], or nine tenths of them do and all are in [-8, 9]; to 255 if they
+    lie in [-255, 510] and are whole numbers, or more than a tenth is outside [-8, 9].
+    Otherwise ``data_range`` is required; set it too for images that are nearly black.
+    Signals are used as they are. Results have the range of the input and its type, but
+    signed integers and booleans become float64; only unsigned integers are rounded and
+    clipped.
 
     *Colour* images are split into grey, (R + G + B) / 3, and two orthonormal colour
     differences, each denoised with its own level of noise; the mixture is learned
@@ -304,8 +306,13 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         Raises
         ------
         ValueError
-            If an image is smaller than a patch or not finite, or the images hold
-            fewer patches than ``n_components``.
+            If an image is smaller than a patch, not finite or of unknown range, or
+            the images hold fewer patches than ``n_components``.
+
+        Warns
+        -----
+        UserWarning
+            If a matrix that is taken as signals looks like one image.
         """
         with all_or_nothing(self):
             batch = ImageBatch(X, self, reset=True)
@@ -314,9 +321,10 @@ class PatchGMMDenoiser(BasePatchDenoiser):
             if self.prior is not None:
                 return self._take_prior(shape)
             rows = self._coefficients(batch, shape, self._random_state())
-            data = callback_data(rows, y)
+            data = callback_data(X, y)
             with self._fit_tasks(data, 1) as tasks:
-                self._set_mixture(self._learned(rows, tasks, data), shape)
+                mixture = self._learned(rows, shape, tasks, data)
+                self._set(self._attributes(mixture, shape))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -356,7 +364,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
             check_sizes(batch, shape)
             rows = self._coefficients(batch, shape, self._random_state())
             mixture = self._new_mixture() if first else self.mixture_
-            self._set_mixture(mixture.partial_fit(rows), shape)
+            self._set(self._attributes(mixture.partial_fit(rows), shape))
         return self
 
     def _patch_shape(self, batch=None):
@@ -403,26 +411,32 @@ class PatchGMMDenoiser(BasePatchDenoiser):
             parameters = mixture_parameters(self.prior, shape)
         for name in ("mixture_", "n_iter_"):  # of an earlier fit
             vars(self).pop(name, None)
-        return self._set_parameters(parameters, shape)
+        return self._set(_prior_attributes(parameters, shape))
 
-    def _set_mixture(self, mixture, shape):
-        self.mixture_ = mixture
-        self.n_iter_ = mixture.n_iter_
-        return self._set_parameters(mixture_parameters(mixture, shape), shape)
-
-    def _set_parameters(self, parameters, shape):
-        self.patch_shape_ = shape
-        self.weights_, self.means_, self.covariances_ = to_pixels(parameters, shape)
+    def _set(self, attributes):
+        for name, value in attributes.items():
+            setattr(self, name, value)
         return self
 
-    def _learned(self, rows, tasks, data):
+    def _attributes(self, mixture, shape):
+        """Return the fitted attributes of a learned mixture."""
+        prior = _prior_attributes(mixture_parameters(mixture, shape), shape)
+        return {"mixture_": mixture, "n_iter_": mixture.n_iter_, **prior}
+
+    def _learned(self, rows, shape, tasks, data):
         """Return the mixture of these coefficients, fitted as a task of its own."""
         mixture = self._new_mixture()
         task = tasks.subcontext(task_name="mixture")
         with task.propagate_callback_context(mixture):
             task.call_on_fit_task_begin(estimator=self, **data)
             mixture.fit(rows)
-            task.call_on_fit_task_end(estimator=self, **data)
+            task.call_on_fit_task_end(
+                estimator=self,
+                reconstruction_attributes=lambda: self._so_far(
+                    self._attributes(mixture, shape)
+                ),
+                **data,
+            )
         return mixture
 
     def _new_mixture(self):
@@ -450,3 +464,13 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         ]
         basis = convert.to_numpy(dct_basis(shape)).astype(np.float32)
         return np.concatenate(rows) @ basis
+
+
+def _prior_attributes(parameters, shape):
+    weights, means, covariances = to_pixels(parameters, shape)
+    return {
+        "patch_shape_": shape,
+        "weights_": weights,
+        "means_": means,
+        "covariances_": covariances,
+    }

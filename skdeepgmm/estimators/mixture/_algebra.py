@@ -80,6 +80,7 @@ default='full'
             covariances, covariance_class, n_components, n_features
         )
         device = resolve_device(params.get("device", "auto"))
+        covariance_class.check_regular(*tensors)
         covariance = covariance_class.from_supplied(*(t.to(device) for t in tensors))
         params = {**covariance.estimator_parameters(), **params}
         self = cls(n_components, covariance_type=covariance_type, **params)
@@ -134,7 +135,7 @@ default='full'
             convert.float64_tensor(estimator.means_, device),
             replace(covariance, values=values),
         )
-        return self._set_given(mixture, convert.torch_dtype(estimator.means_))
+        return self._set_parameters(mixture, convert.torch_dtype(estimator.means_))
 
     def to_sklearn(self):
         """Return the same mixture as scikit-learn's class.

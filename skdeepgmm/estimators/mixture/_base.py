@@ -8,15 +8,19 @@ from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.device import SMALL_WORK, one_thread
 from skdeepgmm._torch_backend.mixture import scoring
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity, n_parameters
 from skdeepgmm.estimators._base import TorchEstimator
+from skdeepgmm.estimators._checks import check_integer
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._algebra import MixtureAlgebraMixin
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
+#: Where ``reg_covar`` is so many times the largest variance a warning says so.
+SWAMPED = 10.0
 #: Attributes that depend on the covariance type; a new fit drops the old ones.
 COVARIANCE_ATTRIBUTES = {
     name for cls in COVARIANCES.values() for name in cls.attribute_names
@@ -98,41 +102,120 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
                 f"warm_start=True continues a fit on {self.n_features_in_} features, "
                 f"but X has {width}. Set warm_start=False to start anew."
             )
-        covariance_class = self._covariance_class
-        shapes = covariance_class.supplied_shapes(self.n_components, width)
-        fitted = tuple(
-            np.shape(getattr(self, f"{name}_", None))
-            for name in covariance_class.supplied
-        )
-        if len(self.means_) != self.n_components or fitted != shapes:
+        if not self._is_same_model():
             raise ValueError(
                 "warm_start=True continues the last fit, but n_components, "
                 "covariance_type or rank has changed since. Set warm_start=False to "
                 "start anew."
             )
 
-    def _check_enough_samples(self, n_samples, n_features, stream=False):
-        """Raise without a sample a component; warn where the density is degenerate.
+    def _check_stream(self):
+        """Raise where ``partial_fit`` cannot go on from the fitted mixture."""
+        if not self._is_same_model():
+            raise ValueError(
+                f"The mixture so far has {len(self.means_)} components; n_components, "
+                "covariance_type or rank has changed since, now they are "
+                f"{self.n_components}, {self.covariance_type!r} and {self.rank}. Set "
+                "them back, or call fit to start anew."
+            )
 
-        The first chunk of a stream may be small: more will come.
-        """
+    def _threads(self, n_samples, n_features):
+        """Return the context in which to fit so many samples at a time."""
+        size = self._covariance_class.n_parameters(self.n_components, n_features)
+        return one_thread(n_samples * size <= SMALL_WORK)
+
+    def _is_same_model(self):
+        """Tell whether the fitted mixture is of the present size and type."""
+        covariance_class = self._covariance_class
+        shapes = covariance_class.supplied_shapes(
+            self.n_components, self.n_features_in_
+        )
+        fitted = tuple(
+            np.shape(getattr(self, f"{name}_", None))
+            for name in covariance_class.supplied
+        )
+        if len(self.means_) != self.n_components or fitted != shapes:
+            return False
+        # One matrix for all and as many diagonals as features have the same shape.
+        chol = getattr(self, "precisions_cholesky_", None)
+        if np.ndim(chol) != 2 or len(chol) < 2:
+            return True
+        return covariance_class.shared == (not np.tril(chol, -1).any())
+
+    def _check_enough_samples(self, X, sample_weight):
+        """Raise unless there is a sample, with weight, for each component."""
+        n_samples, known = X.shape[0], "n_samples"
+        if sample_weight is not None:
+            n_samples = np.count_nonzero(sample_weight)
+            known = "n_samples with sample_weight > 0"
         if n_samples < self.n_components:
             raise ValueError(
                 "Expected n_samples >= n_components "
                 f"but got n_components = {self.n_components}, "
-                f"n_samples = {n_samples}"
+                f"{known if n_samples < X.shape[0] else 'n_samples'} = {n_samples}"
             )
-        least = self._covariance_class.degenerate_below(self.n_components, n_features)
-        if n_samples < least and not stream:
+
+    def _warn_undetermined(self, X, sample_weight):
+        """Warn of components whose samples do not determine their covariance."""
+        covariance_class, width = self._covariance_class, X.shape[1]
+        least = covariance_class.least_samples(self.n_components, width)
+        counts = self._effective_counts(X, sample_weight, least)
+        few = np.flatnonzero(np.atleast_1d(counts) < least)
+        if not len(few):
+            return
+        what = f"X has {X.shape[0]} samples"
+        if not covariance_class.shared:
+            listed = ", ".join(f"{k} ({counts[k]:.3g})" for k in few)
+            what = f"Components have few samples: {listed}"
+        warn_caller(
+            f"{what}. covariance_type={self.covariance_type!r} with "
+            f"n_components={self.n_components} and {width} features needs at least "
+            f"{least}{'' if covariance_class.shared else ' each'}: the density is "
+            "degenerate and set by reg_covar. Use covariance_type='diag' or "
+            "'spherical', fewer components, fewer features or a larger reg_covar.",
+            DegenerateComponentWarning,
+        )
+
+    def _warn_large_reg_covar(self, standardization):
+        """Warn where ``reg_covar`` swamps the variances of all features.
+
+        Constant features, which have the scale 1, do not count.
+        """
+        scale = convert.to_numpy(standardization.scale)
+        largest = float((scale[scale != 1.0] ** 2).max(initial=0.0))
+        swamped = 0.0 < SWAMPED * largest <= self.reg_covar
+        if swamped and not self.reg_covar_relative:
             warn_caller(
-                f"covariance_type={self.covariance_type!r} with "
-                f"n_components={self.n_components} and {n_features} features needs at "
-                f"least {least} samples to determine its parameters, got {n_samples}: "
-                "the density is degenerate and set by reg_covar. Use "
-                "covariance_type='diag' or 'spherical', fewer components, fewer "
-                "features or a larger reg_covar.",
+                f"reg_covar={self.reg_covar:g} is far above the variances of all "
+                f"features, at most {largest:.3g}: it sets the density, and components "
+                "hardly differ. Lower reg_covar, set reg_covar_relative=True, or "
+                "rescale X, for example with StandardScaler.",
                 DegenerateComponentWarning,
             )
+
+    def _effective_counts(self, X, sample_weight, least):
+        """Return how many samples stand behind each covariance, or lower bounds.
+
+        Bounds where they are large enough, which costs no pass over X.
+        """
+        n_samples = X.shape[0]
+        if sample_weight is not None:
+            n_samples = np.count_nonzero(sample_weight)
+        if self._covariance_class.shared:
+            return n_samples
+        mass = n_samples
+        if sample_weight is not None:
+            mass = sample_weight.sum() / sample_weight.max()
+        bounds = np.asarray(self.weights_, dtype=np.float64) * mass
+        if (bounds >= least).all():
+            return bounds
+        mixture = self._mixture(X)
+        weight = sample_weight
+        if weight is not None:
+            weight = convert.float64_tensor(weight, mixture.means.device)
+        size, dtype = self._scoring_batch_size(), convert.torch_dtype(X)
+        source = scoring.scoring_source(mixture, X, size, weight)
+        return convert.to_numpy(scoring.effective_counts(mixture, source, dtype))
 
     def fit_predict(self, X, y=None, sample_weight=None):
         """Fit the mixture to X and return the component of each sample.
@@ -240,9 +323,10 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         Raises
         ------
         ValueError
-            If ``n_samples`` is below one.
+            If ``n_samples`` is no integer, or below one.
         """
         check_is_fitted(self)
+        check_integer("n_samples", n_samples, None)
         if n_samples < 1:
             raise ValueError(
                 f"Invalid value for 'n_samples': {n_samples} . The sampling requires "
@@ -298,8 +382,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
             Copies of X whose missing entries are drawn from
             p(x_missing | x_observed).
         """
-        if n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
+        check_integer("n_samples", n_samples, 1)
         random_state = self._random_state()
 
         def draw(mixture, source, dtype):
@@ -332,10 +415,10 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         bic : float
             -2 log p(X) + n_parameters * log(n_samples), in nats; lower is better.
         """
-        check_is_fitted(self)
-        n_samples = len(X)
+        log_prob = self.score_samples(X)
+        n_samples = len(log_prob)
         penalty = self._n_parameters() * math.log(n_samples)
-        return -2 * self.score(X) * n_samples + penalty
+        return -2 * self._weighted_mean(log_prob, None) * n_samples + penalty
 
     def aic(self, X):
         """Compute the Akaike information criterion on X.
@@ -350,8 +433,9 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         aic : float
             -2 log p(X) + 2 * n_parameters, in nats; lower is better.
         """
-        check_is_fitted(self)
-        return -2 * self.score(X) * len(X) + 2 * self._n_parameters()
+        log_prob = self.score_samples(X)
+        log_likelihood = self._weighted_mean(log_prob, None) * len(log_prob)
+        return -2 * log_likelihood + 2 * self._n_parameters()
 
     def icl(self, X):
         """Compute the integrated completed likelihood criterion on X.

@@ -19,6 +19,7 @@ from skdeepgmm.estimators.mixture._init_params import initial_responsibilities
 from skdeepgmm.estimators.mixture._validation import (
     check_means,
     check_precisions,
+    check_reg_covar,
     check_weights,
 )
 
@@ -52,6 +53,7 @@ class EMFit:
         self.supplied = self._check_supplied(X.shape[1])
         self.source = self._make_source(X)
         self.standardization = self.source.standardize(self.covariance_class.isotropic)
+        check_reg_covar(estimator, self.ridge(), self.source.dtype)
         self.log_scale = self.source.mean_log_scale()
         self.prior = self.covariance_class.prior_samples(X.shape[1]) if stream else 0.0
         self.random_state = estimator._random_state()
@@ -96,7 +98,7 @@ class EMFit:
         mixture, bound = online_step(
             current.standardized(self.standardization),
             self.source,
-            self._ridge(),
+            self.ridge(),
             step,
             self._make_guard(),
             self.estimator.n_samples_seen_,
@@ -112,7 +114,7 @@ class EMFit:
                 tasks, "iteration", self.data, lambda: self._attributes(mixture)
             )
 
-        ridge = self._ridge()
+        ridge = self.ridge()
         config = EMConfig(estimator.max_iter, estimator.tol, ridge, self.prior)
         return fit_em(self.source, initial, config, guard, on_iteration, bound)
 
@@ -193,11 +195,11 @@ class EMFit:
             self.source,
             estimator.n_components,
             responsibilities,
-            self._ridge(),
+            self.ridge(),
         )
         return guard.repair_initial(mixture, failed, nk)
 
-    def _ridge(self):
+    def ridge(self):
         """Return what is added to the variances of the standardised data."""
         reg_covar, scale = self.estimator.reg_covar, self.standardization.scale
         if self.estimator.reg_covar_relative:

@@ -262,11 +262,12 @@ default='kmeans'
             If X is not finite, has fewer samples than ``n_components`` or an initial
             parameter does not fit.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self) as stack:
             self._check_warm_start(X)
             X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
-            self._check_enough_samples(*X.shape)
+            self._check_enough_samples(X, sample_weight)
+            stack.enter_context(self._threads(*X.shape))
             data = callback_data(X, y, sample_weight)
             run = EMFit(self, X, data, sample_weight)
             fresh = not (self.warm_start and hasattr(self, "converged_"))
@@ -279,6 +280,7 @@ default='kmeans'
                 best = max(results, key=lambda result: result.last_bound)
                 self._set_result(best, run)
                 self._count(X, sample_weight, fresh=True)
+                self._warn_undetermined(X, sample_weight)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -313,13 +315,16 @@ default='kmeans'
         .. [1] Cappé & Moulines (2009). "On-line expectation-maximization algorithm
            for latent data models". Journal of the Royal Statistical Society B, 71.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self) as stack:
             first = not hasattr(self, "means_")
             least = 2 if first else 1
             X = self._check_X(X, reset=first, min_samples=least, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
-            if first:
-                self._check_enough_samples(*X.shape, stream=True)
+            if not first:
+                self._check_stream()
+            else:
+                self._check_enough_samples(X, sample_weight)
+            stack.enter_context(self._threads(*X.shape))
             data = callback_data(X, y, sample_weight)
             run = EMFit(self, X, data, sample_weight, stream=first)
             if first:
@@ -360,6 +365,7 @@ default='kmeans'
         self.lower_bounds_ = [bound - run.log_scale for bound in result.lower_bounds]
         self.lower_bound_ = result.last_bound - run.log_scale
         self._warn_degenerate(result)
+        self._warn_large_reg_covar(run.standardization)
         if warn and not (result.converged or result.stopped) and self.max_iter > 0:
             warn_caller(
                 "Best performing initialization did not converge. Try different init "

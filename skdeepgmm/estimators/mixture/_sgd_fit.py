@@ -8,12 +8,18 @@ from skdeepgmm._torch_backend.mixture import sgd, training_parameters
 from skdeepgmm._torch_backend.rows import TrainingRows
 from skdeepgmm._torch_backend.schedules import RunPlan
 from skdeepgmm.estimators._epoch_fit import EpochFit, default_batch_size
-from skdeepgmm.estimators.mixture._validation import check_means
+from skdeepgmm.estimators.mixture._validation import check_means, check_reg_covar
 
 #: Rows read at a time for means and variances.
 CHUNK_ROWS = 2**14
 #: The largest default batch.
 LARGEST_BATCH = 512
+
+
+def batch_size_of(estimator, X):
+    """Return the samples a step."""
+    # Below n_features rows a step costs the same: its matrices are that large.
+    return estimator.batch_size or default_batch_size(*X.shape, LARGEST_BATCH)
 
 
 class SGDFit(EpochFit):
@@ -51,14 +57,12 @@ class SGDFit(EpochFit):
             self.standardization = source.standardize(self.covariance_class.isotropic)
         else:
             self.standardization = source.use_units(standardization)
+        check_reg_covar(estimator, self.ridge(), source.dtype)
         self.log_scale = source.mean_log_scale()
         self.rows = TrainingRows(
             X, self.standardization, self.device, sample_weight=sample_weight
         )
-        # Below n_features rows a step costs the same: its matrices are that large.
-        self.batch_size = estimator.batch_size or default_batch_size(
-            *X.shape, LARGEST_BATCH
-        )
+        self.batch_size = batch_size_of(estimator, X)
 
     def __call__(self, index, n_init, fresh, tasks):
         """Train from one initialization; returns (model, TrainingState)."""
@@ -99,17 +103,21 @@ class SGDFit(EpochFit):
         if len(bounds) == 2 and not state.stopped:
             state.converged |= abs(bounds[1] - bounds[0]) < self.estimator.tol
 
+    def ridge(self):
+        """Return the smallest variances of the standardised data."""
+        estimator = self.estimator
+        return training_parameters.variance_floor(
+            self.standardization, estimator.reg_covar, estimator.reg_covar_relative
+        )
+
     def model(self, plan, parameters):
         """Return a trainable mixture."""
         estimator = self.estimator
-        floor = training_parameters.variance_floor(
-            self.standardization, estimator.reg_covar, estimator.reg_covar_relative
-        )
         config = sgd.SGDConfig(
             self.covariance_class,
             plan,
             estimator.momentum,
-            floor.to(self.rows.dtype),
+            self.ridge().to(self.rows.dtype),
             annealing.objective(estimator.annealing),
             self.missing,
         )

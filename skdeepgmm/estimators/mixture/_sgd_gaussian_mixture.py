@@ -16,7 +16,7 @@ from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._base import BaseGaussianMixture
-from skdeepgmm.estimators.mixture._sgd_fit import SGDFit
+from skdeepgmm.estimators.mixture._sgd_fit import SGDFit, batch_size_of
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
 
@@ -301,11 +301,12 @@ default='full'
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self) as stack:
             self._check_warm_start(X)
             X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
-            self._check_enough_samples(*X.shape)
+            self._check_enough_samples(X, sample_weight)
+            stack.enter_context(self._threads(batch_size_of(self, X), X.shape[1]))
             data = callback_data(X, y, sample_weight)
             run = SGDFit(self, X, data, None, sample_weight)
             fresh = not (self.warm_start and hasattr(self, "converged_"))
@@ -318,6 +319,7 @@ default='full'
                     stopped = results[-1][1].stopped
                 model, state = max(results, key=_selection_score)
                 self._set_result(run, model, state)
+                self._warn_undetermined(X, sample_weight)
         return self
 
     def _set_result(self, run, model, state):
@@ -330,6 +332,7 @@ default='full'
         mass = np.full_like(mean, run.X.shape[0])
         self._stream = {"moments": (mass, mean, variance), "steps": model.steps}
         _warn_reseeded(model)
+        self._warn_large_reg_covar(run.standardization)
         if not (state.converged or state.stopped):
             warn_caller(
                 "The log-likelihood still changed by more than "
@@ -361,10 +364,13 @@ default='full'
         self : SGDGaussianMixture
             The mixture after the chunk.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self) as stack:
             fresh = not hasattr(self, "_stream")
             X = self._check_X(X, reset=fresh, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
+            if not fresh:
+                self._check_stream()
+            stack.enter_context(self._threads(batch_size_of(self, X), X.shape[1]))
             stream = {} if fresh else self._stream
             moments = Moments.of(
                 X, sample_weight, self._device(X), stream.get("moments")

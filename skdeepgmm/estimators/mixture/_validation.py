@@ -51,6 +51,24 @@ def check_means(means, n_components, n_features):
     return means
 
 
+def check_reg_covar(estimator, ridge, dtype):
+    """Raise where ``reg_covar`` makes variances that overflow the data's type.
+
+    Parameters
+    ----------
+    estimator : GaussianMixture or SGDGaussianMixture
+    ridge : tensor of shape (n_features,)
+        What it adds to the variances of the standardised data.
+    dtype : torch.dtype
+    """
+    largest = max(estimator.reg_covar, float(ridge.max()))
+    if not largest < 0.5 * convert.largest_value(dtype):
+        raise ValueError(
+            f"reg_covar={estimator.reg_covar:g} is too large for data of type {dtype}: "
+            "variances overflow. Lower reg_covar, or give X as float64."
+        )
+
+
 def check_precisions(precisions, covariance_class, n_components, n_features):
     """Return precisions, checked by their covariance type.
 

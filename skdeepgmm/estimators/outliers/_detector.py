@@ -15,7 +15,12 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from skdeepgmm.estimators._base import undone_on_failure
+from skdeepgmm.estimators._base import (
+    callback_data,
+    undone_on_failure,
+    whole_state,
+    without_callbacks,
+)
 from skdeepgmm.estimators.outliers._missing import (
     as_numpy,
     comparable,
@@ -186,7 +191,8 @@ class DensityOutlierDetector(
         with undone_on_failure(self):
             self._check_parameters()
             context = self._init_callback_context(max_subtasks=1)
-            context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            data = callback_data(X, y)
+            context.call_on_fit_task_begin(estimator=self, **data)
             model = clone(self._model())
             self._fit_model(model, X, y, self._route(fit_params), context)
             reference = reference_samples(model, X)
@@ -203,7 +209,11 @@ class DensityOutlierDetector(
                 "offset_": threshold(scores, self.contamination),
                 "reference_": reference,
             }
-            context.call_on_fit_task_end(estimator=self, X=X, y=y)
+            context.call_on_fit_task_end(
+                estimator=self,
+                reconstruction_attributes=lambda: whole_state(without_callbacks(self)),
+                **data,
+            )
         return self
 
     def _route(self, fit_params):

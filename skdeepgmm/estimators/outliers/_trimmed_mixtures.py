@@ -8,7 +8,7 @@ from sklearn.base import DensityMixin
 from sklearn.callback import with_callbacks
 from sklearn.utils.validation import check_is_fitted
 
-from skdeepgmm.estimators._base import MAX_SEED, TorchEstimator
+from skdeepgmm.estimators._base import MAX_SEED, TorchEstimator, callback_data
 from skdeepgmm.estimators._sklearn_compat import Interval, _fit_context
 from skdeepgmm.estimators.outliers._missing import (
     as_numpy,
@@ -129,18 +129,23 @@ class TrimmedMixtures(DensityMixin, TorchEstimator):
         random_state = self._random_state()
         most = max(1, X.shape[0] // 10)
         sizes = list(dict.fromkeys(min(size, most) for size in self.sizes))
-        context = self._init_callback_context(max_subtasks=len(sizes))
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        data = callback_data(X, y)
         mixtures = []
-        for size in sizes:
-            mixture = self._mixture(size, random_state.randint(MAX_SEED))
-            task = context.subcontext(task_name="mixture")
-            with task.propagate_callback_context(mixture):
-                task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-                mixtures.append(self._fit_trimmed(mixture, X, sample_weight))
-                task.call_on_fit_task_end(estimator=self, X=X, y=y)
-        self.mixtures_ = mixtures
-        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        with self._fit_tasks(data, len(sizes)) as tasks:
+            for size in sizes:
+                mixture = self._mixture(size, random_state.randint(MAX_SEED))
+                task = tasks.subcontext(task_name="mixture")
+                with task.propagate_callback_context(mixture):
+                    task.call_on_fit_task_begin(estimator=self, **data)
+                    mixtures.append(self._fit_trimmed(mixture, X, sample_weight))
+                    task.call_on_fit_task_end(
+                        estimator=self,
+                        reconstruction_attributes=lambda: self._so_far(
+                            {"mixtures_": list(mixtures)}
+                        ),
+                        **data,
+                    )
+            self.mixtures_ = mixtures
         return self
 
     def _mixture(self, size, seed):

@@ -125,6 +125,8 @@ def test_labels_may_be_a_tensor(construct, vectors):
 def test_networks_that_fit_no_memory_are_named(construct, vectors):
     with pytest.raises(MemoryError, match=r"width=1000000000000.0"):
         construct(width=1e12).fit(vectors[0])
+    with pytest.raises(ValueError, match="'width' parameter"):
+        construct(width=1e300).fit(vectors[0])
 
 
 @both

@@ -214,3 +214,42 @@ def test_photographs_in_colour_and_not_square(rng):
     means = model.means_.reshape(3, 20, 12, 3)
     assert means.min() > 40
     assert means.max() < 216
+
+
+# Short runs and extreme settings -----------------------------------------------------
+
+
+def test_one_step_is_for_all_layers(pictures):
+    X, _ = pictures
+    layers = [Folding(2, 2), Mixture(3), Folding(), Mixture(4)]
+    model = make(layers=layers, n_components=None, max_iter=1, batch_size=len(X))
+    model.fit(X)
+    assert len(model.lower_bounds_) == 1
+    assert np.isfinite(model.lower_bounds_).all()
+    assert all(np.isfinite(values).all() for values in model.history_.values())
+
+
+def test_a_stream_has_a_bound_before_its_top_learns(pictures):
+    X, _ = pictures
+    layers = [Folding(2, 2), Mixture(3), Folding(), Mixture(4)]
+    model = make(layers=layers, n_components=None).partial_fit(X)
+    assert model.lower_bound_ == pytest.approx(model.score(X), rel=1e-4)
+    model.partial_fit(X)
+    assert np.isfinite(model.lower_bounds_).all()
+
+
+@pytest.mark.parametrize("name", ["reg_covar", "reg_resp"])
+def test_floors_beyond_the_type_of_computations_are_named(name, pictures):
+    with pytest.raises(ValueError, match=rf"{name}=1e\+39 is too large"):
+        make(**{name: 1e39}).fit(pictures[0])
+
+
+def test_rows_without_weight_do_not_count(pictures):
+    X, _ = pictures
+    weight = np.r_[np.ones(len(X) - 20), np.zeros(20)]
+    garbage = X.copy()
+    garbage[-20:] = 1e6
+    plain, other = (
+        make(max_iter=2).fit(rows, sample_weight=weight) for rows in (X, garbage)
+    )
+    np.testing.assert_array_equal(plain.means_, other.means_)

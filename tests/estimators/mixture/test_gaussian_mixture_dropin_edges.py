@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_wine
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from skdeepgmm import GaussianMixture
@@ -151,11 +152,37 @@ def test_empty_components_start_anew(rng, covariance_type):
         assert np.isfinite(getattr(mixture, name)).all()
 
 
-def test_full_with_too_few_samples_warns(rng):
-    X = rng.normal(size=(40, 8))  # 44 free parameters
-    with pytest.warns(DegenerateComponentWarning, match="44 samples .*, got 40"):
-        GaussianMixture(random_state=0).fit(X)
+@pytest.mark.parametrize("n_samples", [8, 9, 40])
+def test_what_reg_covar_sets_is_told(rng, n_samples):
+    """n samples span n - 1 directions; what is left of 8 has the variance reg_covar."""
+    X = rng.normal(size=(n_samples, 8))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scores = [GaussianMixture(reg_covar=r).fit(X).score(X) for r in (1e-6, 1e-8)]
+    told = [w for w in caught if "needs at least 9 each" in str(w.message)]
+    set_by_reg_covar = abs(scores[0] - scores[1]) > 0.1
+    assert set_by_reg_covar == (n_samples < 9)
+    assert len(told) == (2 if set_by_reg_covar else 0)
 
 
-def test_as_many_samples_as_parameters_do_not_warn(rng):
-    GaussianMixture(random_state=0).fit(rng.normal(size=(44, 8)))
+def test_wine_is_determined():
+    X, _ = load_wine(return_X_y=True)
+    settings = {"n_components": 3, "random_state": 0, "reg_covar_relative": True}
+    scores = [
+        GaussianMixture(reg_covar=r, **settings).fit(X).score(X) for r in (0, 1e-9)
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_shared_samples_count_for_every_component(rng):
+    """Two equal components with 6 of 12 samples each: each has a share in all 12."""
+    X = rng.normal(size=(12, 8))
+    settings = {"means_init": np.zeros((2, 8)), "weights_init": [0.5, 0.5]}
+    precisions = np.stack([np.eye(8)] * 2)
+    GaussianMixture(2, precisions_init=precisions, **settings).fit(X)
+
+
+def test_a_small_component_is_named(rng):
+    X = np.concatenate([rng.normal(size=(60, 4)), 50.0 + rng.normal(size=(3, 4))])
+    with pytest.warns(DegenerateComponentWarning, match=r"few samples: [01] \(3\)"):
+        GaussianMixture(2, random_state=0).fit(X)

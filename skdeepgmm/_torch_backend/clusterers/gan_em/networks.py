@@ -96,6 +96,11 @@ class Architecture:
     def output(self) -> str:
         return self._table().output if self.image else "linear"
 
+    @property
+    def small(self) -> bool:
+        """Whether one thread is fast enough."""
+        return networks.are_small((self.generator, self.discriminator, self.classifier))
+
     def _table(self) -> Table:
         return (
             automatic_table(self.shape) if self.table == "auto" else TABLES[self.table]

@@ -94,6 +94,11 @@ class Architecture:
         """Last function of the generator."""
         return "tanh" if self.image else "linear"
 
+    @property
+    def small(self) -> bool:
+        """Whether one thread is fast enough."""
+        return networks.are_small((self.encoder, self.generator, self.discriminator))
+
     def encoder(self) -> nn.Sequential:
         """Return the encoder: samples to latents."""
         table = TABLES[self.table]

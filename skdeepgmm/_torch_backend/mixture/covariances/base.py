@@ -110,8 +110,11 @@ class Covariance(ABC):
         """Return how many rows ``features`` has."""
 
     @classmethod
-    def degenerate_below(cls, n_components: int, n_features: int) -> int:
-        """Return the sample count under which the density cannot be determined."""
+    def least_samples(cls, n_components: int, n_features: int) -> int:
+        """Return how many samples determine a covariance, those of its mean included.
+
+        Fewer leave it singular but for what is added to it.
+        """
         return 0
 
     @classmethod
@@ -147,14 +150,16 @@ class Covariance(ABC):
 
     @classmethod
     def from_supplied(cls, *covariances: Tensor) -> "Covariance":
-        """Return the object from the arrays named by ``supplied``.
+        """Return the object from the arrays named by ``supplied``."""
+        return cls.from_values(*covariances)[0]
 
-        Raises
-        ------
-        ValueError
-            If a covariance is singular to working precision.
+    @classmethod
+    def check_regular(cls, *covariances: Tensor) -> None:
+        """Raise a ValueError if one of these is singular to working precision.
+
+        Takes the arrays named by ``supplied``.
         """
-        found, failed = cls.from_values(*covariances)
+        _, failed = cls.from_values(*covariances)
         if bool(failed.any()):
             which = ", ".join(map(str, failed.nonzero()[:, 0].tolist()))
             raise ValueError(
@@ -162,7 +167,6 @@ class Covariance(ABC):
                 "their density is not defined. Add a small number to the variances, or "
                 "drop features that are combinations of others."
             )
-        return found
 
     @abstractmethod
     def attributes(self) -> dict[str, Tensor]:

@@ -79,8 +79,8 @@ class FactorAnalysisCovariance(Covariance):
         return n_features
 
     @classmethod
-    def degenerate_below(cls, n_components: int, n_features: int) -> int:
-        return n_components * (cls.rank + 1)
+    def least_samples(cls, n_components: int, n_features: int) -> int:
+        return cls.rank + 1
 
     @classmethod
     def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:

@@ -113,9 +113,8 @@ class FullCovariance(MatrixCovariance):
         return n_components * n_features * (n_features + 1) // 2
 
     @classmethod
-    def degenerate_below(cls, n_components: int, n_features: int) -> int:
-        covariance = n_features * (n_features + 1) // 2
-        return n_components * (covariance + n_features + 1) - 1
+    def least_samples(cls, n_components: int, n_features: int) -> int:
+        return n_features + 1
 
     @classmethod
     def n_moment_features(cls, n_features: int) -> int:

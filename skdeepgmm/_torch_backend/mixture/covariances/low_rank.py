@@ -146,6 +146,10 @@ class LowRankCovariance(FactorAnalysisCovariance):
         return cls.of_rank(covariances[0].shape[2]).from_stored(*covariances)
 
     @classmethod
+    def check_regular(cls, *covariances: Tensor) -> None:
+        """Do nothing: positive noise, checked before, makes every matrix regular."""
+
+    @classmethod
     def check_precisions(
         cls, precisions: Tensor, n_components: int, n_features: int
     ) -> None:

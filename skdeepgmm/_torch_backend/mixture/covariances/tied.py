@@ -96,7 +96,7 @@ class TiedCovariance(MatrixCovariance):
         return n_features * (n_features + 1) // 2
 
     @classmethod
-    def degenerate_below(cls, n_components: int, n_features: int) -> int:
+    def least_samples(cls, n_components: int, n_features: int) -> int:
         return n_features + n_components
 
     @classmethod

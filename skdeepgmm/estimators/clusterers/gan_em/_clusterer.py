@@ -11,6 +11,7 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.clusterers.gan_em.networks import TABLES, Architecture
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import RECIPES
 from skdeepgmm._torch_backend.clusterers.kernel_density import nearest
+from skdeepgmm._torch_backend.device import one_thread
 from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
@@ -267,7 +268,7 @@ class GANEMClusterer(DeepClusterer):
         "image_shape": [tuple, list, None],
         "recipe": [StrOptions(set(RECIPES)), dict],
         "networks": [StrOptions({"auto", *TABLES})],
-        "width": [Interval(Real, 0, None, closed="neither")],
+        "width": [Interval(Real, 0, 1e15, closed="right")],
         "noise_dim": [Interval(Integral, 1, None, closed="left"), None],
         "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
         "init": [StrOptions({"auto", "uniform", "kmeans", "tsne"}), "array-like"],
@@ -372,11 +373,12 @@ class GANEMClusterer(DeepClusterer):
         TrainingDivergedError
             If a loss stays non-finite although steps were made smaller.
         """
-        with all_or_nothing(self), training_errors(self):
+        with all_or_nothing(self) as stack, training_errors(self):
             X = self._check_rows(X, reset=True)
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)
             fit = self._Fit(self, X, labels, data)
+            stack.enter_context(one_thread(fit.architecture.small))
             fit.initialize()
             with self._fit_tasks(data, fit.n_tasks, lambda: fit.interruption) as tasks:
                 with fit.interruption:

@@ -11,6 +11,7 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.clusterers.minmax_em import latent
 from skdeepgmm._torch_backend.clusterers.minmax_em.losses import ADVERSARIES
 from skdeepgmm._torch_backend.clusterers.minmax_em.networks import TABLES, Architecture
+from skdeepgmm._torch_backend.device import one_thread
 from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._checks import check_integer
@@ -260,7 +261,7 @@ class MinMaxEMClusterer(DeepClusterer):
         "weight_prior": [Interval(Real, 0, None, closed="neither"), None],
         "balance": [Interval(Real, 0, 1, closed="both")],
         "networks": [StrOptions(set(TABLES))],
-        "width": [Interval(Real, 0, None, closed="neither")],
+        "width": [Interval(Real, 0, 1e15, closed="right")],
         "affine": [StrOptions({"auto"}), tuple, list, None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
@@ -347,11 +348,12 @@ class MinMaxEMClusterer(DeepClusterer):
         TrainingDivergedError
             If a loss stays non-finite although steps were made smaller.
         """
-        with all_or_nothing(self), training_errors(self):
+        with all_or_nothing(self) as stack, training_errors(self):
             X = self._check_rows(X, reset=True)
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)
             fit = self._Fit(self, X, labels, data)
+            stack.enter_context(one_thread(fit.architecture.small))
             fit.initialize()
             n_iter = fit.config.n_iter
             with self._fit_tasks(data, n_iter, lambda: fit.interruption) as tasks:
