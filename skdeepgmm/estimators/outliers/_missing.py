@@ -33,6 +33,7 @@ def reference_samples(model, X):
     """
     if not get_tags(model).input_tags.allow_nan:
         return None
+    X = indexable(X)
     missing = missing_entries(X)
     if missing is None:
         return None
@@ -58,7 +59,7 @@ def comparable(model, X, scores, reference):
     reference : ndarray of shape (n_reference, n_features) or None
         As from :func:`reference_samples`; None leaves the scores.
     """
-    missing = None if reference is None else missing_entries(X)
+    missing = None if reference is None else missing_entries(indexable(X))
     if missing is None or not missing.any():
         return scores
     complete = np.sort(as_numpy(model.score_samples(reference)))
@@ -91,6 +92,11 @@ def matched(values, source, target):
 def as_numpy(values):
     """Return an array: with array API dispatch a model returns tensors."""
     return np.asarray(values.cpu() if hasattr(values, "cpu") else values)
+
+
+def indexable(X):
+    """Return X, as an array where it only can become one (``__array__``)."""
+    return X if hasattr(X, "shape") or hasattr(X, "__len__") else np.asarray(X)
 
 
 def missing_entries(X):
