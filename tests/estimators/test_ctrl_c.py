@@ -1,6 +1,8 @@
 """Ctrl-C in fits of GANEMClusterer and MinMaxEMClusterer."""
 
+import linecache
 import sys
+from functools import cache
 from inspect import CO_GENERATOR
 from pathlib import Path
 
@@ -170,7 +172,8 @@ class CtrlCAt:
 
     Not by a timer: the same lines in every run, and never in what others run
     meanwhile, like the garbage collector, where Python drops the error. It would drop
-    it in generators as they are closed, too: their lines do not count.
+    it in generators as they are closed, too: their lines do not count. Nor do those
+    of ``with``, which run again as the block ends: no Ctrl-C comes between the two.
     """
 
     def __init__(self, place=None):
@@ -188,12 +191,17 @@ class CtrlCAt:
         code = frame.f_code
         if not code.co_filename.startswith(PACKAGE) or code.co_flags & CO_GENERATOR:
             return None
-        if event == "line":
+        if event == "line" and not is_with(code.co_filename, frame.f_lineno):
             self.n_lines += 1
             if self.n_lines == self.place:
                 sys.settrace(None)
                 raise KeyboardInterrupt
         return self._trace
+
+
+@cache
+def is_with(filename, number):
+    return linecache.getline(filename, number).lstrip().startswith("with ")
 
 
 @both

@@ -17,7 +17,7 @@ from skdeepgmm._torch_backend.clusterers.augmentation import Augmentation
 from skdeepgmm._torch_backend.clusterers.weights import WeightAverage
 from skdeepgmm._torch_backend.cuda_graphs import Recorder, set_lr
 from skdeepgmm._torch_backend.rng import new_generator
-from skdeepgmm._torch_backend.training import endless_batches
+from skdeepgmm._torch_backend.training import EndlessBatches
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class AdversarialTrainer:
     def _set_batches(self, pool: Tensor, batch_size: int, n_steps: int) -> None:
         """Take ``n_steps`` batches of the rows ``pool`` in every EM iteration."""
         self._pool, self._n_steps = pool, n_steps
-        self._order = endless_batches(len(pool), batch_size, self.host_rng)
+        self._order = EndlessBatches(len(pool), batch_size, self.host_rng)
 
     def _next_batches(self) -> Iterator[Tensor]:
         """Yield the batches of one EM iteration, row indices on the CPU."""

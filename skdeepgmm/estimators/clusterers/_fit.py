@@ -8,7 +8,7 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.clusterers.adversarial import TrainingData
 from skdeepgmm._torch_backend.clusterers.preprocessing import measured
 from skdeepgmm._torch_backend.clusterers.weights import to_arrays
-from skdeepgmm.estimators.clusterers._interruption import Interruption
+from skdeepgmm.estimators._interruption import Interruption
 
 
 class ClustererFit:

@@ -12,6 +12,11 @@ from skdeepgmm._torch_backend.deep_conv.schedules import STREAM_STEPS
 from skdeepgmm._torch_backend.moments import Moments
 from skdeepgmm._torch_backend.standardization import from_image_moments
 from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing, callback_data
+from skdeepgmm.estimators._checkpoint import (
+    CONSTRAINTS,
+    Checkpoint,
+    fitted_attributes,
+)
 from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._image_shape import (
     check_product,
@@ -24,7 +29,7 @@ from skdeepgmm.estimators.deep_conv._class_readout import ClassReadoutMixin
 from skdeepgmm.estimators.deep_conv._fit import DeepConvFit
 from skdeepgmm.estimators.deep_conv._generation import DeepGenerationMixin
 from skdeepgmm.estimators.deep_conv._inference import DeepInferenceMixin
-from skdeepgmm.estimators.deep_conv._model_spec import ModelSpec
+from skdeepgmm.estimators.deep_conv._model_spec import ModelSpec, check_start
 from skdeepgmm.estimators.deep_conv._usage import warn_unused
 
 
@@ -120,6 +125,13 @@ class DeepConvGMM(
 
     verbose : int, default=0
         Whether to print a line every epoch.
+
+    checkpoint_path : str or path-like, default=None
+        File from which a fit that was cut off goes on, see :ref:`checkpoints`. It is
+        removed when the fit has come to its end. None writes no checkpoints.
+
+    checkpoint_every : int, default=1
+        Epochs between two checkpoints.
 
     Attributes
     ----------
@@ -243,6 +255,7 @@ class DeepConvGMM(
         "random_state": ["random_state"],
         "device": [str],
         "verbose": ["verbose"],
+        **CONSTRAINTS,
     }
 
     def __init__(
@@ -268,6 +281,8 @@ class DeepConvGMM(
         random_state=None,
         device="auto",
         verbose=0,
+        checkpoint_path=None,
+        checkpoint_every=1,
     ):
         self.layers = layers
         self.n_components = n_components
@@ -289,6 +304,8 @@ class DeepConvGMM(
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
+        self.checkpoint_path = checkpoint_path
+        self.checkpoint_every = checkpoint_every
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -316,7 +333,8 @@ class DeepConvGMM(
         ------
         ValueError
             If X is not finite, ``image_shape`` does not fit X, a layer does not fit
-            the image or there are fewer images than top components.
+            the image or there are fewer images than top components; or if the
+            checkpoint is damaged or of another fit.
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
@@ -327,15 +345,21 @@ class DeepConvGMM(
             sample_weight = self._check_weight(sample_weight, X)
             moments = Moments.of(X, sample_weight, self._device(X))
             spec = self._spec(shape, moments, X)
-            self._check_start(X, spec, fresh)
+            check_start(self, X, spec, fresh)
             data = callback_data(X, y, sample_weight)
-            run = DeepConvFit(self, X, spec, data, sample_weight)
-            generator = self._generator(self._random_state())
-            with self._fit_tasks(data, self.max_iter) as tasks:
-                learner, state = run(fresh, generator, tasks)
-                history = run.history(state)
-                self._set_result(run, learner, history, moments, state.converged)
-                self._learn_classes(y, lambda i: run.responsibilities(learner, i))
+            learned = {"X": X, "y": y, "sample_weight": sample_weight}
+            start = None if fresh else fitted_attributes(self)
+            checkpoint = Checkpoint(self, self._device(X), learned, start)
+            run = DeepConvFit(self, X, spec, data, sample_weight, checkpoint)
+            ctrl_c = run.interruption
+            with self._fit_tasks(data, self.max_iter, lambda: ctrl_c) as tasks:
+                learner, state = run(fresh, tasks)
+                if not state.history:  # Ctrl-C came before the end of an epoch
+                    raise KeyboardInterrupt
+                ctrl_c.complete(lambda: self._finish(run, learner, state, moments, y))
+            with ctrl_c:
+                checkpoint.complete(ctrl_c.happened)
+            ctrl_c.warn(self.n_iter_, self.max_iter)
             warn_unused(self.mixtures_)
         return self
 
@@ -396,7 +420,7 @@ class DeepConvGMM(
             moments = Moments.of(X, sample_weight, self._device(X), stream["moments"])
             spec = self._spec(shape, moments, X)
             if not fresh:
-                self._check_start(X, spec, fresh)
+                check_start(self, X, spec, fresh)
             if reopen_annealing and not fresh:
                 stream.update(opened=stream["steps"], reopened=True)
             run = DeepConvFit(self, X, spec, callback_data(X), sample_weight)
@@ -441,28 +465,11 @@ class DeepConvGMM(
         )
         return ModelSpec.of(self, stack, sizes, standardization, shape is None)
 
-    def _check_start(self, X, spec, fresh):
-        """Raise where there are too few samples, or the last fit cannot go on."""
-        least = spec.stack[-1].n_components
-        if fresh and X.shape[0] < least:
-            raise ValueError(
-                "Expected n_samples >= n_components of the top mixture, but got "
-                f"n_components = {least}, n_samples = {X.shape[0]}. Decrease "
-                "n_components."
-            )
-        if fresh:
-            return
-        shape = None if spec.vector else short_shape(spec.shape)
-        if shape != self.image_shape_:
-            raise ValueError(
-                f"The last fit had image_shape={self.image_shape_}, now it is {shape}. "
-                "Set warm_start=False and call fit to start anew."
-            )
-        if spec.stack != self.layers_:
-            raise ValueError(
-                f"The last fit had the layers {self.layers_}, now they are "
-                f"{spec.stack}. Set warm_start=False and call fit to start anew."
-            )
+    def _finish(self, run, learner, state, moments, y):
+        """Store the result of a fit."""
+        history = run.history(state)
+        self._set_result(run, learner, history, moments, state.converged)
+        self._learn_classes(y, lambda index: run.responsibilities(learner, index))
 
     def _set_result(self, run, learner, history, moments, converged=False, stream=None):
         """Store what was learned as fitted attributes."""

@@ -12,6 +12,11 @@ from skdeepgmm._torch_backend.mixture import scoring
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity, n_parameters
 from skdeepgmm.estimators._base import TorchEstimator
+from skdeepgmm.estimators._checkpoint import (
+    CONSTRAINTS,
+    Checkpoint,
+    fitted_attributes,
+)
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._algebra import MixtureAlgebraMixin
@@ -47,6 +52,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         "verbose": ["verbose"],
         "device": [str],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        **CONSTRAINTS,
     }
 
     def __sklearn_is_fitted__(self):
@@ -110,6 +116,13 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
                 "covariance_type or rank has changed since. Set warm_start=False to "
                 "start anew."
             )
+
+    def _checkpoint(self, X, sample_weight):
+        """Return the checkpoint of a fit to validated data."""
+        goes_on = self.warm_start and hasattr(self, "converged_")
+        start = fitted_attributes(self) if goes_on else None
+        data = {"X": X, "sample_weight": sample_weight}
+        return Checkpoint(self, self._device(X), data, start)
 
     def _check_enough_samples(self, n_samples, n_features, stream=False):
         """Raise without a sample a component; warn where the density is degenerate.

@@ -102,6 +102,13 @@ default='kmeans'
         Whether ``reg_covar`` is a share of each feature's variance instead of an
         absolute value; it then means the same for features of any scale.
 
+    checkpoint_path : str or path-like, default=None
+        File from which a fit that was cut off goes on, see :ref:`checkpoints`. It is
+        removed when the fit has come to its end. None writes no checkpoints.
+
+    checkpoint_every : int, default=10
+        EM iterations between two checkpoints.
+
     Attributes
     ----------
     weights_ : ndarray of shape (n_components,)
@@ -215,6 +222,8 @@ default='kmeans'
         batch_size=None,
         rank=10,
         reg_covar_relative=False,
+        checkpoint_path=None,
+        checkpoint_every=10,
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -234,6 +243,8 @@ default='kmeans'
         self.batch_size = batch_size
         self.rank = rank
         self.reg_covar_relative = reg_covar_relative
+        self.checkpoint_path = checkpoint_path
+        self.checkpoint_every = checkpoint_every
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -260,7 +271,7 @@ default='kmeans'
         ------
         ValueError
             If X is not finite, has fewer samples than ``n_components`` or an initial
-            parameter does not fit.
+            parameter does not fit; or if the checkpoint is damaged or of another fit.
         """
         with all_or_nothing(self):
             self._check_warm_start(X)
@@ -268,18 +279,24 @@ default='kmeans'
             sample_weight = self._check_weight(sample_weight, X)
             self._check_enough_samples(*X.shape)
             data = callback_data(X, y, sample_weight)
-            run = EMFit(self, X, data, sample_weight)
+            checkpoint = self._checkpoint(X, sample_weight)
+            run = EMFit(self, X, data, sample_weight, checkpoint=checkpoint)
             fresh = not (self.warm_start and hasattr(self, "converged_"))
             n_init = self.n_init if fresh else 1
             n_tasks = self.max_iter if n_init == 1 else n_init
-            with self._fit_tasks(data, n_tasks) as tasks:
-                results = []
-                while len(results) < n_init and not (results and results[-1].stopped):
-                    results.append(run(len(results), n_init, fresh, tasks))
-                best = max(results, key=lambda result: result.last_bound)
-                self._set_result(best, run)
-                self._count(X, sample_weight, fresh=True)
+            ctrl_c = run.interruption
+            with self._fit_tasks(data, n_tasks, lambda: ctrl_c) as tasks:
+                with ctrl_c:
+                    run.restarts(n_init, fresh, tasks)
+                ctrl_c.complete(lambda: self._finish(run, X, sample_weight))
+            with ctrl_c:
+                checkpoint.complete(ctrl_c.happened)
+            ctrl_c.warn(self.n_iter_, self.max_iter)
         return self
+
+    def _finish(self, run, X, sample_weight):
+        self._set_result(run.best, run)
+        self._count(X, sample_weight, fresh=True)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -324,9 +341,9 @@ default='kmeans'
             run = EMFit(self, X, data, sample_weight, stream=first)
             if first:
                 n_init = max(self.n_init, STREAM_N_INIT)
-                results = [run(index, 1, True, None) for index in range(n_init)]
-                best = max(results, key=lambda result: result.last_bound)
-                self._set_result(best, run, warn=False)
+                for index in range(n_init):
+                    run(index, 1, True, None)
+                self._set_result(run.best, run, warn=False)
                 self._count(X, sample_weight, fresh=True)
             else:
                 mass = self._count(X, sample_weight, fresh=False)
@@ -360,7 +377,8 @@ default='kmeans'
         self.lower_bounds_ = [bound - run.log_scale for bound in result.lower_bounds]
         self.lower_bound_ = result.last_bound - run.log_scale
         self._warn_degenerate(result)
-        if warn and not (result.converged or result.stopped) and self.max_iter > 0:
+        ended = result.converged or result.stopped or run.interruption.happened
+        if warn and not ended and self.max_iter > 0:
             warn_caller(
                 "Best performing initialization did not converge. Try different init "
                 "parameters, or increase max_iter, tol, or check for degenerate data.",

@@ -114,6 +114,13 @@ default='full'
         Whether ``reg_covar`` is a share of each feature's variance instead of an
         absolute value.
 
+    checkpoint_path : str or path-like, default=None
+        File from which a fit that was cut off goes on, see :ref:`checkpoints`. It is
+        removed when the fit has come to its end. None writes no checkpoints.
+
+    checkpoint_every : int, default=1
+        Epochs between two checkpoints.
+
     Attributes
     ----------
     weights_ : ndarray of shape (n_components,)
@@ -209,6 +216,7 @@ default='full'
                 *("n_init", "means_init"),
                 *("rank", "reg_covar_relative"),
                 *("random_state", "warm_start", "verbose", "device", "batch_size"),
+                *("checkpoint_path", "checkpoint_every"),
             )
         },
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -247,6 +255,8 @@ default='full'
         verbose=0,
         rank=10,
         reg_covar_relative=False,
+        checkpoint_path=None,
+        checkpoint_every=1,
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -270,6 +280,8 @@ default='full'
         self.verbose = verbose
         self.rank = rank
         self.reg_covar_relative = reg_covar_relative
+        self.checkpoint_path = checkpoint_path
+        self.checkpoint_every = checkpoint_every
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -296,7 +308,8 @@ default='full'
         ------
         ValueError
             If X is not finite, has fewer samples than ``n_components`` or
-            ``means_init`` does not fit.
+            ``means_init`` does not fit; or if the checkpoint is damaged or of another
+            fit.
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
@@ -306,17 +319,20 @@ default='full'
             sample_weight = self._check_weight(sample_weight, X)
             self._check_enough_samples(*X.shape)
             data = callback_data(X, y, sample_weight)
-            run = SGDFit(self, X, data, None, sample_weight)
+            checkpoint = self._checkpoint(X, sample_weight)
+            run = SGDFit(self, X, data, None, sample_weight, checkpoint)
             fresh = not (self.warm_start and hasattr(self, "converged_"))
             n_init = self.n_init if fresh else 1
             n_tasks = self.max_iter if n_init == 1 else n_init
-            with self._fit_tasks(data, n_tasks) as tasks:
-                results, stopped = [], False
-                while len(results) < n_init and not stopped:
-                    results.append(run(len(results), n_init, fresh, tasks))
-                    stopped = results[-1][1].stopped
-                model, state = max(results, key=_selection_score)
-                self._set_result(run, model, state)
+            ctrl_c = run.interruption
+            with self._fit_tasks(data, n_tasks, lambda: ctrl_c) as tasks:
+                with ctrl_c:
+                    while run.goes_on(n_init):
+                        run(len(run.results), n_init, fresh, tasks)
+                ctrl_c.complete(lambda: self._set_result(run, *run.best))
+            with ctrl_c:
+                checkpoint.complete(ctrl_c.happened)
+            ctrl_c.warn(self.n_iter_, self.max_iter)
         return self
 
     def _set_result(self, run, model, state):
@@ -329,7 +345,7 @@ default='full'
         mass = np.full_like(mean, run.X.shape[0])
         self._stream = {"moments": (mass, mean, variance), "steps": model.steps}
         _warn_reseeded(model)
-        if not (state.converged or state.stopped):
+        if not (state.converged or state.stopped or run.interruption.happened):
             warn_caller(
                 "The log-likelihood still changed by more than "
                 f"tol={self.tol} nats per sample in the last of {state.epoch} epochs. "
@@ -403,13 +419,6 @@ default='full'
     def _scoring_batch_size(self):
         # ``batch_size`` is the training step's; scoring chooses its own.
         return None
-
-
-def _selection_score(result):
-    """Return the selection score: the best held-out score, else the last bound."""
-    _, state = result
-    scores = [entry["score"] for entry in state.history if "score" in entry]
-    return max(scores, default=state.history[-1]["log_likelihood"])
 
 
 def _warn_reseeded(model):

@@ -5,7 +5,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skdeepgmm._torch_backend.training import TrainingConfig, TrainingState, train
-from skdeepgmm.estimators.clusterers._interruption import Interruption
+from skdeepgmm.estimators._interruption import Interruption
 
 
 class Model:
