@@ -7,7 +7,6 @@ matrix products may round differently in another order.
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,7 +47,7 @@ def _unpacked(packed: dict[str, Any], device: torch.device) -> Tensor:
     array, order, host = packed[_TENSOR], packed["order"], packed["host"]
     place = "cpu" if host else device
     # A copy in torch's own memory, whose alignment decides how kernels round.
-    tensor = torch.tensor(np.ascontiguousarray(array), device=place)
+    tensor = torch.tensor(array, device=place)
     back = sorted(range(len(order)), key=order.__getitem__)
     return tensor.permute(back)
 
