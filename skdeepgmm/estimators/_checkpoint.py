@@ -156,15 +156,15 @@ class Checkpoint:
         )
 
     def _check_same(self, name, found):
-        names = [
-            *self.fingerprint,
-            *(key for key in found if key not in self.fingerprint),
-        ]
+        mine = self.fingerprint
+        names = [*mine, *(key for key in found if key not in mine)]
+        if found.get("estimator") != mine["estimator"]:
+            names = ["estimator"]  # all else differs too
         differences = [
-            f"{key} is {self.fingerprint.get(key, 'absent')}, in the checkpoint "
+            f"{key} is {mine.get(key, 'absent')}, in the checkpoint "
             f"{found.get(key, 'absent')}"
             for key in names
-            if self.fingerprint.get(key) != found.get(key)
+            if mine.get(key) != found.get(key)
         ]
         if differences:
             raise ValueError(
