@@ -81,7 +81,7 @@ class EpochFit:
             self._trees = list(saved["restarts"])
         self._at_first = random_state_tree(self.random_state)
 
-    def run(self, fresh, tasks, index=0):
+    def run(self, tasks, index=0):
         """Train for ``max_iter`` epochs; returns (model, TrainingState).
 
         Ctrl-C ends it with the last whole epoch. Of several trainings, this is the one
@@ -90,7 +90,7 @@ class EpochFit:
         estimator = self.estimator
         training, held_out = self._split()
         n_batches = -(-len(training) // self.batch_size)
-        model = self.new_model(fresh, estimator.max_iter * n_batches)
+        model = self.new_model(estimator.max_iter * n_batches)
 
         def on_epoch(state):
             self.report.iteration(len(state.history), self.bound(state.history[-1]))

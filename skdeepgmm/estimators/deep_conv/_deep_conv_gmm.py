@@ -12,11 +12,7 @@ from skdeepgmm._torch_backend.deep_conv.schedules import STREAM_STEPS
 from skdeepgmm._torch_backend.moments import Moments
 from skdeepgmm._torch_backend.standardization import from_image_moments
 from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing, callback_data
-from skdeepgmm.estimators._checkpoint import (
-    CONSTRAINTS,
-    Checkpoint,
-    fitted_attributes,
-)
+from skdeepgmm.estimators._checkpoint import CONSTRAINTS, Checkpoint
 from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._image_shape import (
     check_product,
@@ -112,9 +108,6 @@ class DeepConvGMM(
 
     n_iter_no_change : int, default=5
         Epochs without a gain of ``tol`` after which early stopping ends the fit.
-
-    warm_start : bool, default=False
-        Whether to go on from the last fit, without annealing.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the initialization, the batches and everything that is drawn.
@@ -251,7 +244,6 @@ class DeepConvGMM(
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0.0, 1.0, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "device": [str],
         "verbose": ["verbose"],
@@ -277,7 +269,6 @@ class DeepConvGMM(
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=5,
-        warm_start=False,
         random_state=None,
         device="auto",
         verbose=0,
@@ -300,7 +291,6 @@ class DeepConvGMM(
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
@@ -339,21 +329,19 @@ class DeepConvGMM(
             If the loss stays non-finite although steps were made smaller.
         """
         with all_or_nothing(self):
-            fresh = not (self.warm_start and hasattr(self, "mixtures_"))
-            X, shape = self._check_images(X, fresh, min_samples=2)
+            X, shape = self._check_images(X, True, min_samples=2)
             y = self._check_labels(y, X.shape[0])
             sample_weight = self._check_weight(sample_weight, X)
             moments = Moments.of(X, sample_weight, self._device(X))
             spec = self._spec(shape, moments, X)
-            check_start(self, X, spec, fresh)
+            check_start(self, X, spec, True)
             data = callback_data(X, y, sample_weight)
             learned = {"X": X, "y": y, "sample_weight": sample_weight}
-            start = None if fresh else fitted_attributes(self)
-            checkpoint = Checkpoint(self, self._device(X), learned, start)
+            checkpoint = Checkpoint(self, self._device(X), learned)
             run = DeepConvFit(self, X, spec, data, sample_weight, checkpoint)
             ctrl_c = run.interruption
             with self._fit_tasks(data, self.max_iter, lambda: ctrl_c) as tasks:
-                learner, state = run(fresh, tasks)
+                learner, state = run(tasks)
                 if not state.history:  # Ctrl-C came before the end of an epoch
                     raise KeyboardInterrupt
                 ctrl_c.complete(lambda: self._finish(run, learner, state, moments, y))

@@ -49,21 +49,21 @@ class DeepConvFit(EpochFit):
         self.log_volume = spec.log_volume()
         self.score_layer = range(len(self.sizes))[estimator.score_layer]
 
-    def __call__(self, fresh, tasks):
+    def __call__(self, tasks):
         """Train for ``max_iter`` epochs; returns (learner, TrainingState)."""
         self.generator = self.estimator._generator(self.random_state)
         self.report.begin(0)
-        return self.run(fresh, tasks)
+        return self.run(tasks)
 
-    def new_model(self, fresh, total_steps):
+    def new_model(self, total_steps):
         """Return the learner of a run with so many steps."""
         estimator = self.estimator
         annealed = estimator.annealing != "none"
         plans = run_plans(
             *(self.sizes, estimator.learning_rate, total_steps),
-            *(estimator.annealing_fraction if annealed else None, fresh),
+            estimator.annealing_fraction if annealed else None,
         )
-        return self._learner(plans, fresh)
+        return self._learner(plans, fresh=True)
 
     def stream_model(self, fresh, opened, reopened):
         """Return the learner of a stream whose annealing began at step ``opened``."""

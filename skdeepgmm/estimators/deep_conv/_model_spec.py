@@ -148,10 +148,10 @@ def check_start(estimator, X, spec, fresh):
     if shape != estimator.image_shape_:
         raise ValueError(
             f"The last fit had image_shape={estimator.image_shape_}, now it is "
-            f"{shape}. Set warm_start=False and call fit to start anew."
+            f"{shape}. Call fit to start anew."
         )
     if spec.stack != estimator.layers_:
         raise ValueError(
             f"The last fit had the layers {estimator.layers_}, now they are "
-            f"{spec.stack}. Set warm_start=False and call fit to start anew."
+            f"{spec.stack}. Call fit to start anew."
         )

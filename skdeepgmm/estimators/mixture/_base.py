@@ -12,11 +12,7 @@ from skdeepgmm._torch_backend.mixture import scoring
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity, n_parameters
 from skdeepgmm.estimators._base import TorchEstimator
-from skdeepgmm.estimators._checkpoint import (
-    CONSTRAINTS,
-    Checkpoint,
-    fitted_attributes,
-)
+from skdeepgmm.estimators._checkpoint import CONSTRAINTS, Checkpoint
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._algebra import MixtureAlgebraMixin
@@ -94,33 +90,8 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         """Return the samples a batch when scoring, None to choose by memory."""
         return self.batch_size
 
-    def _check_warm_start(self, X):
-        """Raise, before anything changes, where the last fit cannot go on with X."""
-        if not (self.warm_start and hasattr(self, "converged_")):
-            return
-        width = np.shape(X)[1] if np.ndim(X) == 2 else self.n_features_in_
-        if width != self.n_features_in_:
-            raise ValueError(
-                f"warm_start=True continues a fit on {self.n_features_in_} features, "
-                f"but X has {width}. Set warm_start=False to start anew."
-            )
-        covariance_class = self._covariance_class
-        shapes = covariance_class.supplied_shapes(self.n_components, width)
-        fitted = tuple(
-            np.shape(getattr(self, f"{name}_", None))
-            for name in covariance_class.supplied
-        )
-        if len(self.means_) != self.n_components or fitted != shapes:
-            raise ValueError(
-                "warm_start=True continues the last fit, but n_components, "
-                "covariance_type or rank has changed since. Set warm_start=False to "
-                "start anew."
-            )
-
-    def _checkpoint(self, X, sample_weight):
+    def _checkpoint(self, X, sample_weight, start=None):
         """Return the checkpoint of a fit to validated data."""
-        goes_on = self.warm_start and hasattr(self, "converged_")
-        start = fitted_attributes(self) if goes_on else None
         data = {"X": X, "sample_weight": sample_weight}
         return Checkpoint(self, self._device(X), data, start)
 

@@ -2,11 +2,13 @@
 
 from numbers import Integral
 
+import numpy as np
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
+from skdeepgmm.estimators._checkpoint import fitted_attributes
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._base import BaseGaussianMixture
@@ -77,8 +79,10 @@ default='kmeans'
         Seed of the initialization and of :meth:`sample`.
 
     warm_start : bool, default=False
-        Whether to go on from the last fit. ``n_init`` is then ignored after the
-        first fit.
+        Whether to go on from the last fit: three iterations and three more are six,
+        but for the rounding of parameters to the units and type of the data, and the
+        samples at which components may be re-seeded. ``n_init`` is then ignored after
+        the first fit.
 
     verbose : int, default=0
         Whether to print a line every ``verbose_interval`` iterations.
@@ -279,9 +283,10 @@ default='kmeans'
             sample_weight = self._check_weight(sample_weight, X)
             self._check_enough_samples(*X.shape)
             data = callback_data(X, y, sample_weight)
-            checkpoint = self._checkpoint(X, sample_weight)
-            run = EMFit(self, X, data, sample_weight, checkpoint=checkpoint)
             fresh = not (self.warm_start and hasattr(self, "converged_"))
+            start = None if fresh else fitted_attributes(self)
+            checkpoint = self._checkpoint(X, sample_weight, start)
+            run = EMFit(self, X, data, sample_weight, checkpoint=checkpoint)
             n_init = self.n_init if fresh else 1
             n_tasks = self.max_iter if n_init == 1 else n_init
             ctrl_c = run.interruption
@@ -293,6 +298,29 @@ default='kmeans'
                 checkpoint.complete(ctrl_c.happened)
             ctrl_c.warn(self.n_iter_, self.max_iter)
         return self
+
+    def _check_warm_start(self, X):
+        """Raise, before anything changes, where the last fit cannot go on with X."""
+        if not (self.warm_start and hasattr(self, "converged_")):
+            return
+        width = np.shape(X)[1] if np.ndim(X) == 2 else self.n_features_in_
+        if width != self.n_features_in_:
+            raise ValueError(
+                f"warm_start=True continues a fit on {self.n_features_in_} features, "
+                f"but X has {width}. Set warm_start=False to start anew."
+            )
+        covariance_class = self._covariance_class
+        shapes = covariance_class.supplied_shapes(self.n_components, width)
+        fitted = tuple(
+            np.shape(getattr(self, f"{name}_", None))
+            for name in covariance_class.supplied
+        )
+        if len(self.means_) != self.n_components or fitted != shapes:
+            raise ValueError(
+                "warm_start=True continues the last fit, but n_components, "
+                "covariance_type or rank has changed since. Set warm_start=False to "
+                "start anew."
+            )
 
     def _finish(self, run, X, sample_weight):
         self._set_result(run.best, run)

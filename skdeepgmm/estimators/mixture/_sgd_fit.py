@@ -22,7 +22,7 @@ class SGDFit(EpochFit):
     Parameters
     ----------
     estimator : SGDGaussianMixture
-        Gives the settings; its fitted attributes are read for a warm start and
+        Gives the settings; its fitted attributes are read where a stream goes on and
         never written.
     X : ndarray or tensor of shape (n_samples, n_features)
         Validated data.
@@ -70,8 +70,9 @@ class SGDFit(EpochFit):
             *X.shape, LARGEST_BATCH
         )
 
-    def goes_on(self, n_init):
+    def goes_on(self):
         """Tell whether another initialization is to follow, and save those before."""
+        n_init = self.estimator.n_init
         if self.interruption.happened or len(self.results) == n_init:
             return False
         if not self.results:
@@ -89,36 +90,36 @@ class SGDFit(EpochFit):
             raise KeyboardInterrupt
         return max(found, key=selection_score)
 
-    def __call__(self, index, n_init, fresh, tasks):
+    def __call__(self, index, tasks):
         """Train from one initialization; returns (model, TrainingState)."""
         estimator = self.estimator
         self.report.begin(index)
         self.generator = estimator._generator(self.random_state)
-        if n_init == 1:
-            result = self.run(fresh, tasks, index)
+        if estimator.n_init == 1:
+            result = self.run(tasks, index)
         else:
             result, asked_to_stop = estimator._initialization(
                 tasks,
                 estimator.max_iter,
                 self.data,
-                lambda task: self.run(fresh, task, index),
+                lambda task: self.run(task, index),
                 lambda result: self.attributes(result[0]),
             )
             result[1].stopped |= asked_to_stop
         self.results.append(result)
         return result
 
-    def new_model(self, fresh, total_steps):
+    def new_model(self, total_steps):
         """Return the model of a run with so many steps."""
         estimator = self.estimator
         schedule = None
-        # Coupling would pull user-supplied or fitted means together again.
-        if fresh and self.means_init is None and estimator.annealing != "none":
+        # Coupling would pull user-supplied means together again.
+        if self.means_init is None and estimator.annealing != "none":
             schedule = annealing.schedule(
                 estimator.n_components, estimator.annealing_fraction
             )
-        plan = RunPlan(estimator.learning_rate, total_steps, schedule, fresh)
-        return self.model(plan, self.parameters(fresh))
+        plan = RunPlan(estimator.learning_rate, total_steps, schedule)
+        return self.model(plan, self.parameters(fresh=True))
 
     def _held_out_score(self, model, index):
         rows = self.rows

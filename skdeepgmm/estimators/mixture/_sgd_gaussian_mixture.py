@@ -92,10 +92,6 @@ default='full'
     n_iter_no_change : int, default=5
         Epochs without a gain of ``tol`` after which early stopping ends the fit.
 
-    warm_start : bool, default=False
-        Whether to go on from the last fit, without annealing. ``n_init`` is then
-        ignored after the first fit.
-
     random_state : int, RandomState instance or None, default=None
         Seed of the initialization, the batches and :meth:`sample`.
 
@@ -215,7 +211,7 @@ default='full'
                 *("n_components", "covariance_type", "tol", "reg_covar"),
                 *("n_init", "means_init"),
                 *("rank", "reg_covar_relative"),
-                *("random_state", "warm_start", "verbose", "device", "batch_size"),
+                *("random_state", "verbose", "device", "batch_size"),
                 *("checkpoint_path", "checkpoint_every"),
             )
         },
@@ -249,7 +245,6 @@ default='full'
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=5,
-        warm_start=False,
         random_state=None,
         device="auto",
         verbose=0,
@@ -274,7 +269,6 @@ default='full'
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
@@ -314,21 +308,18 @@ default='full'
             If the loss stays non-finite although steps were made smaller.
         """
         with all_or_nothing(self):
-            self._check_warm_start(X)
             X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
             self._check_enough_samples(*X.shape)
             data = callback_data(X, y, sample_weight)
             checkpoint = self._checkpoint(X, sample_weight)
             run = SGDFit(self, X, data, None, sample_weight, checkpoint)
-            fresh = not (self.warm_start and hasattr(self, "converged_"))
-            n_init = self.n_init if fresh else 1
-            n_tasks = self.max_iter if n_init == 1 else n_init
+            n_tasks = self.max_iter if self.n_init == 1 else self.n_init
             ctrl_c = run.interruption
             with self._fit_tasks(data, n_tasks, lambda: ctrl_c) as tasks:
                 with ctrl_c:
-                    while run.goes_on(n_init):
-                        run(len(run.results), n_init, fresh, tasks)
+                    while run.goes_on():
+                        run(len(run.results), tasks)
                 ctrl_c.complete(lambda: self._set_result(run, *run.best))
             with ctrl_c:
                 checkpoint.complete(ctrl_c.happened)
