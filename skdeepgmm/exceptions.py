@@ -3,11 +3,31 @@
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 __all__ = [
+    "CheckpointWarning",
     "ConvergenceWarning",
     "DegenerateComponentWarning",
     "NotFittedError",
     "TrainingDivergedError",
 ]
+
+
+class CheckpointWarning(UserWarning):
+    """Warning that a checkpoint could not be written, or not be read.
+
+    The fit goes on: without a checkpoint, or from the one before.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skdeepgmm.exceptions import CheckpointWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", category=CheckpointWarning)
+    ...     try:
+    ...         warnings.warn("the disk is full", CheckpointWarning)
+    ...     except CheckpointWarning as problem:
+    ...         print(problem)
+    the disk is full
+    """
 
 
 class DegenerateComponentWarning(UserWarning):

@@ -9,6 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from skdeepgmm._torch_backend.checkpoint import (
+    check_like,
+    generator_states,
+    set_generator_states,
+)
+
 
 class DivergenceError(RuntimeError):
     """A loss stayed non-finite after every roll-back."""
@@ -59,12 +65,47 @@ class TrainingConfig:
         Epochs without progress after which training stops.
     rollbacks : int
         How often a non-finite loss is answered by a smaller step.
+    whole_epochs : bool
+        Whether Ctrl-C undoes the epoch that it comes in.
     """
 
     epochs: int
     tol: float = 0.0
     patience: int = 10
     rollbacks: int = 8
+    whole_epochs: bool = False
+
+
+@dataclass
+class Best:
+    """The best scored state so far, and how long ago that was.
+
+    Attributes
+    ----------
+    score, reference : float
+        The best score, and the last one that counted as progress.
+    state : dict or None
+        Of the model with that score.
+    waited : int
+        Epochs without progress.
+    """
+
+    score: float = -math.inf
+    state: Any = None
+    reference: float = -math.inf
+    waited: int = 0
+
+    def update(self, score: float | None, state: Any, config: TrainingConfig) -> bool:
+        """Count one epoch; True when patience is over."""
+        if score is None:
+            return False
+        if score > self.score:
+            self.score, self.state = score, state
+        if score > self.reference + config.tol:
+            self.reference, self.waited = score, 0
+        else:
+            self.waited += 1
+        return self.waited >= config.patience
 
 
 @dataclass
@@ -79,15 +120,48 @@ class TrainingState:
         The score made no progress for ``patience`` epochs.
     stopped : bool
         ``on_epoch`` asked to stop.
+    rollbacks : int
+        How often a non-finite loss was answered by a smaller step.
+    best : Best
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
     converged: bool = False
     stopped: bool = False
+    rollbacks: int = 0
+    best: Best = field(default_factory=Best)
 
     @property
     def epoch(self) -> int:
         return len(self.history)
+
+    @property
+    def is_over(self) -> bool:
+        return self.converged or self.stopped
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it; the history by names, with the epochs that have them."""
+        names = dict.fromkeys(name for entry in self.history for name in entry)
+        history = {
+            name: (
+                [n for n, entry in enumerate(self.history) if name in entry],
+                [entry[name] for entry in self.history if name in entry],
+            )
+            for name in names
+        }
+        return vars(self) | {
+            "history": (self.epoch, history),
+            "best": dict(vars(self.best)),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what the state of another one says."""
+        n_epochs, columns = state["history"]
+        history: list[dict[str, float]] = [{} for _ in range(n_epochs)]
+        for name, (epochs, values) in columns.items():
+            for n, value in zip(epochs, values, strict=True):
+                history[n][name] = value
+        vars(self).update(state, history=history, best=Best(**state["best"]))
 
 
 def train(
@@ -97,11 +171,12 @@ def train(
     on_epoch: Callable[[TrainingState], bool] = lambda state: False,
     score: Callable[[], float | None] = lambda: None,
     state: TrainingState | None = None,
+    save: Callable[[TrainingState], None] | None = None,
 ) -> TrainingState:
     """Train ``model`` by calls of ``epoch`` and return what was reached.
 
     ``state`` is what an earlier call has reached; training goes on from there until
-    ``config.epochs`` in all.
+    ``config.epochs`` in all. ``save`` is called after an epoch that others follow.
 
     ``score()`` measures the model on held-out data after every epoch, higher is
     better; None means not yet. When it makes no progress, training ends with the
@@ -110,33 +185,72 @@ def train(
     an epoch undoes it too.
     """
     state = TrainingState() if state is None else state
-    best = Best(config)
-    rollbacks = 0
     good = copy.deepcopy(model.state_dict())
-    while state.epoch < config.epochs:
-        try:
+    try:
+        while state.epoch < config.epochs and not state.is_over:
             losses = {name: float(value) for name, value in epoch().items()}
-        except KeyboardInterrupt:
-            if not is_finite({}, model.state_dict()):
-                model.load_state_dict(good)
-            raise
-        if not is_finite(losses, model.state_dict()):
-            if rollbacks == config.rollbacks:
-                raise DivergenceError(describe(state.epoch + 1, losses))
-            rollbacks += 1
-            model.load_state_dict(copy.deepcopy(good))
-            model.step_scale *= 0.5
-            continue
-        good = copy.deepcopy(model.state_dict())
-        value = score()
-        state.history.append(losses if value is None else {**losses, "score": value})
-        state.converged = best.update(value, good)
-        state.stopped = on_epoch(state)
-        if state.converged or state.stopped:
-            break
-    if best.state is not None:
-        model.load_state_dict(best.state)
+            if not is_finite(losses, model.state_dict()):
+                _go_back(model, good, state, config, losses)
+                continue
+            reached = copy.deepcopy(model.state_dict())
+            value = score()
+            entry = losses if value is None else {**losses, "score": value}
+            # In one go: Ctrl-C must not find half of it.
+            good, state.history = reached, [*state.history, entry]
+            state.converged = state.best.update(value, good, config)
+            state.stopped = on_epoch(state)
+            if save and state.epoch < config.epochs and not state.is_over:
+                save(state)
+    except KeyboardInterrupt:
+        if config.whole_epochs or not is_finite({}, model.state_dict()):
+            model.load_state_dict(good)
+        if state.best.state is not None:
+            model.load_state_dict(state.best.state)
+        raise
+    if state.best.state is not None:
+        model.load_state_dict(state.best.state)
     return state
+
+
+def _go_back(
+    model: Trainable,
+    good: Any,
+    state: TrainingState,
+    config: TrainingConfig,
+    losses: Mapping[str, float],
+) -> None:
+    """Undo an epoch, for another one with half the step."""
+    if state.rollbacks == config.rollbacks:
+        raise DivergenceError(describe(state.epoch + 1, losses))
+    state.rollbacks += 1
+    model.load_state_dict(copy.deepcopy(good))
+    model.step_scale *= 0.5
+
+
+def snapshot(
+    model: Trainable, state: TrainingState, generators: Mapping[str, torch.Generator]
+) -> dict[str, Any]:
+    """Return all that a run needs to go on: model, progress, random generators."""
+    return {
+        "model": model.state_dict(),
+        "step_scale": model.step_scale,
+        "training": state.state_dict(),
+        "generators": generator_states(generators),
+    }
+
+
+def restore(
+    found: Mapping[str, Any],
+    model: Trainable,
+    state: TrainingState,
+    generators: Mapping[str, torch.Generator],
+) -> None:
+    """Go on where a snapshot was taken, with a model of the same settings."""
+    check_like(found["model"], model.state_dict())
+    model.load_state_dict(found["model"])
+    model.step_scale = found["step_scale"]
+    state.load_state_dict(found["training"])
+    set_generator_states(generators, found["generators"])
 
 
 def batched(model: Steppable, batches: Callable[[], Iterator[Any]]) -> Epoch:
@@ -177,29 +291,6 @@ class Means:
         return {name: total / self.counts[name] for name, total in self.sums.items()}
 
 
-class Best:
-    """The best scored state so far, and how long ago that was."""
-
-    def __init__(self, config: TrainingConfig) -> None:
-        self.config = config
-        self.score = -math.inf
-        self.state: Any = None
-        self.reference = -math.inf
-        self.waited = 0
-
-    def update(self, score: float | None, state: Any) -> bool:
-        """Count one epoch; True when patience is over."""
-        if score is None:
-            return False
-        if score > self.score:
-            self.score, self.state = score, state
-        if score > self.reference + self.config.tol:
-            self.reference, self.waited = score, 0
-        else:
-            self.waited += 1
-        return self.waited >= self.config.patience
-
-
 def is_finite(losses: Mapping[str, float], state: Mapping[str, Any]) -> bool:
     """Tell whether the losses and all tensors of the state are finite."""
     tensors = (value for value in state.values() if isinstance(value, Tensor))
@@ -230,18 +321,29 @@ def shuffled(
     yield from torch.tensor_split(order, n_batches)
 
 
-def endless_batches(
-    n_samples: int, batch_size: int, draw: torch.Generator
-) -> Iterator[Tensor]:
-    """Yield batches of exactly min(batch_size, n_samples) row indices for ever.
+class EndlessBatches:
+    """Batches of exactly min(batch_size, n_samples) row indices for ever.
 
     Every row comes once in a pass over the data; a rest that fills no batch goes to
     the next pass.
+
+    Attributes
+    ----------
+    rest : Tensor of int64
+        What is left of the present pass.
     """
-    size = min(batch_size, n_samples)
-    rest = torch.empty(0, dtype=torch.int64)
-    while True:
-        order = torch.cat([rest, torch.randperm(n_samples, generator=draw)])
-        whole = len(order) // size * size
-        yield from torch.split(order[:whole], size)
-        rest = order[whole:]
+
+    def __init__(self, n_samples: int, batch_size: int, draw: torch.Generator) -> None:
+        self.n_samples, self.draw = n_samples, draw
+        self.size = min(batch_size, n_samples)
+        self.rest = torch.empty(0, dtype=torch.int64)
+
+    def __iter__(self) -> "EndlessBatches":
+        return self
+
+    def __next__(self) -> Tensor:
+        if len(self.rest) < self.size:
+            order = torch.randperm(self.n_samples, generator=self.draw)
+            self.rest = torch.cat([self.rest, order])
+        batch, self.rest = self.rest[: self.size], self.rest[self.size :]
+        return batch

@@ -1,15 +1,22 @@
 """A fit by epochs of stochastic steps: split, batches, reports, early stopping."""
 
 import math
+from functools import partial
 
 import numpy as np
 
+from skdeepgmm._torch_backend import checkpoint as trees
 from skdeepgmm._torch_backend.training import (
     DivergenceError,
     TrainingConfig,
+    TrainingState,
     after_annealing,
+    restore,
+    snapshot,
     train,
 )
+from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
+from skdeepgmm.estimators._interruption import Interruption
 from skdeepgmm.estimators._verbose import VerboseReport
 from skdeepgmm.exceptions import TrainingDivergedError
 
@@ -48,26 +55,42 @@ class EpochFit:
         The smallest number of training samples.
     bound_name : str
         Name of the log-likelihood among the losses of an epoch.
+    checkpoint : Checkpoint or None
+        Of a fit; None for a chunk, which is learned as a whole or not at all.
 
     Attributes
     ----------
+    interruption : Interruption
+    random_state : RandomState
     rows : TrainingRows
     batch_size : int
     generator : torch.Generator
         Draws the initialization, the split and the batches; set before training.
     """
 
-    def __init__(self, estimator, data, n_components, bound_name):
+    def __init__(self, estimator, data, n_components, bound_name, checkpoint=None):
         self.estimator, self.data = estimator, data
         self.n_components, self.bound_name = n_components, bound_name
         self.report = VerboseReport(estimator.verbose, 1, estimator.max_iter)
+        self.interruption = Interruption("epochs")
+        self.random_state = estimator._random_state()
+        self.checkpoint, self._trees = checkpoint, []
+        if checkpoint is not None and checkpoint.saved is not None:
+            saved = checkpoint.saved
+            set_random_state(self.random_state, saved["random_state"])
+            self._trees = list(saved["restarts"])
+        self._at_first = random_state_tree(self.random_state)
 
-    def run(self, fresh, tasks):
-        """Train for ``max_iter`` epochs; returns (model, TrainingState)."""
+    def run(self, tasks, index=0):
+        """Train for ``max_iter`` epochs; returns (model, TrainingState).
+
+        Ctrl-C ends it with the last whole epoch. Of several trainings, this is the one
+        with the number ``index``.
+        """
         estimator = self.estimator
         training, held_out = self._split()
         n_batches = -(-len(training) // self.batch_size)
-        model = self.new_model(fresh, estimator.max_iter * n_batches)
+        model = self.new_model(estimator.max_iter * n_batches)
 
         def on_epoch(state):
             self.report.iteration(len(state.history), self.bound(state.history[-1]))
@@ -79,23 +102,57 @@ class EpochFit:
         if held_out is not None:
             score = self._held_out_score(model, held_out)
             hooks.append(after_annealing(model, score))
-        state = self._train(model, training, estimator.max_iter, *hooks)
-        self._judge(state)
-        self.report.end(self.bound(state.history[-1]), state.converged)
+        state = TrainingState()
+        self._resume(index, model, state)
+        save = None
+        if self.checkpoint is not None and self.checkpoint.is_on:
+            save = partial(self._save_if_due, index, model)
+        with self.interruption:
+            self._train(
+                model, training, estimator.max_iter, *hooks, state=state, save=save
+            )
+        if state.history:
+            self._judge(state)
+            self.report.end(self.bound(state.history[-1]), state.converged)
         return model, state
 
     def one_pass(self, model):
         """Train on all samples once; returns the TrainingState."""
         return self._train(model, self.rows.usable(), 1)
 
-    def _train(self, model, index, epochs, *hooks):
+    def _train(self, model, index, epochs, *hooks, **progress):
         estimator = self.estimator
-        config = TrainingConfig(epochs, estimator.tol, estimator.n_iter_no_change)
+        config = TrainingConfig(
+            epochs, estimator.tol, estimator.n_iter_no_change, whole_epochs=True
+        )
         epoch = self.rows.epoch(model, index, self.batch_size, self.generator)
         try:
-            return train(model, epoch, config, *hooks)
+            return train(model, epoch, config, *hooks, **progress)
         except DivergenceError as error:
             raise TrainingDivergedError(str(error)) from error
+
+    # Checkpoints -----------------------------------------------------------------
+
+    def _resume(self, index, model, state):
+        """Go on from what was saved of this training, if anything was."""
+        if index < len(self._trees):
+            found = trees.to_tensors(self._trees[index], self.device)
+            restore(found, model, state, {"draws": self.generator})
+
+    def _save_if_due(self, index, model, state):
+        """Save all trainings so far, the present one as it is now."""
+        if self.checkpoint.is_due(state.epoch):
+            self.save(index, model, state)
+
+    def save(self, index, model, state):
+        """Save all trainings so far, this one the last."""
+
+        def tree():
+            found = snapshot(model, state, {"draws": self.generator})
+            self._trees[index:] = [trees.to_arrays(found)]
+            return {"random_state": self._at_first, "restarts": self._trees}
+
+        self.checkpoint.save(tree)
 
     def _judge(self, state):
         """Tell of a finished run whether it has converged."""

@@ -8,8 +8,8 @@ import re
 
 import numpy as np
 
+from skdeepgmm._files.random_state import is_random_state
 from skdeepgmm.persistence._classes import LAYERS, registered_class
-from skdeepgmm.persistence._encoder import BIT_GENERATOR
 from skdeepgmm.persistence._older import modernized
 from skdeepgmm.persistence._schema import check_estimator
 
@@ -19,8 +19,6 @@ MAX_DEPTH = 64
 STRINGS_BYTES = 16 * 2**20
 #: Floats that JSON has no numbers for.
 _FLOATS = {"nan", "inf", "-inf"}
-#: Words of the state of NumPy's Mersenne Twister.
-_KEY_LENGTH = 624
 #: What keys of a dict may be.
 _KEYS = (str, int, float, type(None))
 
@@ -57,6 +55,8 @@ class Decoder:
             )
         if "device" in params:
             params["device"] = self.device
+        if "checkpoint_path" in params:  # a file must not say where to write
+            params["checkpoint_path"] = None
         try:
             estimator = cls(**params)
         except TypeError as error:
@@ -190,7 +190,7 @@ class Decoder:
     def _random_state(self, node, where):
         _check_fields(node, where, "state")
         state = self.node(node["state"], where)
-        _check(_is_generator_state(state), where, "no state of a RandomState")
+        _check(is_random_state(state), where, "no state of a RandomState")
         random_state = np.random.RandomState(0)
         random_state.set_state(state)
         return random_state
@@ -204,30 +204,3 @@ def _check(fine, where, found):
 def _check_fields(node, where, *names):
     fine = isinstance(node, dict) and set(node) == {"type", *names}
     _check(fine, where, "no node of a model")
-
-
-def _is_generator_state(state):
-    """Tell whether NumPy may take this state: it does not look itself."""
-    names = {"bit_generator", "state", "has_gauss", "gauss"}
-    if not isinstance(state, dict) or set(state) != names:
-        return False
-    inner, gauss = state["state"], state["gauss"]
-    return (
-        state["bit_generator"] == BIT_GENERATOR
-        and isinstance(inner, dict)
-        and set(inner) == {"key", "pos"}
-        and _is_key(inner["key"])
-        and type(inner["pos"]) is int
-        and 0 <= inner["pos"] <= _KEY_LENGTH
-        and type(state["has_gauss"]) is int
-        and state["has_gauss"] in (0, 1)
-        and type(gauss) is float
-        and bool(np.isfinite(gauss))
-    )
-
-
-def _is_key(key):
-    fine = isinstance(key, np.ndarray) and key.dtype == np.uint32
-    # From zeros alone only zeros follow, and normal draws would never end: all but the
-    # first bit of the first word count.
-    return fine and key.shape == (_KEY_LENGTH,) and bool(key[0] >> 31 or key[1:].any())

@@ -3,12 +3,10 @@
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skdeepgmm._files.container import can_store
+from skdeepgmm._files.random_state import BIT_GENERATOR
 from skdeepgmm.persistence._classes import LAYERS, REGISTRY, is_registered
-from skdeepgmm.persistence._container import can_store
 from skdeepgmm.persistence._tables import ATTRIBUTES
-
-#: The only generator of a RandomState that is saved.
-BIT_GENERATOR = "MT19937"
 
 
 def _belongs_to_session(name):
@@ -37,6 +35,8 @@ class Encoder:
                 f"{', '.join(sorted(REGISTRY))}. Use pickle or skops for others."
             )
         params = estimator.get_params(deep=False)
+        if "checkpoint_path" in params:  # means nothing on another machine
+            params["checkpoint_path"] = None
         state = {
             name: value
             for name, value in vars(estimator).items()

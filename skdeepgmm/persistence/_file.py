@@ -6,11 +6,11 @@ estimator they belong to. Pickles run code when loaded; this format cannot.
 
 import json
 
-from skdeepgmm.persistence._container import TEXT_KEY, pack, unpack
+from skdeepgmm._files.container import TEXT_KEY, pack, unpack
+from skdeepgmm._files.json_text import parse
+from skdeepgmm._files.writing import read_file, replace_file, target_of
 from skdeepgmm.persistence._decoder import Decoder
 from skdeepgmm.persistence._encoder import Encoder
-from skdeepgmm.persistence._json import parse
-from skdeepgmm.persistence._writing import read_file, replace_file, target_of
 
 __all__ = ["load", "save"]
 

@@ -31,6 +31,9 @@ def modernized(name, part, values, version):
     version : int
         Of the file's format.
     """
+    values = {
+        key: value for key, value in values.items() if key not in _GONE.get(name, ())
+    }
     if version > 1:
         return values
     changes = _CHANGES.get((name, part))
@@ -71,6 +74,9 @@ def _deep_conv_state(state):
 def _detector_state(state):
     return {"reference_": None, **state} if state else state
 
+
+#: Parameters that there are no more.
+_GONE = {"SGDGaussianMixture": {"warm_start"}, "DeepConvGMM": {"warm_start"}}
 
 _CHANGES = {
     ("GANEMClusterer", "params"): _gan_em_params,

@@ -1,6 +1,8 @@
-"""Ctrl-C in fits of GANEMClusterer and MinMaxEMClusterer."""
+"""Ctrl-C in fits of all iterative estimators."""
 
+import linecache
 import sys
+from functools import cache
 from inspect import CO_GENERATOR
 from pathlib import Path
 
@@ -10,7 +12,12 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 import skdeepgmm
+from skdeepgmm import DensityOutlierDetector
 from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEM
+from skdeepgmm._torch_backend.deep_conv.network import Learner
+from skdeepgmm._torch_backend.mixture.sgd import SGDMixture
+from skdeepgmm.estimators.mixture._em_fit import EMFit
+from tests.estimators import iterative
 from tests.estimators.clusterers.problems import (
     both,
     gan_em,
@@ -162,6 +169,139 @@ def test_ctrl_c_in_a_diverging_iteration_goes_back(construct, vectors):
     assert np.isfinite(model.sample(5)[0]).all()
 
 
+# Mixtures ------------------------------------------------------------------------
+
+mixtures = pytest.mark.parametrize("family", ["em", "sgd", "deep"])
+
+
+def stopped_after(family, number, **params):
+    """Return the fit that a callback has ended after so many iterations."""
+    construct, data = iterative.FAMILIES[family]
+    stop = iterative.At(number, iterative.stop)
+    return construct(**params).set_callbacks(stop).fit(data())
+
+
+@mixtures
+def test_ctrl_c_keeps_what_the_iterations_so_far_have_learned(family):
+    construct, data = iterative.FAMILIES[family]
+    model = construct().set_callbacks(iterative.At(2, iterative.ctrl_c))
+    unit = "EM iterations" if family == "em" else "epochs"
+    with pytest.warns(ConvergenceWarning, match=f"after 2 of 5 {unit}"):
+        model.fit(data())
+    expected = iterative.learned(stopped_after(family, 2))
+    iterative.assert_same(iterative.learned(model), expected)
+
+
+@pytest.mark.parametrize("family, owner", [("sgd", SGDMixture), ("deep", Learner)])
+def test_ctrl_c_within_an_epoch_goes_back_to_the_last_one(family, owner, monkeypatch):
+    construct, data = iterative.FAMILIES[family]
+    steps, step = [], owner.step
+
+    def interrupted(self, batch):
+        steps.append(len(batch))
+        losses = step(self, batch)
+        if len(steps) == 2 * n_batches + 2:
+            raise KeyboardInterrupt
+        return losses
+
+    monkeypatch.setattr(owner, "step", interrupted)
+    n_batches = -(-len(data()) // 20)
+    with pytest.warns(ConvergenceWarning, match="after 2 of 5 epochs"):
+        model = construct(batch_size=20).fit(data())
+    monkeypatch.undo()
+    expected = stopped_after(family, 2, batch_size=20)
+    iterative.assert_same(iterative.learned(model), iterative.learned(expected))
+
+
+@pytest.mark.parametrize("family", ["em", "sgd"])
+def test_ctrl_c_in_a_later_restart_keeps_the_best_one(family):
+    construct, data = iterative.FAMILIES[family]
+    model = construct(n_init=3).set_callbacks(iterative.At(6, iterative.ctrl_c))
+    with pytest.warns(ConvergenceWarning, match="interrupted after"):
+        model.fit(data())
+    first = construct().fit(data())
+    assert model.lower_bound_ >= first.lower_bound_
+    assert model.n_iter_ in (1, 5)
+
+
+@mixtures
+def test_ctrl_c_before_the_end_of_an_iteration_leaves_no_trace(family, monkeypatch):
+    construct, data = iterative.FAMILIES[family]
+    model = construct()
+    owner = {"em": EMFit, "sgd": SGDMixture, "deep": Learner}[family]
+    name = "_initial" if family == "em" else "step"
+    monkeypatch.setattr(owner, name, interrupt)
+    before = dict(vars(model))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(data())
+    assert vars(model) == before
+
+
+@mixtures
+def test_a_second_ctrl_c_leaves_a_mixture_as_it_was(family):
+    construct, data = iterative.FAMILIES[family]
+    model = construct().fit(data())
+    before = iterative.learned(model)
+    model._set_result = interrupt
+    model.set_callbacks(iterative.At(2, iterative.ctrl_c))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(data() * 2.0)
+    iterative.assert_same(iterative.learned(model), before)
+
+
+@pytest.mark.parametrize("family", ["em", "sgd"])
+def test_ctrl_c_in_a_chunk_of_a_stream_leaves_the_mixture_as_it_was(
+    family, monkeypatch
+):
+    construct, data = iterative.FAMILIES[family]
+    model = construct().partial_fit(data())
+    before = iterative.learned(model)
+    owner, name = {
+        "em": (EMFit, "online_step"),
+        "sgd": (SGDMixture, "step"),
+    }[family]
+    monkeypatch.setattr(owner, name, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.partial_fit(data())
+    iterative.assert_same(iterative.learned(model), before)
+
+
+def interrupted_in_the_third_iteration(monkeypatch):
+    attributes, calls = EMFit._run, []
+
+    def run(self, result, *arguments):
+        calls.append(None)
+        on_iteration = self.report.iteration
+
+        def iteration(number, bound):
+            if number == 3:
+                raise KeyboardInterrupt
+            on_iteration(number, bound)
+
+        self.report.iteration = iteration
+        return attributes(self, result, *arguments)
+
+    monkeypatch.setattr(EMFit, "_run", run)
+    return calls
+
+
+def test_ctrl_c_in_the_mixture_of_a_denoiser_keeps_it(monkeypatch):
+    interrupted_in_the_third_iteration(monkeypatch)
+    X = list(np.random.RandomState(0).rand(2, 9, 9))
+    with pytest.warns(ConvergenceWarning, match="after 3 of 5"):
+        model = iterative.denoiser().fit(X)
+    assert model.n_iter_ == 3
+
+
+def test_ctrl_c_in_one_of_many_mixtures_ends_them_all(monkeypatch):
+    calls = interrupted_in_the_third_iteration(monkeypatch)
+    model = DensityOutlierDetector()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(iterative.rows())
+    assert len(calls) == 1
+    assert not hasattr(model, "offset_")
+
+
 # Anywhere ------------------------------------------------------------------------
 
 
@@ -170,7 +310,8 @@ class CtrlCAt:
 
     Not by a timer: the same lines in every run, and never in what others run
     meanwhile, like the garbage collector, where Python drops the error. It would drop
-    it in generators as they are closed, too: their lines do not count.
+    it in generators as they are closed, too: their lines do not count. Nor do those
+    of ``with``, which run again as the block ends: no Ctrl-C comes between the two.
     """
 
     def __init__(self, place=None):
@@ -188,12 +329,17 @@ class CtrlCAt:
         code = frame.f_code
         if not code.co_filename.startswith(PACKAGE) or code.co_flags & CO_GENERATOR:
             return None
-        if event == "line":
+        if event == "line" and not is_with(code.co_filename, frame.f_lineno):
             self.n_lines += 1
             if self.n_lines == self.place:
                 sys.settrace(None)
                 raise KeyboardInterrupt
         return self._trace
+
+
+@cache
+def is_with(filename, number):
+    return linecache.getline(filename, number).lstrip().startswith("with ")
 
 
 @both
@@ -221,3 +367,24 @@ def _is_fitted_despite_ctrl_c(model, images, place):
     assert interrupted.n_lines >= place
     assert model.predict(images).shape == (40,)
     return True
+
+
+@mixtures
+def test_ctrl_c_anywhere_leaves_a_whole_mixture(family):
+    """Either fitted with a warning, or as it was."""
+    construct, data = iterative.FAMILIES[family]
+    X, model = data(), construct().fit(data())
+    with CtrlCAt() as whole:
+        model.fit(X)
+    fitted = 0
+    for place in np.linspace(1, whole.n_lines - 1, 50, dtype=int):
+        model = construct()
+        try:
+            with CtrlCAt(place):
+                model.fit(X)
+        except KeyboardInterrupt:
+            assert not iterative.learned(model)
+        else:
+            fitted += 1
+            assert np.isfinite(model.score_samples(X)).all()
+    assert 15 < fitted < 50

@@ -60,7 +60,7 @@ class Fit(EpochFit):
         self.batch_size, self.broken = 8, broken
         self.generator = new_generator(0)
 
-    def new_model(self, fresh, total_steps):
+    def new_model(self, total_steps):
         return Model((fresh, total_steps), self.broken)
 
     def attributes(self, model):
@@ -81,7 +81,7 @@ def seen(model):
 
 
 def test_every_epoch_sees_all_samples():
-    model, state = Fit(max_iter=3).run(True, None)
+    model, state = Fit(max_iter=3).run(None)
     assert seen(model) == sorted(3 * list(range(40)))
     assert model.plan == (True, 15)
     assert len(state.history) == 3
@@ -90,14 +90,14 @@ def test_every_epoch_sees_all_samples():
 
 def test_held_out_samples_are_not_trained_on():
     fit = Fit(max_iter=2, early_stopping=True, validation_fraction=0.3)
-    model, state = fit.run(True, None)
+    model, state = fit.run(None)
     assert len(set(seen(model))) == 28
     assert all("score" in entry for entry in state.history)
 
 
 def test_early_stopping_ends_without_progress():
     settings = {"early_stopping": True, "n_iter_no_change": 2, "tol": 1e6}
-    _, state = Fit(max_iter=50, **settings).run(True, None)
+    _, state = Fit(max_iter=50, **settings).run(None)
     assert state.converged
     assert len(state.history) == 3
 
@@ -105,7 +105,7 @@ def test_early_stopping_ends_without_progress():
 def test_a_split_that_leaves_too_few_samples_is_refused():
     fit = Fit(n_samples=20, early_stopping=True, validation_fraction=0.8)
     with pytest.raises(ValueError, match=r"leaves 4 of 20 samples.*n_components=5"):
-        fit.run(True, None)
+        fit.run(None)
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -114,7 +114,7 @@ def test_samples_of_weight_zero_are_skipped_where_the_model_says_so(skip):
     weight[30:] = 0.0
     fit = Fit(weight=weight, skip=skip, max_iter=1)
     count = 30 if skip else 40
-    model, _ = fit.run(True, None)
+    model, _ = fit.run(None)
     assert seen(model) == list(range(count))
     model = fit.new_model(True, 1)
     fit.one_pass(model)
@@ -123,12 +123,12 @@ def test_samples_of_weight_zero_are_skipped_where_the_model_says_so(skip):
 
 def test_a_loss_that_stays_non_finite_raises():
     with pytest.raises(TrainingDivergedError, match="learning_rate"):
-        Fit(broken=True).run(True, None)
+        Fit(broken=True).run(None)
 
 
 def test_the_history_is_in_units_of_the_data():
     fit = Fit(max_iter=2)
-    _, state = fit.run(True, None)
+    _, state = fit.run(None)
     found = fit.history(state)
     raw = np.array([entry["log_likelihood"] for entry in state.history])
     np.testing.assert_array_equal(found["log_likelihood"], raw - VOLUME)
@@ -139,7 +139,7 @@ def test_the_history_is_in_units_of_the_data():
 
 
 def test_one_line_is_printed_for_each_epoch(capsys):
-    Fit(max_iter=4, verbose=1).run(True, None)
+    Fit(max_iter=4, verbose=1).run(None)
     lines = capsys.readouterr().out.splitlines()
     assert sum("left" in line for line in lines) == 4
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from skdeepgmm import GaussianMixture, load, save
-from skdeepgmm.persistence import _writing
+from skdeepgmm._files import writing as _writing
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes, links and pipes of POSIX")
 
@@ -125,7 +125,7 @@ def test_the_file_of_a_writer_at_work_stays(path, model):
 def test_what_killed_processes_left_is_removed(path):
     code = (
         "import sys, numpy as np\n"
-        "from skdeepgmm.persistence import _writing\n"
+        "from skdeepgmm._files import writing as _writing\n"
         "parts = iter(lambda: print(flush=True) or bytes(2**16), None)\n"
         "_writing.replace_file(sys.argv[1], parts)\n"
     )

@@ -17,7 +17,12 @@ from skdeepgmm._torch_backend.clusterers.augmentation import Augmentation
 from skdeepgmm._torch_backend.clusterers.weights import WeightAverage
 from skdeepgmm._torch_backend.cuda_graphs import Recorder, set_lr
 from skdeepgmm._torch_backend.rng import new_generator
-from skdeepgmm._torch_backend.training import endless_batches
+from skdeepgmm._torch_backend.training import (
+    EndlessBatches,
+    TrainingState,
+    restore,
+    snapshot,
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class AdversarialTrainer:
 
     Attributes
     ----------
+    seed : int
     step_scale : float
         Factor of all learning rates.
     iteration : int
@@ -70,7 +76,7 @@ class AdversarialTrainer:
         self, data: TrainingData, n_clusters: int, augmentation: Augmentation, seed: int
     ) -> None:
         self.data, self.n_clusters = data, n_clusters
-        self.augmentation = augmentation
+        self.augmentation, self.seed = augmentation, seed
         self.device = data.rows.device
         self.rng = new_generator(seed, self.device)
         # Of initial weights and batches: these are drawn on the CPU.
@@ -91,7 +97,7 @@ class AdversarialTrainer:
     def _set_batches(self, pool: Tensor, batch_size: int, n_steps: int) -> None:
         """Take ``n_steps`` batches of the rows ``pool`` in every EM iteration."""
         self._pool, self._n_steps = pool, n_steps
-        self._order = endless_batches(len(pool), batch_size, self.host_rng)
+        self._order = EndlessBatches(len(pool), batch_size, self.host_rng)
 
     def _next_batches(self) -> Iterator[Tensor]:
         """Yield the batches of one EM iteration, row indices on the CPU."""
@@ -159,6 +165,19 @@ class AdversarialTrainer:
         for name in self.TENSORS:
             setattr(self, name, state[name])
         self.recorder.forget()
+
+    def snapshot(self, state: TrainingState) -> dict[str, Any]:
+        """Return all that the training needs to go on elsewhere."""
+        rest = {"rest": self._order.rest}
+        return snapshot(self, state, self._generators()) | rest
+
+    def restore(self, found: Any, state: TrainingState) -> None:
+        """Go on where a trainer of the same data, settings and seed was."""
+        restore(found, self, state, self._generators())
+        self._order.rest = found["rest"]
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        return {"rng": self.rng, "host_rng": self.host_rng}
 
 
 def stratified_labels(weights: Tensor, size: int, rng: torch.Generator) -> Tensor:

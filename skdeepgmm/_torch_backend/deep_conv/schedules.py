@@ -87,22 +87,19 @@ def run_plans(
     learning_rate: float,
     total_steps: int,
     annealing_fraction: float | None,
-    fresh: bool,
 ) -> list[LayerPlan]:
     """Return the plans of layers with these numbers of components, from the image up.
 
-    ``annealing_fraction`` is that of each layer's own part; None for no annealing. A
-    run that is not fresh goes on with all layers, without annealing.
+    ``annealing_fraction`` is that of each layer's own part; None for no annealing.
     """
     plans: list[LayerPlan] = []
     for number, n_components in enumerate(sizes):
-        schedule, begin = None, 0.0
-        if fresh:
-            # The last step, where there is no other, is for all layers.
-            begin = min(DELAY * number, LONGEST_DELAY, 1.0 - 1.0 / total_steps)
-        if fresh and annealing_fraction is not None:
+        schedule = None
+        # The last step, where there is no other, is for all layers.
+        begin = min(DELAY * number, LONGEST_DELAY, 1.0 - 1.0 / total_steps)
+        if annealing_fraction is not None:
             schedule = annealing.schedule(n_components, annealing_fraction)
-        plans.append(RunPlan(learning_rate, total_steps, schedule, fresh, begin))
+        plans.append(RunPlan(learning_rate, total_steps, schedule, begin=begin))
     return plans
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,6 +81,26 @@ class EMResult:
     def last_bound(self) -> float:
         return self.lower_bounds[-1] if self.lower_bounds else -math.inf
 
+    def is_over(self, config: EMConfig) -> bool:
+        """Tell whether the run has come to its end."""
+        return self.n_iter >= config.max_iter or self.converged or self.stopped
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it as a tree of tensors."""
+        mixture = dict(vars(self.mixture))
+        mixture["covariance"] = dict(vars(self.mixture.covariance))
+        return vars(self) | {"mixture": mixture, "events": dict(self.events)}
+
+    @classmethod
+    def from_state_dict(
+        cls, state: dict[str, Any], covariance_class: type[Covariance]
+    ) -> "EMResult":
+        """Return the result whose state this is."""
+        parts = dict(state["mixture"])
+        covariance = covariance_class(**parts.pop("covariance"))
+        mixture = MixtureDensity(covariance=covariance, **parts)
+        return cls(**(state | {"mixture": mixture}))
+
 
 OnIteration = Callable[[int, float, MixtureDensity], bool]
 
@@ -140,6 +161,16 @@ class DegeneracyGuard:
         self.generator = generator
         self.reseeds: dict[int, int] = {}
         self.events: dict[int, str] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what later repairs depend on; ``events`` are in the result."""
+        state = self.generator.get_state()
+        return {"reseeds": dict(self.reseeds), "generator": state}
+
+    def load_state_dict(self, state: dict[str, Any], events: dict[int, str]) -> None:
+        """Go on where another guard was."""
+        self.reseeds, self.events = dict(state["reseeds"]), events
+        self.generator.set_state(state["generator"])
 
     def __call__(
         self, mixture: MixtureDensity, failed: Tensor, nk: Tensor
@@ -320,23 +351,30 @@ def fit_em(
     guard: DegeneracyGuard,
     on_iteration: OnIteration,
     lower_bound: float = -math.inf,
+    result: EMResult | None = None,
+    save: Callable[[], None] | None = None,
 ) -> EMResult:
     """Run EM from ``initial`` on the standardised blocks of ``source``.
 
     ``on_iteration(n_iter, lower_bound, mixture)`` is called after every M-step;
     a true result stops the run. ``lower_bound`` is the bound of an earlier run that
-    this one continues.
+    this one continues. ``result`` is filled iteration by iteration; one that has some
+    already is gone on from. ``save`` is called after an iteration that others follow.
     """
-    result = EMResult(initial, events=guard.events)
-    for n_iter in range(1, config.max_iter + 1):
+    if result is None:
+        result = EMResult(initial, events=guard.events)
+    while not result.is_over(config):
+        previous = result.last_bound if result.lower_bounds else lower_bound
         stats, mixture, failed = em_step(result.mixture, source, config.ridge)
         mixture, failed = shrunk(mixture, failed, float(stats.total), config.prior)
-        result.mixture, moved = guard(mixture, failed, stats.nk)
-        previous, lower_bound = lower_bound, stats.mean_log_likelihood
-        result.nk = stats.nk
-        result.lower_bounds.append(lower_bound)
-        result.stopped = on_iteration(n_iter, lower_bound, result.mixture)
-        result.converged = not moved and abs(lower_bound - previous) < config.tol
-        if result.converged or result.stopped:
-            break
+        mixture, moved = guard(mixture, failed, stats.nk)
+        bound = stats.mean_log_likelihood
+        # In one go: Ctrl-C must not find half of it.
+        vars(result).update(
+            mixture=mixture, nk=stats.nk, lower_bounds=[*result.lower_bounds, bound]
+        )
+        result.stopped = on_iteration(result.n_iter, bound, mixture)
+        result.converged = not moved and abs(bound - previous) < config.tol
+        if save and not result.is_over(config):
+            save()
     return result

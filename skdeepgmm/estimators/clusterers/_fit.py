@@ -8,7 +8,8 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.clusterers.adversarial import TrainingData
 from skdeepgmm._torch_backend.clusterers.preprocessing import measured
 from skdeepgmm._torch_backend.clusterers.weights import to_arrays
-from skdeepgmm.estimators.clusterers._interruption import Interruption
+from skdeepgmm.estimators._checkpoint import Checkpoint
+from skdeepgmm.estimators._interruption import Interruption
 
 
 class ClustererFit:
@@ -34,6 +35,7 @@ class ClustererFit:
     rows : tensor
         The samples as the networks see them, on the device.
     interruption : Interruption
+    checkpoint : Checkpoint
     """
 
     def __init__(self, estimator, X, labels, data, architecture):
@@ -44,6 +46,8 @@ class ClustererFit:
         self.preprocessing = measured(X, estimator.image_shape_, architecture.output)
         self.rows = self.preprocessing.to_network(X, self.device)
         self.interruption = Interruption()
+        learned = {"X": X, "y": labels}
+        self.checkpoint = Checkpoint(estimator, self.device, learned)
 
     def _training_data(self, init_resp, labels):
         """Return the samples with responsibilities and labels, both may be None."""

@@ -15,6 +15,7 @@ from sklearn.neighbors import KNeighborsRegressor, kneighbors_graph
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.device import resolve_device
 from skdeepgmm._torch_backend.standardization import from_arrays
+from skdeepgmm.estimators._interruption import part_of_another
 from skdeepgmm.estimators.clusterers._normalized_cut import merged_components
 
 #: Most samples of an embedding, and fewest.
@@ -166,7 +167,7 @@ class TSNEEmbedding:
         )
         # It would warn of parameters that are not the user's; what becomes of such
         # clusters is reported after the fit.
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), part_of_another():
             warnings.simplefilter("ignore")
             return mixture.fit(self._points).predict_proba(self._points)
 

@@ -13,11 +13,11 @@ from skdeepgmm._torch_backend.device import SMALL_WORK, one_thread
 from skdeepgmm._torch_backend.moments import Moments
 from skdeepgmm._torch_backend.standardization import from_image_moments
 from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing, callback_data
+from skdeepgmm.estimators._checkpoint import CONSTRAINTS, Checkpoint
 from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._image_shape import (
     check_product,
     rows_and_shape,
-    short_shape,
 )
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators.deep_conv._architecture import resolve_layers
@@ -25,7 +25,7 @@ from skdeepgmm.estimators.deep_conv._class_readout import ClassReadoutMixin
 from skdeepgmm.estimators.deep_conv._fit import DeepConvFit, batch_size_of
 from skdeepgmm.estimators.deep_conv._generation import DeepGenerationMixin
 from skdeepgmm.estimators.deep_conv._inference import DeepInferenceMixin
-from skdeepgmm.estimators.deep_conv._model_spec import ModelSpec
+from skdeepgmm.estimators.deep_conv._model_spec import ModelSpec, check_start
 from skdeepgmm.estimators.deep_conv._usage import warn_unused
 
 
@@ -108,9 +108,6 @@ class DeepConvGMM(
     n_iter_no_change : int, default=5
         Epochs without a gain of ``tol`` after which early stopping ends the fit.
 
-    warm_start : bool, default=False
-        Whether to go on from the last fit, without annealing.
-
     random_state : int, RandomState instance or None, default=None
         Seed of the initialization, the batches and everything that is drawn.
 
@@ -120,6 +117,13 @@ class DeepConvGMM(
 
     verbose : int, default=0
         Whether to print a line every epoch.
+
+    checkpoint_path : str or path-like, default=None
+        File from which a fit that was cut off goes on, see :ref:`checkpoints`. It is
+        removed when the fit has come to its end. None writes no checkpoints.
+
+    checkpoint_every : int, default=1
+        Epochs between two checkpoints.
 
     Attributes
     ----------
@@ -239,10 +243,10 @@ class DeepConvGMM(
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0.0, 1.0, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "device": [str],
         "verbose": ["verbose"],
+        **CONSTRAINTS,
     }
 
     def __init__(
@@ -264,10 +268,11 @@ class DeepConvGMM(
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=5,
-        warm_start=False,
         random_state=None,
         device="auto",
         verbose=0,
+        checkpoint_path=None,
+        checkpoint_every=1,
     ):
         self.layers = layers
         self.n_components = n_components
@@ -285,10 +290,11 @@ class DeepConvGMM(
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
+        self.checkpoint_path = checkpoint_path
+        self.checkpoint_every = checkpoint_every
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -316,27 +322,32 @@ class DeepConvGMM(
         ------
         ValueError
             If X is not finite, ``image_shape`` does not fit X, a layer does not fit
-            the image or there are fewer images than top components.
+            the image or there are fewer images than top components; or if the
+            checkpoint is damaged or of another fit.
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
         with all_or_nothing(self) as stack:
-            fresh = not (self.warm_start and hasattr(self, "mixtures_"))
-            X, shape = self._check_images(X, fresh, min_samples=2)
+            X, shape = self._check_images(X, True, min_samples=2)
             y = self._check_labels(y, X.shape[0])
             sample_weight = self._check_weight(sample_weight, X)
             moments = Moments.of(X, sample_weight, self._device(X))
             spec = self._spec(shape, moments, X)
-            self._check_start(X, spec, fresh)
+            check_start(self, X, spec, True)
             data = callback_data(X, y, sample_weight)
             stack.enter_context(self._threads(X, spec))
-            run = DeepConvFit(self, X, spec, data, sample_weight)
-            generator = self._generator(self._random_state())
-            with self._fit_tasks(data, self.max_iter) as tasks:
-                learner, state = run(fresh, generator, tasks)
-                history = run.history(state)
-                self._set_result(run, learner, history, moments, state.converged)
-                self._learn_classes(y, lambda i: run.responsibilities(learner, i))
+            learned = {"X": X, "y": y, "sample_weight": sample_weight}
+            checkpoint = Checkpoint(self, self._device(X), learned)
+            run = DeepConvFit(self, X, spec, data, sample_weight, checkpoint)
+            ctrl_c = run.interruption
+            with self._fit_tasks(data, self.max_iter, lambda: ctrl_c) as tasks:
+                learner, state = run(tasks)
+                if not state.history:  # Ctrl-C came before the end of an epoch
+                    raise KeyboardInterrupt
+                ctrl_c.complete(lambda: self._finish(run, learner, state, moments, y))
+            with ctrl_c:
+                checkpoint.complete(ctrl_c.happened)
+            ctrl_c.warn(self.n_iter_, self.max_iter)
             warn_unused(self.mixtures_)
         return self
 
@@ -397,7 +408,7 @@ class DeepConvGMM(
             moments = Moments.of(X, sample_weight, self._device(X), stream["moments"])
             spec = self._spec(shape, moments, X)
             if not fresh:
-                self._check_start(X, spec, fresh)
+                check_start(self, X, spec, fresh)
             if reopen_annealing and not fresh:
                 stream.update(opened=stream["steps"], reopened=True)
             stack.enter_context(self._threads(X, spec))
@@ -447,28 +458,11 @@ class DeepConvGMM(
         )
         return ModelSpec.of(self, stack, sizes, standardization, shape is None)
 
-    def _check_start(self, X, spec, fresh):
-        """Raise where there are too few samples, or the last fit cannot go on."""
-        least = spec.stack[-1].n_components
-        if fresh and X.shape[0] < least:
-            raise ValueError(
-                "Expected n_samples >= n_components of the top mixture, but got "
-                f"n_components = {least}, n_samples = {X.shape[0]}. Decrease "
-                "n_components."
-            )
-        if fresh:
-            return
-        shape = None if spec.vector else short_shape(spec.shape)
-        if shape != self.image_shape_:
-            raise ValueError(
-                f"The last fit had image_shape={self.image_shape_}, now it is {shape}. "
-                "Set warm_start=False and call fit to start anew."
-            )
-        if spec.stack != self.layers_:
-            raise ValueError(
-                f"The last fit had the layers {self.layers_}, now they are "
-                f"{spec.stack}. Set warm_start=False and call fit to start anew."
-            )
+    def _finish(self, run, learner, state, moments, y):
+        """Store the result of a fit."""
+        history = run.history(state)
+        self._set_result(run, learner, history, moments, state.converged)
+        self._learn_classes(y, lambda index: run.responsibilities(learner, index))
 
     def _set_result(self, run, learner, history, moments, converged=False, stream=None):
         """Store what was learned as fitted attributes."""

@@ -32,12 +32,15 @@ class DeepConvFit(EpochFit):
     data : dict
         What the callbacks get.
     sample_weight : ndarray of shape (n_samples,) or None
+    checkpoint : Checkpoint or None
     """
 
-    def __init__(self, estimator, X, spec, data, sample_weight=None):
+    def __init__(self, estimator, X, spec, data, sample_weight=None, checkpoint=None):
         self.sizes = [layer.n_components for layer in spec.mixtures]
         top = len(self.sizes) - 1
-        super().__init__(estimator, data, self.sizes[top], f"log_likelihood_{top}")
+        super().__init__(
+            *(estimator, data, self.sizes[top], f"log_likelihood_{top}", checkpoint)
+        )
         self.spec = spec
         self.device = estimator._device(X)
         self.rows = TrainingRows(
@@ -49,21 +52,21 @@ class DeepConvFit(EpochFit):
         self.log_volume = spec.log_volume()
         self.score_layer = range(len(self.sizes))[estimator.score_layer]
 
-    def __call__(self, fresh, generator, tasks):
+    def __call__(self, tasks):
         """Train for ``max_iter`` epochs; returns (learner, TrainingState)."""
-        self.generator = generator
+        self.generator = self.estimator._generator(self.random_state)
         self.report.begin(0)
-        return self.run(fresh, tasks)
+        return self.run(tasks)
 
-    def new_model(self, fresh, total_steps):
+    def new_model(self, total_steps):
         """Return the learner of a run with so many steps."""
         estimator = self.estimator
         annealed = estimator.annealing != "none"
         plans = run_plans(
             *(self.sizes, estimator.learning_rate, total_steps),
-            *(estimator.annealing_fraction if annealed else None, fresh),
+            estimator.annealing_fraction if annealed else None,
         )
-        return self._learner(plans, fresh)
+        return self._learner(plans, fresh=True)
 
     def stream_model(self, fresh, opened, reopened):
         """Return the learner of a stream whose annealing began at step ``opened``."""

@@ -156,3 +156,27 @@ def fitted_floors(mixtures, scale):
     scale = np.tile(scale, first.shape[-1] // len(scale))
     above = [float(variances.min()) for variances in others]
     return float((first / scale**2).min()), min(above, default=0.0)
+
+
+def check_start(estimator, X, spec, fresh):
+    """Raise where there are too few samples, or the last fit cannot go on."""
+    least = spec.stack[-1].n_components
+    if fresh and X.shape[0] < least:
+        raise ValueError(
+            "Expected n_samples >= n_components of the top mixture, but got "
+            f"n_components = {least}, n_samples = {X.shape[0]}. Decrease "
+            "n_components."
+        )
+    if fresh:
+        return
+    shape = None if spec.vector else short_shape(spec.shape)
+    if shape != estimator.image_shape_:
+        raise ValueError(
+            f"The last fit had image_shape={estimator.image_shape_}, now it is "
+            f"{shape}. Call fit to start anew."
+        )
+    if spec.stack != estimator.layers_:
+        raise ValueError(
+            f"The last fit had the layers {estimator.layers_}, now they are "
+            f"{spec.stack}. Call fit to start anew."
+        )

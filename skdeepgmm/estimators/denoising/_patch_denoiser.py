@@ -9,6 +9,7 @@ from sklearn.callback import with_callbacks
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.denoising.patches import dct_basis
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
+from skdeepgmm.estimators._checkpoint import CONSTRAINTS
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators.denoising._base import BasePatchDenoiser
 from skdeepgmm.estimators.denoising._images import (
@@ -108,6 +109,14 @@ class PatchGMMDenoiser(BasePatchDenoiser):
 
     device : str, default="auto"
         "cpu", "cuda", "cuda:<index>"; "auto" takes CUDA when present.
+
+    checkpoint_path : str or path-like, default=None
+        File from which :meth:`fit` goes on after it was cut off, see
+        :ref:`checkpoints`; that takes an integer ``random_state``. It is removed when
+        the mixture has been learned. None writes no checkpoints.
+
+    checkpoint_every : int, default=10
+        EM iterations between two checkpoints.
 
     Attributes
     ----------
@@ -212,6 +221,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "device": [str],
+        **CONSTRAINTS,
     }
 
     def __init__(
@@ -237,6 +247,8 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         random_state=None,
         verbose=0,
         device="auto",
+        checkpoint_path=None,
+        checkpoint_every=10,
     ):
         self.n_components = n_components
         self.patch_size = patch_size
@@ -258,6 +270,8 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         self.random_state = random_state
         self.verbose = verbose
         self.device = device
+        self.checkpoint_path = checkpoint_path
+        self.checkpoint_every = checkpoint_every
 
     @classmethod
     def pretrained(cls, sigma="estimate", **params):
@@ -425,7 +439,10 @@ class PatchGMMDenoiser(BasePatchDenoiser):
 
     def _learned(self, rows, shape, tasks, data):
         """Return the mixture of these coefficients, fitted as a task of its own."""
-        mixture = self._new_mixture()
+        mixture = self._new_mixture().set_params(
+            checkpoint_path=self.checkpoint_path,
+            checkpoint_every=self.checkpoint_every,
+        )
         task = tasks.subcontext(task_name="mixture")
         with task.propagate_callback_context(mixture):
             task.call_on_fit_task_begin(estimator=self, **data)
@@ -437,7 +454,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
                 ),
                 **data,
             )
-        return mixture
+        return mixture.set_params(checkpoint_path=None)
 
     def _new_mixture(self):
         # By the front door: families do not know each other.

@@ -13,6 +13,7 @@ from skdeepgmm._torch_backend.mixture import scoring
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity, n_parameters
 from skdeepgmm.estimators._base import TorchEstimator
+from skdeepgmm.estimators._checkpoint import CONSTRAINTS, Checkpoint
 from skdeepgmm.estimators._checks import check_integer
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions
 from skdeepgmm.estimators._warnings import warn_caller
@@ -51,6 +52,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         "verbose": ["verbose"],
         "device": [str],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        **CONSTRAINTS,
     }
 
     def __sklearn_is_fitted__(self):
@@ -92,22 +94,10 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         """Return the samples a batch when scoring, None to choose by memory."""
         return self.batch_size
 
-    def _check_warm_start(self, X):
-        """Raise, before anything changes, where the last fit cannot go on with X."""
-        if not (self.warm_start and hasattr(self, "converged_")):
-            return
-        width = np.shape(X)[1] if np.ndim(X) == 2 else self.n_features_in_
-        if width != self.n_features_in_:
-            raise ValueError(
-                f"warm_start=True continues a fit on {self.n_features_in_} features, "
-                f"but X has {width}. Set warm_start=False to start anew."
-            )
-        if not self._is_same_model():
-            raise ValueError(
-                "warm_start=True continues the last fit, but n_components, "
-                "covariance_type or rank has changed since. Set warm_start=False to "
-                "start anew."
-            )
+    def _checkpoint(self, X, sample_weight, start=None):
+        """Return the checkpoint of a fit to validated data."""
+        data = {"X": X, "sample_weight": sample_weight}
+        return Checkpoint(self, self._device(X), data, start)
 
     def _check_stream(self):
         """Raise where ``partial_fit`` cannot go on from the fitted mixture."""

@@ -2,7 +2,9 @@
 
 import copy
 import math
+from functools import partial
 
+from skdeepgmm._torch_backend import checkpoint as trees
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.data import ArraySource, balanced, default_batch_size
 from skdeepgmm._torch_backend.mixture import init
@@ -11,9 +13,12 @@ from skdeepgmm._torch_backend.mixture.e_step import row_bytes
 from skdeepgmm._torch_backend.mixture.em import (
     DegeneracyGuard,
     EMConfig,
+    EMResult,
     fit_em,
     online_step,
 )
+from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
+from skdeepgmm.estimators._interruption import Interruption
 from skdeepgmm.estimators._verbose import VerboseReport
 from skdeepgmm.estimators.mixture._init_params import initial_responsibilities
 from skdeepgmm.estimators.mixture._validation import (
@@ -40,9 +45,25 @@ class EMFit:
         Validated weights.
     stream : bool
         Whether X is the first chunk of a stream, too small for its parameters.
+    checkpoint : Checkpoint or None
+        Of a fit; None for a chunk, which is learned as a whole or not at all.
+
+    Attributes
+    ----------
+    interruption : Interruption
+    results : list of EMResult
+        Of the restarts so far, for the standardised data.
     """
 
-    def __init__(self, estimator, X, data, sample_weight=None, stream=False):
+    def __init__(
+        self,
+        estimator,
+        X,
+        data,
+        sample_weight=None,
+        stream=False,
+        checkpoint=None,
+    ):
         self.estimator = estimator
         self.X, self.data = X, data
         if sample_weight is not None:
@@ -60,22 +81,48 @@ class EMFit:
         self.report = VerboseReport(
             estimator.verbose, estimator.verbose_interval, estimator.max_iter
         )
+        self.checkpoint, self.results = checkpoint, []
+        self.interruption = Interruption()
 
-    def __call__(self, index, n_init, fresh, tasks):
-        """Run EM once; returns an EMResult for the standardised data."""
+    def restarts(self, n_init, fresh, tasks):
+        """Run EM so often, unless a callback or Ctrl-C ends it before."""
+        saved = self._resumed()
+        while len(self.results) < n_init:
+            result = self(len(self.results), n_init, fresh, tasks, saved)
+            if result.stopped or self.interruption.happened:
+                return
+            if len(self.results) < n_init:
+                self._save()
+            saved = None
+
+    @property
+    def best(self):
+        """The result of the highest last bound."""
+        if not self.results:  # Ctrl-C came before EM began
+            raise KeyboardInterrupt
+        return max(self.results, key=lambda result: result.last_bound)
+
+    def __call__(self, index, n_init, fresh, tasks, saved=None):
+        """Run EM once, or go on where it was; adds the result to ``results``."""
         guard = self._make_guard()
-        initial = self._initial(guard) if fresh else self._continue()
         bound = -math.inf if fresh else self._earlier_bound()
-        self.report.begin(index)
-        if n_init == 1:
-            result = self._run(initial, guard, bound, tasks)
+        if saved is None:
+            initial = self._initial(guard) if fresh else self._continue()
+            result = EMResult(initial, events=guard.events)
         else:
-            result, asked_to_stop = self.estimator._initialization(
+            result = self._result(saved["result"])
+            guard.load_state_dict(saved["guard"], result.events)
+        self.report.begin(index)
+        self.results.append(result)
+        if n_init == 1:
+            self._run(result, guard, bound, tasks)
+        else:
+            _, asked_to_stop = self.estimator._initialization(
                 tasks,
                 self.estimator.max_iter,
                 self.data,
-                lambda task: self._run(initial, guard, bound, task),
-                lambda result: self._attributes(result.mixture),
+                lambda task: self._run(result, guard, bound, task),
+                lambda _: self._attributes(result.mixture),
             )
             result.stopped |= asked_to_stop
         self.report.end(result.last_bound - self.log_scale, result.converged)
@@ -105,7 +152,8 @@ class EMFit:
         )
         return mixture.unstandardized(self.standardization), bound - self.log_scale
 
-    def _run(self, initial, guard, bound, tasks):
+    def _run(self, result, guard, bound, tasks):
+        """Fill ``result``; Ctrl-C in a fit leaves what it has reached."""
         estimator = self.estimator
 
         def on_iteration(n_iter, lower_bound, mixture):
@@ -116,7 +164,52 @@ class EMFit:
 
         ridge = self.ridge()
         config = EMConfig(estimator.max_iter, estimator.tol, ridge, self.prior)
-        return fit_em(self.source, initial, config, guard, on_iteration, bound)
+        settings = result.mixture, config, guard, on_iteration, bound, result
+        if self.checkpoint is None:
+            fit_em(self.source, *settings)
+            return
+        save = None
+        if self.checkpoint.is_on:
+            save = partial(self._save_if_due, result, guard)
+        with self.interruption:
+            fit_em(self.source, *settings, save)
+
+    # Checkpoints -----------------------------------------------------------------
+
+    def _save_if_due(self, result, guard):
+        if self.checkpoint.is_due(result.n_iter):
+            self._save(result, guard)
+
+    def _save(self, result=None, guard=None):
+        """Save the finished restarts, and the one that EM is at."""
+        self.checkpoint.save(lambda: self._tree(result, guard))
+
+    def _tree(self, result, guard):
+        finished = self.results if result is None else self.results[:-1]
+        current = None
+        if result is not None:
+            current = {"result": result.state_dict(), "guard": guard.state_dict()}
+        return {
+            "random_state": random_state_tree(self.random_state),
+            "finished": trees.to_arrays([each.state_dict() for each in finished]),
+            "current": trees.to_arrays(current),
+        }
+
+    def _resumed(self):
+        """Go on from what was saved; returns the restart that EM was at, or None."""
+        saved = self.checkpoint.saved
+        if saved is None:
+            return None
+        set_random_state(self.random_state, saved["random_state"])
+        device = self.source.device
+        finished = trees.to_tensors(saved["finished"], device)
+        self.results = [self._result(state) for state in finished]
+        return trees.to_tensors(saved["current"], device)
+
+    def _result(self, state):
+        return EMResult.from_state_dict(state, self.covariance_class)
+
+    # Units -----------------------------------------------------------------------
 
     def _attributes(self, mixture):
         """Return fitted attributes of a mixture of the standardised data."""

@@ -2,11 +2,13 @@
 
 from numbers import Integral
 
+import numpy as np
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
+from skdeepgmm.estimators._checkpoint import fitted_attributes
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._base import BaseGaussianMixture
@@ -77,8 +79,10 @@ default='kmeans'
         Seed of the initialization and of :meth:`sample`.
 
     warm_start : bool, default=False
-        Whether to go on from the last fit. ``n_init`` is then ignored after the
-        first fit.
+        Whether to go on from the last fit: three iterations and three more are six,
+        but for the rounding of parameters to the units and type of the data, and the
+        samples at which components may be re-seeded. ``n_init`` is then ignored after
+        the first fit.
 
     verbose : int, default=0
         Whether to print a line every ``verbose_interval`` iterations.
@@ -101,6 +105,13 @@ default='kmeans'
     reg_covar_relative : bool, default=False
         Whether ``reg_covar`` is a share of each feature's variance instead of an
         absolute value; it then means the same for features of any scale.
+
+    checkpoint_path : str or path-like, default=None
+        File from which a fit that was cut off goes on, see :ref:`checkpoints`. It is
+        removed when the fit has come to its end. None writes no checkpoints.
+
+    checkpoint_every : int, default=10
+        EM iterations between two checkpoints.
 
     Attributes
     ----------
@@ -215,6 +226,8 @@ default='kmeans'
         batch_size=None,
         rank=10,
         reg_covar_relative=False,
+        checkpoint_path=None,
+        checkpoint_every=10,
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -234,6 +247,8 @@ default='kmeans'
         self.batch_size = batch_size
         self.rank = rank
         self.reg_covar_relative = reg_covar_relative
+        self.checkpoint_path = checkpoint_path
+        self.checkpoint_every = checkpoint_every
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -260,7 +275,7 @@ default='kmeans'
         ------
         ValueError
             If X is not finite, has fewer samples than ``n_components`` or an initial
-            parameter does not fit.
+            parameter does not fit; or if the checkpoint is damaged or of another fit.
         """
         with all_or_nothing(self) as stack:
             self._check_warm_start(X)
@@ -269,19 +284,43 @@ default='kmeans'
             self._check_enough_samples(X, sample_weight)
             stack.enter_context(self._threads(*X.shape))
             data = callback_data(X, y, sample_weight)
-            run = EMFit(self, X, data, sample_weight)
             fresh = not (self.warm_start and hasattr(self, "converged_"))
+            start = None if fresh else fitted_attributes(self)
+            checkpoint = self._checkpoint(X, sample_weight, start)
+            run = EMFit(self, X, data, sample_weight, checkpoint=checkpoint)
             n_init = self.n_init if fresh else 1
             n_tasks = self.max_iter if n_init == 1 else n_init
-            with self._fit_tasks(data, n_tasks) as tasks:
-                results = []
-                while len(results) < n_init and not (results and results[-1].stopped):
-                    results.append(run(len(results), n_init, fresh, tasks))
-                best = max(results, key=lambda result: result.last_bound)
-                self._set_result(best, run)
-                self._count(X, sample_weight, fresh=True)
-                self._warn_undetermined(X, sample_weight)
+            ctrl_c = run.interruption
+            with self._fit_tasks(data, n_tasks, lambda: ctrl_c) as tasks:
+                with ctrl_c:
+                    run.restarts(n_init, fresh, tasks)
+                ctrl_c.complete(lambda: self._finish(run, X, sample_weight))
+            with ctrl_c:
+                checkpoint.complete(ctrl_c.happened)
+            ctrl_c.warn(self.n_iter_, self.max_iter)
         return self
+
+    def _check_warm_start(self, X):
+        """Raise, before anything changes, where the last fit cannot go on with X."""
+        if not (self.warm_start and hasattr(self, "converged_")):
+            return
+        width = np.shape(X)[1] if np.ndim(X) == 2 else self.n_features_in_
+        if width != self.n_features_in_:
+            raise ValueError(
+                f"warm_start=True continues a fit on {self.n_features_in_} features, "
+                f"but X has {width}. Set warm_start=False to start anew."
+            )
+        if not self._is_same_model():
+            raise ValueError(
+                "warm_start=True continues the last fit, but n_components, "
+                "covariance_type or rank has changed since. Set warm_start=False to "
+                "start anew."
+            )
+
+    def _finish(self, run, X, sample_weight):
+        self._set_result(run.best, run)
+        self._count(X, sample_weight, fresh=True)
+        self._warn_undetermined(X, sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -329,9 +368,9 @@ default='kmeans'
             run = EMFit(self, X, data, sample_weight, stream=first)
             if first:
                 n_init = max(self.n_init, STREAM_N_INIT)
-                results = [run(index, 1, True, None) for index in range(n_init)]
-                best = max(results, key=lambda result: result.last_bound)
-                self._set_result(best, run, warn=False)
+                for index in range(n_init):
+                    run(index, 1, True, None)
+                self._set_result(run.best, run, warn=False)
                 self._count(X, sample_weight, fresh=True)
             else:
                 mass = self._count(X, sample_weight, fresh=False)
@@ -366,7 +405,8 @@ default='kmeans'
         self.lower_bound_ = result.last_bound - run.log_scale
         self._warn_degenerate(result)
         self._warn_large_reg_covar(run.standardization)
-        if warn and not (result.converged or result.stopped) and self.max_iter > 0:
+        ended = result.converged or result.stopped or run.interruption.happened
+        if warn and not ended and self.max_iter > 0:
             warn_caller(
                 "Best performing initialization did not converge. Try different init "
                 "parameters, or increase max_iter, tol, or check for degenerate data.",

@@ -28,7 +28,7 @@ class SGDFit(EpochFit):
     Parameters
     ----------
     estimator : SGDGaussianMixture
-        Gives the settings; its fitted attributes are read for a warm start and
+        Gives the settings; its fitted attributes are read where a stream goes on and
         never written.
     X : ndarray or tensor of shape (n_samples, n_features)
         Validated data.
@@ -38,11 +38,22 @@ class SGDFit(EpochFit):
         Units in which to train; None measures them on X.
     sample_weight : ndarray of shape (n_samples,) or None
         Validated weights.
+    checkpoint : Checkpoint or None
     """
 
-    def __init__(self, estimator, X, data, standardization=None, sample_weight=None):
-        super().__init__(estimator, data, estimator.n_components, "log_likelihood")
-        self.X = X
+    def __init__(
+        self,
+        estimator,
+        X,
+        data,
+        standardization=None,
+        sample_weight=None,
+        checkpoint=None,
+    ):
+        super().__init__(
+            estimator, data, estimator.n_components, "log_likelihood", checkpoint
+        )
+        self.X, self.results = X, []
         self.covariance_class = estimator._covariance_class
         self.device = estimator._device(X)
         self.means_init = estimator.means_init
@@ -50,7 +61,6 @@ class SGDFit(EpochFit):
             self.means_init = check_means(
                 self.means_init, estimator.n_components, X.shape[1]
             )
-        self.random_state = estimator._random_state()
         source = ArraySource(X, self.device, CHUNK_ROWS, self._weight(sample_weight))
         self.missing = source.patterns is not None
         if standardization is None:
@@ -64,34 +74,56 @@ class SGDFit(EpochFit):
         )
         self.batch_size = batch_size_of(estimator, X)
 
-    def __call__(self, index, n_init, fresh, tasks):
+    def goes_on(self):
+        """Tell whether another initialization is to follow, and save those before."""
+        n_init = self.estimator.n_init
+        if self.interruption.happened or len(self.results) == n_init:
+            return False
+        if not self.results:
+            return True
+        model, state = self.results[-1]
+        if not state.stopped:
+            self.save(len(self.results) - 1, model, state)
+        return not state.stopped
+
+    @property
+    def best(self):
+        """The (model, TrainingState) of the best training."""
+        found = [result for result in self.results if result[1].history]
+        if not found:  # Ctrl-C came before the end of an epoch
+            raise KeyboardInterrupt
+        return max(found, key=selection_score)
+
+    def __call__(self, index, tasks):
         """Train from one initialization; returns (model, TrainingState)."""
         estimator = self.estimator
         self.report.begin(index)
         self.generator = estimator._generator(self.random_state)
-        if n_init == 1:
-            return self.run(fresh, tasks)
-        (model, state), asked_to_stop = estimator._initialization(
-            tasks,
-            estimator.max_iter,
-            self.data,
-            lambda task: self.run(fresh, task),
-            lambda result: self.attributes(result[0]),
-        )
-        state.stopped |= asked_to_stop
-        return model, state
+        if estimator.n_init == 1:
+            result = self.run(tasks, index)
+        else:
+            result, asked_to_stop = estimator._initialization(
+                tasks,
+                estimator.max_iter,
+                self.data,
+                lambda task: self.run(task, index),
+                lambda result: self.attributes(result[0]),
+            )
+            result[1].stopped |= asked_to_stop
+        self.results.append(result)
+        return result
 
-    def new_model(self, fresh, total_steps):
+    def new_model(self, total_steps):
         """Return the model of a run with so many steps."""
         estimator = self.estimator
         schedule = None
-        # Coupling would pull user-supplied or fitted means together again.
-        if fresh and self.means_init is None and estimator.annealing != "none":
+        # Coupling would pull user-supplied means together again.
+        if self.means_init is None and estimator.annealing != "none":
             schedule = annealing.schedule(
                 estimator.n_components, estimator.annealing_fraction
             )
-        plan = RunPlan(estimator.learning_rate, total_steps, schedule, fresh)
-        return self.model(plan, self.parameters(fresh))
+        plan = RunPlan(estimator.learning_rate, total_steps, schedule)
+        return self.model(plan, self.parameters(fresh=True))
 
     def _held_out_score(self, model, index):
         rows = self.rows
@@ -169,3 +201,10 @@ class SGDFit(EpochFit):
 
     def _log_volume(self, name):
         return self.log_scale
+
+
+def selection_score(result):
+    """Return by what trainings are compared: the best held-out score, or last bound."""
+    _, state = result
+    scores = [entry["score"] for entry in state.history if "score" in entry]
+    return max(scores, default=state.history[-1]["log_likelihood"])

@@ -93,10 +93,6 @@ default='full'
     n_iter_no_change : int, default=5
         Epochs without a gain of ``tol`` after which early stopping ends the fit.
 
-    warm_start : bool, default=False
-        Whether to go on from the last fit, without annealing. ``n_init`` is then
-        ignored after the first fit.
-
     random_state : int, RandomState instance or None, default=None
         Seed of the initialization, the batches and :meth:`sample`.
 
@@ -114,6 +110,13 @@ default='full'
     reg_covar_relative : bool, default=False
         Whether ``reg_covar`` is a share of each feature's variance instead of an
         absolute value.
+
+    checkpoint_path : str or path-like, default=None
+        File from which a fit that was cut off goes on, see :ref:`checkpoints`. It is
+        removed when the fit has come to its end. None writes no checkpoints.
+
+    checkpoint_every : int, default=1
+        Epochs between two checkpoints.
 
     Attributes
     ----------
@@ -209,7 +212,8 @@ default='full'
                 *("n_components", "covariance_type", "tol", "reg_covar"),
                 *("n_init", "means_init"),
                 *("rank", "reg_covar_relative"),
-                *("random_state", "warm_start", "verbose", "device", "batch_size"),
+                *("random_state", "verbose", "device", "batch_size"),
+                *("checkpoint_path", "checkpoint_every"),
             )
         },
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -242,12 +246,13 @@ default='full'
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=5,
-        warm_start=False,
         random_state=None,
         device="auto",
         verbose=0,
         rank=10,
         reg_covar_relative=False,
+        checkpoint_path=None,
+        checkpoint_every=1,
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -265,12 +270,13 @@ default='full'
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
         self.rank = rank
         self.reg_covar_relative = reg_covar_relative
+        self.checkpoint_path = checkpoint_path
+        self.checkpoint_every = checkpoint_every
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -297,30 +303,34 @@ default='full'
         ------
         ValueError
             If X is not finite, has fewer samples than ``n_components`` or
-            ``means_init`` does not fit.
+            ``means_init`` does not fit; or if the checkpoint is damaged or of another
+            fit.
         TrainingDivergedError
             If the loss stays non-finite although steps were made smaller.
         """
         with all_or_nothing(self) as stack:
-            self._check_warm_start(X)
             X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
             self._check_enough_samples(X, sample_weight)
             stack.enter_context(self._threads(batch_size_of(self, X), X.shape[1]))
             data = callback_data(X, y, sample_weight)
-            run = SGDFit(self, X, data, None, sample_weight)
-            fresh = not (self.warm_start and hasattr(self, "converged_"))
-            n_init = self.n_init if fresh else 1
-            n_tasks = self.max_iter if n_init == 1 else n_init
-            with self._fit_tasks(data, n_tasks) as tasks:
-                results, stopped = [], False
-                while len(results) < n_init and not stopped:
-                    results.append(run(len(results), n_init, fresh, tasks))
-                    stopped = results[-1][1].stopped
-                model, state = max(results, key=_selection_score)
-                self._set_result(run, model, state)
-                self._warn_undetermined(X, sample_weight)
+            checkpoint = self._checkpoint(X, sample_weight)
+            run = SGDFit(self, X, data, None, sample_weight, checkpoint)
+            n_tasks = self.max_iter if self.n_init == 1 else self.n_init
+            ctrl_c = run.interruption
+            with self._fit_tasks(data, n_tasks, lambda: ctrl_c) as tasks:
+                with ctrl_c:
+                    while run.goes_on():
+                        run(len(run.results), tasks)
+                ctrl_c.complete(lambda: self._finish(run, X, sample_weight))
+            with ctrl_c:
+                checkpoint.complete(ctrl_c.happened)
+            ctrl_c.warn(self.n_iter_, self.max_iter)
         return self
+
+    def _finish(self, run, X, sample_weight):
+        self._set_result(run, *run.best)
+        self._warn_undetermined(X, sample_weight)
 
     def _set_result(self, run, model, state):
         """Store the best run as fitted attributes and warn about its flaws."""
@@ -333,7 +343,7 @@ default='full'
         self._stream = {"moments": (mass, mean, variance), "steps": model.steps}
         _warn_reseeded(model)
         self._warn_large_reg_covar(run.standardization)
-        if not (state.converged or state.stopped):
+        if not (state.converged or state.stopped or run.interruption.happened):
             warn_caller(
                 "The log-likelihood still changed by more than "
                 f"tol={self.tol} nats per sample in the last of {state.epoch} epochs. "
@@ -410,13 +420,6 @@ default='full'
     def _scoring_batch_size(self):
         # ``batch_size`` is the training step's; scoring chooses its own.
         return None
-
-
-def _selection_score(result):
-    """Return the selection score: the best held-out score, else the last bound."""
-    _, state = result
-    scores = [entry["score"] for entry in state.history if "score" in entry]
-    return max(scores, default=state.history[-1]["log_likelihood"])
 
 
 def _warn_reseeded(model):

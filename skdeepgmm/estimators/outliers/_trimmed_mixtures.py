@@ -9,6 +9,7 @@ from sklearn.callback import with_callbacks
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm.estimators._base import MAX_SEED, TorchEstimator, callback_data
+from skdeepgmm.estimators._interruption import part_of_another
 from skdeepgmm.estimators._sklearn_compat import Interval, _fit_context
 from skdeepgmm.estimators.outliers._missing import (
     as_numpy,
@@ -163,7 +164,7 @@ class TrimmedMixtures(DensityMixin, TorchEstimator):
     def _fit_trimmed(self, mixture, X, sample_weight):
         """Fit a mixture, then again without its tails."""
         # Nothing that it warns of is the user's to change: sample counts, iterations.
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), part_of_another():
             warnings.simplefilter("ignore")
             found = self._fitted(mixture, X, sample_weight)
             for _ in range(self.n_trims):

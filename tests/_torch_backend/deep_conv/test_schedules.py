@@ -22,27 +22,20 @@ def test_streams_are_annealed_first_and_again_on_request():
 
 
 def test_layers_begin_one_after_the_other():
-    plans = run_plans([5, 5, 5, 5, 5], 0.2, 100, 0.4, fresh=True)
+    plans = run_plans([5, 5, 5, 5, 5], 0.2, 100, 0.4)
     begins = [min(s for s in range(100) if plan.lr(s) > 0.0) for plan in plans]
     assert begins == [0, 10, 20, 30, 30]
     assert all(plan.radius(begin) for plan, begin in zip(plans, begins, strict=True))
 
 
-def test_a_run_that_goes_on_trains_all_layers_without_annealing():
-    for plan in run_plans([5, 4], 0.2, 100, 0.4, fresh=False):
-        assert plan.lr(0) == pytest.approx(0.2)
-        assert plan.radius(0) is None
-        assert plan.frees_weights(0)
-
-
 def test_no_annealing_begins_with_the_log_likelihood():
-    for plan in run_plans([5, 4], 0.2, 100, None, fresh=True):
+    for plan in run_plans([5, 4], 0.2, 100, None):
         assert plan.radius(50) is None
         assert not plan.frees_weights(0)
 
 
 def test_layers_are_looked_at_now_and_then():
-    (plan,) = run_plans([5], 0.2, 400, 0.2, fresh=True)
+    (plan,) = run_plans([5], 0.2, 400, 0.2)
     looks = [step for step in range(400) if plan.may_reseed(step)]
     assert looks == list(range(80, 340, 10))
 

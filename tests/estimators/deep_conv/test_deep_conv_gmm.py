@@ -231,17 +231,6 @@ def test_a_stream_may_follow_a_fit_and_begin_with_one_image(pictures):
     assert np.isfinite(one.score(X))
 
 
-def test_warm_start_goes_on(pictures):
-    X, _ = pictures
-    model = make(warm_start=True).fit(X)
-    score = model.score(X)
-    model.fit(X)
-    assert model.score(X) >= score - 0.5
-    assert np.isfinite(model.lower_bounds_).all()
-    with pytest.raises(ValueError, match="warm_start=False"):
-        model.set_params(n_components=3).fit(X)
-
-
 def test_early_stopping_ends_before_the_last_epoch(pictures):
     X, _ = pictures
     model = make(max_iter=80, early_stopping=True, n_iter_no_change=2, tol=1.0).fit(X)

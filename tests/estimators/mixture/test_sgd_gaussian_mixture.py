@@ -151,16 +151,6 @@ def test_stream_goes_on_from_a_fit(mixture_data):
     assert model.score(held_out) > before - 0.1
 
 
-def test_warm_start_goes_on(mixture_data):
-    X, _ = mixture_data
-    model = make(max_iter=10, warm_start=True, reg_covar=1e-9, tol=1.0).fit(X)
-    before = model.score(X)
-    model.set_params(max_iter=5).fit(X)
-    assert model.n_iter_ == 5
-    assert model.lower_bounds_[0] > before - 0.1
-    assert model.score(X) > before - 0.01
-
-
 def test_early_stopping_ends_in_the_exact_phase(mixture_data):
     X, _ = mixture_data
     settings = {"early_stopping": True, "max_iter": 60, "tol": 0.05}

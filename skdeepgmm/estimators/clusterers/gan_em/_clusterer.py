@@ -14,6 +14,7 @@ from skdeepgmm._torch_backend.clusterers.kernel_density import nearest
 from skdeepgmm._torch_backend.device import one_thread
 from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
+from skdeepgmm.estimators._checkpoint import CONSTRAINTS
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.clusterers._base import (
@@ -143,6 +144,13 @@ class GANEMClusterer(DeepClusterer):
 
     verbose : int, default=0
         Whether to print a line every EM iteration.
+
+    checkpoint_path : str or path-like, default=None
+        File from which a fit that was cut off goes on, see :ref:`checkpoints`. It is
+        removed when the fit has come to its end. None writes no checkpoints.
+
+    checkpoint_every : int, default=1
+        EM iterations between two checkpoints.
 
     Attributes
     ----------
@@ -291,6 +299,7 @@ class GANEMClusterer(DeepClusterer):
         "random_state": ["random_state"],
         "device": [str],
         "verbose": ["verbose"],
+        **CONSTRAINTS,
     }
 
     def __init__(
@@ -319,6 +328,8 @@ class GANEMClusterer(DeepClusterer):
         random_state=None,
         device="auto",
         verbose=0,
+        checkpoint_path=None,
+        checkpoint_every=1,
     ):
         self.n_clusters = n_clusters
         self.image_shape = image_shape
@@ -343,6 +354,8 @@ class GANEMClusterer(DeepClusterer):
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
+        self.checkpoint_path = checkpoint_path
+        self.checkpoint_every = checkpoint_every
 
     _Fit = GANEMFit
 
@@ -385,6 +398,8 @@ class GANEMClusterer(DeepClusterer):
                     fit.choose_restart(tasks)
                     fit.train(tasks)
                 fit.interruption.complete(lambda: self._finish(fit, X))
+            with fit.interruption:
+                fit.checkpoint.complete(fit.interruption.happened)
             fit.interruption.warn(fit.kept.n_iter, fit.config.n_iter)
         return self
 

@@ -9,6 +9,7 @@ from skdeepgmm._torch_backend.clusterers.kernel_density import generated_kernels
 from skdeepgmm._torch_backend.clusterers.selection import random_rows, selection_score
 from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm.estimators._base import MAX_SEED
+from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.clusterers._base import restored
 from skdeepgmm.estimators.clusterers._fit import ClustererFit
@@ -42,6 +43,10 @@ class GANEMFit(ClustererFit):
     training_data : TrainingData
     kept : Restart
         The restart that the fit would keep if it ended now.
+    restarts : list of Restart
+        Those that may still be kept.
+    attempt : int
+        Trainings of the kept restart that collapsed; -1 while it is being chosen.
     asked_to_stop : bool
         Whether a callback has ended the fit.
     """
@@ -56,28 +61,68 @@ class GANEMFit(ClustererFit):
         self.config = config_of(estimator, architecture, recipe, X.shape[0])
         super().__init__(estimator, X, labels, data, architecture)
         self.n_init = n_init_of(estimator, architecture.shape, self.config.n_iter)
+        self.attempt = -1 if self.n_init > 1 else 0
+        self.restarts, self._trees = [], []
         self.asked_to_stop = False
 
     def initialize(self):
         """Find the initial responsibilities and build the first restart's networks."""
-        _, resp = initial_responsibilities(
-            self.estimator,
-            init_method(self.estimator, self.architecture.image),
-            self.X,
-            self.preprocessing,
-            self.labels,
-            self.random_state,
-        )
-        self.training_data = self._training_data(resp, self.labels)
-        # Of the noise behind means and densities, and of what restarts are compared
-        # by: the same for all restarts.
-        self.noise_seed = int(self.random_state.randint(MAX_SEED))
-        self.kept = self._restart()
+        saved = self.checkpoint.saved
+        if saved is None:
+            _, self.init_resp = initial_responsibilities(
+                self.estimator,
+                init_method(self.estimator, self.architecture.image),
+                self.X,
+                self.preprocessing,
+                self.labels,
+                self.random_state,
+            )
+            # Of the noise behind means and densities, and of what restarts are
+            # compared by: the same for all restarts.
+            self.noise_seed = int(self.random_state.randint(MAX_SEED))
+        else:
+            self._resume(saved)
+        self.training_data = self._training_data(self.init_resp, self.labels)
+        self._next_restart()
+        if saved is None:
+            self.save()
 
-    def _restart(self):
-        seed = int(self.random_state.randint(MAX_SEED))
+    def _next_restart(self):
+        """Keep a new restart, or the next one of the checkpoint."""
+        tree = self._trees.pop(0) if self._trees else None
+        if tree is None:
+            seed = int(self.random_state.randint(MAX_SEED))
+        else:
+            seed = tree["seed"]
         model = self.Trainer(self.architecture, self.config, self.training_data, seed)
-        return self.Restart(self, model)
+        self.kept = self.Restart(self, model)
+        if tree is not None:
+            self.kept.resume(tree)
+        self.restarts.append(self.kept)
+
+    # Checkpoints -----------------------------------------------------------------
+
+    def save_if_due(self, state):
+        if self.checkpoint.is_due(state.epoch):
+            self.save()
+
+    def save(self):
+        """Save all restarts that may still be kept."""
+        self.checkpoint.save(self._tree)
+
+    def _tree(self):
+        return {
+            "init_resp": self.init_resp,
+            "noise_seed": self.noise_seed,
+            "random_state": random_state_tree(self.random_state),
+            "attempt": self.attempt,
+            "restarts": [restart.to_tree() for restart in self.restarts],
+        }
+
+    def _resume(self, saved):
+        self.init_resp, self.noise_seed = saved["init_resp"], saved["noise_seed"]
+        set_random_state(self.random_state, saved["random_state"])
+        self.attempt, self._trees = saved["attempt"], list(saved["restarts"])
 
     @property
     def other_init(self):
@@ -100,26 +145,32 @@ class GANEMFit(ClustererFit):
 
     def choose_restart(self, tasks):
         """Train each of several restarts for a while, and keep the best."""
-        if self.n_init == 1:
+        if self.attempt >= 0:
             return
         n_iter = init_iterations(
             self.estimator, self.architecture.shape, self.config.n_iter
         )
-        restarts = []
         for index in range(self.n_init):
             if self.estimator.verbose:
                 print(f"Initialization {index}")
             if index > 0:
-                self.kept = self._restart()
-            restarts.append(self.kept)
+                self._next_restart()
             self._advance_as_task(n_iter, tasks)
             if self.is_ended:
                 break
-        self.kept = max(restarts, key=partial(self._rank, n_iter))
+            self.save()
+        self.kept = max(self.restarts, key=partial(self._rank, n_iter))
+        self._begin_attempt(0)
+
+    def _begin_attempt(self, number):
+        """Save before the kept restart is trained to the end."""
+        self.attempt, self.restarts = number, [self.kept]
+        if not self.is_ended:
+            self.save()
 
     def train(self, tasks):
         """Train the kept restart to the end, and another one after a collapse."""
-        for attempt in range(MOST_RERUNS + 1):
+        for attempt in range(self.attempt, MOST_RERUNS + 1):
             if self.is_ended:
                 return
             if self.n_init > 1 or attempt > 0:
@@ -129,7 +180,8 @@ class GANEMFit(ClustererFit):
             if self.is_ended or not self.kept.collapsed or attempt == MOST_RERUNS:
                 return
             self._warn_collapse()
-            self.kept = self._restart()
+            self._next_restart()
+            self._begin_attempt(attempt + 1)
 
     def _advance_as_task(self, n_iter, tasks):
         """Train the kept restart in a callback task of its own."""

@@ -1,5 +1,8 @@
 """One of the trainings of a fit of GAN-EM: how far it has come, and why it ends."""
 
+import numpy as np
+
+from skdeepgmm._torch_backend import checkpoint as trees
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.training import TrainingConfig, TrainingState, train
 
@@ -57,10 +60,30 @@ class Restart:
             with self.fit.interruption:
                 config = TrainingConfig(n_iter)
                 epoch = self.model.em_iteration
-                train(self.model, epoch, config, on_iteration, state=self.state)
+                train(
+                    *(self.model, epoch, config, on_iteration),
+                    state=self.state,
+                    save=self.fit.save_if_due if self.fit.checkpoint.is_on else None,
+                )
         finally:
             # Recorded steps hold memory of the device for as long as the model lives.
             self.model.recorder.forget()
+
+    def to_tree(self):
+        """Return all of it, for a checkpoint."""
+        return {
+            "seed": self.model.seed,
+            "training": trees.to_arrays(self.model.snapshot(self.state)),
+            "occupancies": np.array(self.occupancies),
+            "flags": [self.converged, self.collapsed, self.is_over],
+        }
+
+    def resume(self, tree):
+        """Go on where another one was, of a model with the same seed."""
+        found = trees.to_tensors(tree["training"], self.model.device)
+        self.model.restore(found, self.state)
+        self.occupancies = list(tree["occupancies"])
+        self.converged, self.collapsed, self.is_over = tree["flags"]
 
     def note(self, state):
         """Note one EM iteration; True says that the run is over."""

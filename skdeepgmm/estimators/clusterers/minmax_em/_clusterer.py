@@ -14,6 +14,7 @@ from skdeepgmm._torch_backend.clusterers.minmax_em.networks import TABLES, Archi
 from skdeepgmm._torch_backend.device import one_thread
 from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
+from skdeepgmm.estimators._checkpoint import CONSTRAINTS
 from skdeepgmm.estimators._checks import check_integer
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
@@ -130,6 +131,13 @@ class MinMaxEMClusterer(DeepClusterer):
 
     verbose : int, default=0
         Whether to print a line every EM iteration.
+
+    checkpoint_path : str or path-like, default=None
+        File from which a fit that was cut off goes on, see :ref:`checkpoints`. It is
+        removed when the fit has come to its end. None writes no checkpoints.
+
+    checkpoint_every : int, default=1
+        EM iterations between two checkpoints.
 
     Attributes
     ----------
@@ -270,6 +278,7 @@ class MinMaxEMClusterer(DeepClusterer):
         "random_state": ["random_state"],
         "device": [str],
         "verbose": ["verbose"],
+        **CONSTRAINTS,
     }
 
     def __init__(
@@ -296,6 +305,8 @@ class MinMaxEMClusterer(DeepClusterer):
         random_state=None,
         device="auto",
         verbose=0,
+        checkpoint_path=None,
+        checkpoint_every=1,
     ):
         self.n_clusters = n_clusters
         self.image_shape = image_shape
@@ -318,6 +329,8 @@ class MinMaxEMClusterer(DeepClusterer):
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
+        self.checkpoint_path = checkpoint_path
+        self.checkpoint_every = checkpoint_every
 
     _Fit = MinMaxEMFit
 
@@ -360,6 +373,8 @@ class MinMaxEMClusterer(DeepClusterer):
                 with fit.interruption:
                     fit.train(tasks)
                 fit.interruption.complete(lambda: self._finish(fit, X))
+            with fit.interruption:
+                fit.checkpoint.complete(fit.interruption.happened)
             fit.interruption.warn(fit.n_iter, n_iter)
         return self
 

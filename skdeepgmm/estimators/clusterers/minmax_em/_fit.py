@@ -3,10 +3,14 @@
 import time
 from functools import partial
 
+import numpy as np
+
+from skdeepgmm._torch_backend import checkpoint as trees
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import MinMaxEM
 from skdeepgmm._torch_backend.training import TrainingConfig, TrainingState, train
 from skdeepgmm.estimators._base import MAX_SEED
+from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
 from skdeepgmm.estimators.clusterers._fit import ClustererFit
 from skdeepgmm.estimators.clusterers.minmax_em._init import init_of
 from skdeepgmm.estimators.clusterers.minmax_em._settings import (
@@ -32,6 +36,8 @@ class MinMaxEMFit(ClustererFit):
     state : TrainingState
     occupancies : list of ndarray of shape (n_clusters,)
         Share of each cluster after every EM iteration.
+    has_encoder : bool
+        Whether the encoder has been initialised.
     """
 
     Trainer = MinMaxEM
@@ -41,20 +47,60 @@ class MinMaxEMFit(ClustererFit):
         super().__init__(estimator, X, labels, data, architecture)
         self.config = config_of(estimator, architecture, labels, X.shape[0])
         self.state = TrainingState()
-        self.occupancies = []
+        self.occupancies, self.has_encoder = [], False
 
     def initialize(self):
         """Find the initial responsibilities and build the networks."""
-        seed = int(self.random_state.randint(MAX_SEED))
-        self.init_method, resp = init_of(
-            self.estimator,
-            self.X,
-            self.preprocessing,
-            self.labels,
-            self.random_state,
-            self._learned,
-        )
-        self.model = self._trainer(resp, self.labels, seed)
+        saved = self.checkpoint.saved
+        if saved is None:
+            seed = int(self.random_state.randint(MAX_SEED))
+            self.init_method, self.init_resp = init_of(
+                self.estimator,
+                self.X,
+                self.preprocessing,
+                self.labels,
+                self.random_state,
+                self._learned,
+            )
+        else:
+            seed, self.init_resp = saved["seed"], saved["init_resp"]
+            self.init_method = saved["init_method"]
+            set_random_state(self.random_state, saved["random_state"])
+        self.model = self._trainer(self.init_resp, self.labels, seed)
+        if saved is None:
+            self._save()
+        elif saved["training"] is not None:
+            self._resume(saved)
+
+    # Checkpoints -----------------------------------------------------------------
+
+    def _save_if_due(self, state):
+        if self.checkpoint.is_due(state.epoch):
+            self._save()
+
+    def _save(self):
+        self.checkpoint.save(self._tree)
+
+    def _tree(self):
+        training = None
+        if self.has_encoder:
+            training = trees.to_arrays(self.model.snapshot(self.state))
+        return {
+            "seed": self.model.seed,
+            "init_method": self.init_method,
+            "init_resp": self.init_resp,
+            "random_state": random_state_tree(self.random_state),
+            "training": training,
+            "occupancies": np.array(self.occupancies),
+        }
+
+    def _resume(self, saved):
+        found = trees.to_tensors(saved["training"], self.device)
+        self.model.restore(found, self.state)
+        self.occupancies = list(saved["occupancies"])
+        self.has_encoder = True
+
+    # Training --------------------------------------------------------------------
 
     def _trainer(self, resp, labels, seed):
         data = self._training_data(resp, labels)
@@ -76,9 +122,7 @@ class MinMaxEMFit(ClustererFit):
         n_steps = self._init_steps(self.init_method)
         try:
             with self.interruption:
-                if n_steps:
-                    init_encoder = partial(self.model.init_encoder, n_steps)
-                    train(self.model, init_encoder, TrainingConfig(1))
+                self._init_encoder(n_steps)
                 self._began = time.perf_counter()
                 train(
                     self.model,
@@ -86,10 +130,19 @@ class MinMaxEMFit(ClustererFit):
                     TrainingConfig(self.config.n_iter),
                     partial(self._on_iteration, tasks),
                     state=self.state,
+                    save=self._save_if_due if self.checkpoint.is_on else None,
                 )
         finally:
             # Recorded steps hold memory of the device for as long as the model lives.
             self.model.recorder.forget()
+
+    def _init_encoder(self, n_steps):
+        if n_steps and not self.has_encoder:
+            init_encoder = partial(self.model.init_encoder, n_steps)
+            train(self.model, init_encoder, TrainingConfig(1))
+        if not self.has_encoder:
+            self.has_encoder = True
+            self._save()
 
     def _on_iteration(self, tasks, state):
         """Note one EM iteration; True asks to stop."""

@@ -14,7 +14,7 @@ from skdeepgmm._torch_backend.clusterers.gan_em.networks import Architecture
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import RECIPES, Recipe
 from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEM, GANEMConfig
 from skdeepgmm._torch_backend.rng import new_generator
-from skdeepgmm._torch_backend.training import Means, endless_batches
+from skdeepgmm._torch_backend.training import EndlessBatches, Means
 
 N_ROWS, N_CLUSTERS = 60, 3
 FAST = Recipe(gan_steps=3, batch_size=20)
@@ -53,7 +53,7 @@ def make(
 
 
 def batches(model, n=3):
-    return islice(endless_batches(N_ROWS, 20, new_generator(2)), n)
+    return islice(EndlessBatches(N_ROWS, 20, new_generator(2)), n)
 
 
 NETWORKS = ("generator", "discriminator", "classifier")
@@ -277,11 +277,11 @@ def test_its_own_batches_are_those_of_a_pass():
 
 
 def test_batches_are_full_and_visit_every_row():
-    found = [*islice(endless_batches(50, 20, new_generator(0)), 5)]
+    found = [*islice(EndlessBatches(50, 20, new_generator(0)), 5)]
     assert {len(batch) for batch in found} == {20}
     counts = torch.bincount(torch.cat(found), minlength=50)
     assert counts.tolist() == [2] * 50
-    (small,) = islice(endless_batches(7, 20, new_generator(0)), 1)
+    (small,) = islice(EndlessBatches(7, 20, new_generator(0)), 1)
     assert sorted(small.tolist()) == [*range(7)]
 
 

@@ -40,7 +40,7 @@ def target_of(path):
     return target
 
 
-def replace_file(target, parts):
+def replace_file(target, parts, kept=None):
     """Write ``parts``, one after the other, and put the file in the place of target.
 
     Parameters
@@ -48,6 +48,8 @@ def replace_file(target, parts):
     target : str
         Of :func:`target_of`. A file that is there leaves its mode to the new one.
     parts : iterable of bytes-like
+    kept : str, default=None
+        Where to put the file that is there; None forgets it.
     """
     folder, stem = os.path.dirname(target), _stem(target)
     _remove_leftovers(folder, stem)
@@ -61,14 +63,22 @@ def replace_file(target, parts):
                 _write(file, part)
             os.fsync(descriptor)
             if fcntl is not None:  # still locked
-                os.replace(temporary, target)
+                _put(temporary, target, kept)
         if fcntl is None:  # closed: Windows does not rename open files
-            os.replace(temporary, target)
+            _put(temporary, target, kept)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
     _sync_folder(folder)
+
+
+def remove_file(target):
+    """Remove a file, and what killed writers of it have left, if that can be done."""
+    folder, stem = os.path.dirname(target), _stem(target)
+    _remove_leftovers(folder, stem)
+    with contextlib.suppress(OSError):
+        os.unlink(target)
 
 
 def read_file(path):
@@ -99,6 +109,13 @@ def read_file(path):
                 raise ValueError("is damaged: it was cut off while it was read")
             left = left[count:]
     return raw
+
+
+def _put(temporary, target, kept):
+    if kept is not None:
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(target, kept)
+    os.replace(temporary, target)
 
 
 def _check_regular(path, mode):

@@ -5,7 +5,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skdeepgmm._torch_backend.training import TrainingConfig, TrainingState, train
-from skdeepgmm.estimators.clusterers._interruption import Interruption
+from skdeepgmm.estimators._interruption import Interruption, part_of_another
 
 
 class Model:
@@ -99,3 +99,22 @@ def test_other_errors_pass():
     with pytest.raises(ValueError, match="other"), interruption:
         raise ValueError("other")
     assert not interruption.happened
+
+
+def test_a_second_one_on_the_way_out_raises():
+    def twice():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Interruption():
+        twice()
+
+
+def test_in_a_part_of_another_fit_the_first_one_raises():
+    with part_of_another():
+        interruption = Interruption()
+        with pytest.raises(KeyboardInterrupt), interruption:
+            raise KeyboardInterrupt
+    assert not Interruption().raises

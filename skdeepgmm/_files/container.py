@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from skdeepgmm.persistence._json import HEADER_BYTES, check_size, parse
+from skdeepgmm._files.json_text import HEADER_BYTES, check_size, parse
 
 TEXT_KEY, CHECKSUM_KEY = "skdeepgmm", "sha256"
 #: How a header with a checksum starts, and where its 64 digits are in the file.
