@@ -61,7 +61,7 @@ class Fit(EpochFit):
         self.generator = new_generator(0)
 
     def new_model(self, total_steps):
-        return Model((fresh, total_steps), self.broken)
+        return Model(total_steps, self.broken)
 
     def attributes(self, model):
         return {"mean_": float(model.mean)}
@@ -116,7 +116,7 @@ def test_samples_of_weight_zero_are_skipped_where_the_model_says_so(skip):
     count = 30 if skip else 40
     model, _ = fit.run(None)
     assert seen(model) == list(range(count))
-    model = fit.new_model(True, 1)
+    model = fit.new_model(1)
     fit.one_pass(model)
     assert seen(model) == list(range(count))
 
