@@ -61,7 +61,7 @@ class Fit(EpochFit):
         self.generator = new_generator(0)
 
     def new_model(self, total_steps):
-        return Model((fresh, total_steps), self.broken)
+        return Model(total_steps, self.broken)
 
     def attributes(self, model):
         return {"mean_": float(model.mean)}
@@ -83,7 +83,7 @@ def seen(model):
 def test_every_epoch_sees_all_samples():
     model, state = Fit(max_iter=3).run(None)
     assert seen(model) == sorted(3 * list(range(40)))
-    assert model.plan == (True, 15)
+    assert model.plan == 15
     assert len(state.history) == 3
     assert float(model.mean) == pytest.approx(19.5, abs=8.0)
 
@@ -116,7 +116,7 @@ def test_samples_of_weight_zero_are_skipped_where_the_model_says_so(skip):
     count = 30 if skip else 40
     model, _ = fit.run(None)
     assert seen(model) == list(range(count))
-    model = fit.new_model(True, 1)
+    model = fit.new_model(1)
     fit.one_pass(model)
     assert seen(model) == list(range(count))
 
