@@ -8,6 +8,7 @@ it is: strings, which are compared and can be shown.
 import hashlib
 import json
 import os
+from contextlib import contextmanager
 from numbers import Integral, Number
 
 import numpy as np
@@ -127,6 +128,19 @@ class Checkpoint:
 
     # Reading ---------------------------------------------------------------------
 
+    @contextmanager
+    def reading(self):
+        """Turn what a crafted file can do wrong into a ValueError that names it."""
+        try:
+            yield
+        except (*_FAULTS, ValueError) as error:
+            if self.saved is None:
+                raise
+            raise ValueError(
+                f"checkpoint_path={os.fspath(self.path)!r} does not fit this fit: "
+                f"{str(error)[:300]!r}. Remove it to start anew."
+            ) from error
+
     def _load(self):
         """Find what was saved of this fit: the newest file that can be read."""
         faults = []
@@ -224,10 +238,7 @@ def random_state_tree(random_state):
 def set_random_state(random_state, tree):
     """Let a RandomState go on from a tree of :func:`random_state_tree`."""
     if not is_random_state(tree):
-        raise ValueError(
-            "The checkpoint is damaged: it has no state of a RandomState. Remove it to "
-            "start anew."
-        )
+        raise ValueError("it has no state of a RandomState")
     random_state.set_state(tree)
 
 

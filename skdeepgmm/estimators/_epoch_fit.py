@@ -76,9 +76,10 @@ class EpochFit:
         self.random_state = estimator._random_state()
         self.checkpoint, self._trees = checkpoint, []
         if checkpoint is not None and checkpoint.saved is not None:
-            saved = checkpoint.saved
-            set_random_state(self.random_state, saved["random_state"])
-            self._trees = list(saved["restarts"])
+            with checkpoint.reading():
+                saved = checkpoint.saved
+                set_random_state(self.random_state, saved["random_state"])
+                self._trees = list(saved["restarts"])
         self._at_first = random_state_tree(self.random_state)
 
     def run(self, tasks, index=0):
@@ -136,8 +137,9 @@ class EpochFit:
     def _resume(self, index, model, state):
         """Go on from what was saved of this training, if anything was."""
         if index < len(self._trees):
-            found = trees.to_tensors(self._trees[index], self.device)
-            restore(found, model, state, {"draws": self.generator})
+            with self.checkpoint.reading():
+                found = trees.to_tensors(self._trees[index], self.device)
+                restore(found, model, state, {"draws": self.generator})
 
     def _save_if_due(self, index, model, state):
         """Save all trainings so far, the present one as it is now."""

@@ -307,6 +307,24 @@ def test_other_files_are_refused_and_left_alone(path):
     assert load(path).n_iter_ == 5
 
 
+@families
+def test_a_crafted_checkpoint_is_refused(family, path):
+    """Of the right fit and with the right checksum, but without one of its values."""
+    construct, data = FAMILIES[family]
+    begin(construct, data(), path, 2, checkpoint_every=1)
+    tree = _checkpoint.read_tree(path)
+    for name in tree["state"]:
+        model = construct(checkpoint_path=path)
+        checkpoint = _checkpoint.Checkpoint.__new__(_checkpoint.Checkpoint)
+        state = {key: value for key, value in tree["state"].items() if key != name}
+        vars(checkpoint).update(path=path, target=str(path), kept=None)
+        checkpoint.previous, checkpoint.fingerprint = None, tree["fingerprint"]
+        checkpoint.save(lambda state=state: state)
+        with pytest.raises(ValueError, match=f"does not fit this fit: .*{name}"):
+            model.fit(data())
+        assert not hasattr(model, "n_features_in_")
+
+
 def test_a_kill_between_the_two_renames_loses_nothing(path):
     begin(em, rows(), path, checkpoint_every=1)
     path.unlink()

@@ -83,7 +83,7 @@ def seen(model):
 def test_every_epoch_sees_all_samples():
     model, state = Fit(max_iter=3).run(None)
     assert seen(model) == sorted(3 * list(range(40)))
-    assert model.plan == (True, 15)
+    assert model.plan == 15
     assert len(state.history) == 3
     assert float(model.mean) == pytest.approx(19.5, abs=8.0)
 

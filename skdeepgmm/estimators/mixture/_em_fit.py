@@ -110,8 +110,9 @@ class EMFit:
             initial = self._initial(guard) if fresh else self._continue()
             result = EMResult(initial, events=guard.events)
         else:
-            result = self._result(saved["result"])
-            guard.load_state_dict(saved["guard"], result.events)
+            with self.checkpoint.reading():
+                result = self._result(saved["result"])
+                guard.load_state_dict(saved["guard"], result.events)
         self.report.begin(index)
         self.results.append(result)
         if n_init == 1:
@@ -200,11 +201,12 @@ class EMFit:
         saved = self.checkpoint.saved
         if saved is None:
             return None
-        set_random_state(self.random_state, saved["random_state"])
         device = self.source.device
-        finished = trees.to_tensors(saved["finished"], device)
-        self.results = [self._result(state) for state in finished]
-        return trees.to_tensors(saved["current"], device)
+        with self.checkpoint.reading():
+            set_random_state(self.random_state, saved["random_state"])
+            finished = trees.to_tensors(saved["finished"], device)
+            self.results = [self._result(state) for state in finished]
+            return trees.to_tensors(saved["current"], device)
 
     def _result(self, state):
         return EMResult.from_state_dict(state, self.covariance_class)

@@ -81,7 +81,8 @@ class GANEMFit(ClustererFit):
             # compared by: the same for all restarts.
             self.noise_seed = int(self.random_state.randint(MAX_SEED))
         else:
-            self._resume(saved)
+            with self.checkpoint.reading():
+                self._resume(saved)
         self.training_data = self._training_data(self.init_resp, self.labels)
         self._next_restart()
         if saved is None:
@@ -93,11 +94,13 @@ class GANEMFit(ClustererFit):
         if tree is None:
             seed = int(self.random_state.randint(MAX_SEED))
         else:
-            seed = tree["seed"]
+            with self.checkpoint.reading():
+                seed = tree["seed"]
         model = self.Trainer(self.architecture, self.config, self.training_data, seed)
         self.kept = self.Restart(self, model)
         if tree is not None:
-            self.kept.resume(tree)
+            with self.checkpoint.reading():
+                self.kept.resume(tree)
         self.restarts.append(self.kept)
 
     # Checkpoints -----------------------------------------------------------------

@@ -51,26 +51,21 @@ class MinMaxEMFit(ClustererFit):
 
     def initialize(self):
         """Find the initial responsibilities and build the networks."""
-        saved = self.checkpoint.saved
-        if saved is None:
-            seed = int(self.random_state.randint(MAX_SEED))
-            self.init_method, self.init_resp = init_of(
-                self.estimator,
-                self.X,
-                self.preprocessing,
-                self.labels,
-                self.random_state,
-                self._learned,
-            )
-        else:
-            seed, self.init_resp = saved["seed"], saved["init_resp"]
-            self.init_method = saved["init_method"]
-            set_random_state(self.random_state, saved["random_state"])
+        if self.checkpoint.saved is not None:
+            with self.checkpoint.reading():
+                self._resume(self.checkpoint.saved)
+            return
+        seed = int(self.random_state.randint(MAX_SEED))
+        self.init_method, self.init_resp = init_of(
+            self.estimator,
+            self.X,
+            self.preprocessing,
+            self.labels,
+            self.random_state,
+            self._learned,
+        )
         self.model = self._trainer(self.init_resp, self.labels, seed)
-        if saved is None:
-            self._save()
-        elif saved["training"] is not None:
-            self._resume(saved)
+        self._save()
 
     # Checkpoints -----------------------------------------------------------------
 
@@ -95,10 +90,14 @@ class MinMaxEMFit(ClustererFit):
         }
 
     def _resume(self, saved):
-        found = trees.to_tensors(saved["training"], self.device)
-        self.model.restore(found, self.state)
+        set_random_state(self.random_state, saved["random_state"])
+        self.init_method, self.init_resp = saved["init_method"], saved["init_resp"]
+        self.model = self._trainer(self.init_resp, self.labels, saved["seed"])
         self.occupancies = list(saved["occupancies"])
-        self.has_encoder = True
+        training = trees.to_tensors(saved["training"], self.device)
+        if training is not None:
+            self.model.restore(training, self.state)
+            self.has_encoder = True
 
     # Training --------------------------------------------------------------------
 
