@@ -71,10 +71,9 @@ def fit(name, path):
     cls, params, data = FITS[name]
     if path is not None:
         params = params | {"checkpoint_path": path, "checkpoint_every": 1}
-    X = data()
+    X, model = data(), getattr(skdeepgmm, cls)(**params)  # imports torch
     print("ready", flush=True)
-    model = getattr(skdeepgmm, cls)(**params).fit(X)
-    print(digest(model), flush=True)
+    print(digest(model.fit(X)), flush=True)
 
 
 def digest(model):
