@@ -7,6 +7,7 @@ clusters, D features, P pixels of a patch, C channels or classes, T iterations.
 
 import numpy as np
 
+from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
 from skdeepgmm.persistence._specs import (
     Array,
     ByParameter,
@@ -45,29 +46,53 @@ _PROGRESS = {
 _HISTORY = Mapping(Array(("T",), finite=False))
 _MOMENTS = Tuple(Array(("D",)), (3,))
 
-#: Shapes of what is stored for all covariances, by ``covariance_type``.
-_SHAPES = {
-    "full": ("K", "D", "D"),
-    "tied": ("D", "D"),
-    "diag": ("K", "D"),
-    "spherical": ("K",),
-}
-_MATRICES = ("full", "tied")
+#: Sizes that tell the names of the axes of what covariance types store.
+_K, _D, _R = 101, 103, 7
+_AXES = {_K: "K", _D: "D", _R: "R", _R + 1: "R+1"}
+
+
+def _axes(shape):
+    return tuple(_AXES.get(size, size) for size in shape)
 
 
 def _by_type(make):
-    return ByParameter(
-        "covariance_type", {name: make(name, shape) for name, shape in _SHAPES.items()}
-    )
+    """Return what ``make`` says of every covariance type, chosen by its parameter."""
+    classes = {name: cls.sized(_D, _R) for name, cls in COVARIANCES.items()}
+    specs = {name: make(cls) for name, cls in classes.items()}
+    known = {name: spec for name, spec in specs.items() if spec is not None}
+    return ByParameter("covariance_type", known)
 
 
-def _covariances(name, shape):
-    # Of data with values near 1e20 they are infinite in float32; nothing computes so.
-    return Array(shape, low=-np.inf if name in _MATRICES else 0.0, finite=False)
+def _covariances(attribute):
+    """Return the specs of an attribute, for the types that have it."""
+
+    def make(cls):
+        if attribute not in cls.attribute_names:
+            return None
+        supplied = dict(zip(cls.supplied, cls.supplied_shapes(_K, _D), strict=True))
+        shape = supplied.get(attribute.rstrip("_"), cls.values_shape(_K, _D))
+        return _KINDS[attribute](_axes(shape))
+
+    return _by_type(make)
 
 
-def _cholesky(name, shape):
-    return Factors(shape) if name in _MATRICES else Array(shape, positive=True)
+def _is_matrix(shape):
+    return shape[-2:] == ("D", "D")
+
+
+# Of data with values near 1e20 covariances are infinite in float32, and nothing
+# computes with them.
+_KINDS = {
+    "covariances_": lambda shape: Array(
+        shape, low=-np.inf if _is_matrix(shape) else 0.0, finite=False
+    ),
+    "precisions_cholesky_": lambda shape: (
+        Factors(shape) if _is_matrix(shape) else Array(shape, positive=True)
+    ),
+    "precisions_": lambda shape: Array(shape, finite=False),
+    "factors_": Array,
+    "noise_variance_": lambda shape: Array(shape, positive=True),
+}
 
 
 _FLAT = {
@@ -75,28 +100,14 @@ _FLAT = {
     **_NAMES,
     "n_features_in_": needed(_NAMES["n_features_in_"]),
     "weights_": needed(Shares(("K",))),
-    "covariances_": needed(_by_type(_covariances)),
-    "precisions_cholesky_": needed(_by_type(_cholesky)),
-    "precisions_": needed(_by_type(lambda name, shape: Array(shape, finite=False))),
-    "factors_": needed(
-        ByParameter("covariance_type", {"low_rank": Array(("K", "D", "R"))})
-    ),
-    "noise_variance_": needed(
-        ByParameter("covariance_type", {"low_rank": Array(("K", "D"), positive=True)})
-    ),
+    **{name: needed(_covariances(name)) for name in _KINDS},
     **_PROGRESS,
 }
 _VELOCITY = Fields(
     {
         "logits": Array(("K",)),
         "means": Array(("K", "D")),
-        "factor": ByParameter(
-            "covariance_type",
-            {
-                **{name: Array(shape) for name, shape in _SHAPES.items()},
-                "low_rank": Array(("K", "D", "R+1")),
-            },
-        ),
+        "factor": _by_type(lambda cls: Array(_axes(cls.values_shape(_K, _D)))),
     }
 )
 _CLUSTERER = {
