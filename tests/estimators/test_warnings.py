@@ -12,7 +12,8 @@ from skdeepgmm.estimators._warnings import warn_caller
 
 
 def mixture(**params):
-    return skdeepgmm.GaussianMixture(8, max_iter=1, random_state=0, **params)
+    settings = {"covariance_type": "diag", "max_iter": 1, "random_state": 0}
+    return skdeepgmm.GaussianMixture(8, **(settings | params))
 
 
 @pytest.mark.parametrize(

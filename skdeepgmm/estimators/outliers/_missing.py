@@ -6,13 +6,16 @@ features is mapped to the log-density of all that is as rare: quantiles of both 
 matched on complete reference samples.
 """
 
+import copy
+
 import numpy as np
 from sklearn.utils import get_tags
 
+from skdeepgmm.chunked import masked_as_nan
 from skdeepgmm.estimators._sklearn_compat import _safe_indexing
 
 #: Most reference samples, fewest complete ones that serve, and rows read at a time.
-N_REFERENCE, FEWEST, CHUNK_ROWS = 1000, 200, 2**14
+N_REFERENCE, FEWEST, CHUNK_ROWS = 1000, 100, 2**14
 
 
 def reference_samples(model, X):
@@ -38,12 +41,19 @@ def reference_samples(model, X):
     if missing is None:
         return None
     complete = np.flatnonzero(~missing.any(axis=1))
-    if len(complete) < min(FEWEST, len(missing)):
-        return (
-            as_numpy(model.sample(N_REFERENCE)[0]) if hasattr(model, "sample") else None
-        )
+    if len(complete) < FEWEST and hasattr(model, "sample"):
+        return as_numpy(_seeded(model).sample(N_REFERENCE)[0])
+    if not len(complete):
+        return None
     order = np.random.RandomState(0).permutation(len(complete))
     return np.array(as_numpy(_safe_indexing(X, complete[order[:N_REFERENCE]])))
+
+
+def _seeded(model):
+    """Return the model with a fixed seed, so that fits are repeatable."""
+    if "random_state" not in model.get_params(deep=False):
+        return model
+    return copy.copy(model).set_params(random_state=0)
 
 
 def comparable(model, X, scores, reference):
@@ -95,7 +105,12 @@ def as_numpy(values):
 
 
 def indexable(X):
-    """Return X, as an array where it only can become one (``__array__``)."""
+    """Return X, as an array where it only can become one (``__array__``).
+
+    Masked entries become NaN: slices of masked arrays would lose the mask.
+    """
+    if isinstance(X, np.ma.MaskedArray):
+        return masked_as_nan(X)
     return X if hasattr(X, "shape") or hasattr(X, "__len__") else np.asarray(X)
 
 
@@ -105,8 +120,6 @@ def missing_entries(X):
     parts = []
     for start in range(0, n_samples, CHUNK_ROWS):
         part = _safe_indexing(X, slice(start, min(start + CHUNK_ROWS, n_samples)))
-        if isinstance(part, np.ma.MaskedArray):
-            part = part.astype(np.float64).filled(np.nan)
         try:
             parts.append(np.isnan(as_numpy(part).astype(np.float64)))
         except (TypeError, ValueError):
