@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# Processes of the test suite, of one thread each: two threads of one process gain little.
+WORKERS ?= 2
 SPHINX_ARGS ?=
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -30,10 +32,10 @@ demo: $(VENV)/.ready ## cluster, score and sample real images; writes demo_outpu
 	$(BIN)/python -m skdeepgmm.demo --out demo_output
 
 test: $(VENV)/.ready ## run the test suite without the slow tests
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.ready ## run the whole test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready ## style, types, import contracts, docstrings
 	$(BIN)/ruff check .
