@@ -163,6 +163,10 @@ class SGDMixture:
         self.velocity = self.parameters.zeros()
         self.usage = torch.full_like(self.parameters.logits, 1.0 / self.n_components)
         self.largest = self.factors.largest(self.config.ridge)
+        # A start far below the ridge has gradients that momentum would never forget.
+        now = self.parameters.factor
+        still = torch.zeros_like(now)
+        self.parameters.factor = self.factors.move(now, still, self.largest)
         self.distances = annealing.torus_distances(self.n_components)
 
     @property

@@ -148,3 +148,22 @@ def test_parts_of_sgd_mixtures(rng):
     model = SGDGaussianMixture(2, max_iter=3, random_state=0).fit(X)
     np.testing.assert_allclose(model.marginal([0, 2]).means_, model.means_[:, [0, 2]])
     assert model.condition([1], [0.0]).means_.shape == (2, 2)
+
+
+@pytest.mark.filterwarnings("ignore::skdeepgmm.exceptions.DegenerateComponentWarning")
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("scale", [1e-5, 1e-8])
+def test_a_ridge_far_above_the_variances_sets_the_covariances(
+    rng, covariance_type, scale
+):
+    X = scale * np.concatenate(
+        [rng.normal(size=(150, 3)), 4 + rng.normal(size=(150, 3))]
+    )
+    model = SGDGaussianMixture(2, covariance_type=covariance_type, random_state=0)
+    model.fit(X)
+    expected = np.broadcast_to(1e-6 * np.eye(3), (2, 3, 3))
+    np.testing.assert_allclose(
+        model.dense_covariances(), expected, rtol=1e-2, atol=1e-8
+    )
+    near = multivariate_normal(X.mean(axis=0), 1e-6 * np.eye(3)).logpdf(X)
+    np.testing.assert_allclose(model.score_samples(X), near, atol=1e-2)
