@@ -84,7 +84,7 @@ class FullFactor(SGDFactor):
         step = torch.triu(step, 1) + torch.diag_embed(diagonal.exp())
         moved = factor @ step
         diagonal = moved.diagonal(dim1=-2, dim2=-1)
-        diagonal.copy_(torch.minimum(diagonal, largest))
+        diagonal.copy_(torch.minimum(diagonal.clone(), largest))
         return moved
 
     @staticmethod
