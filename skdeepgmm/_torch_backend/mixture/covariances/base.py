@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend.mixture.covariances.checks import check_shape
+from skdeepgmm._torch_backend.mixture.covariances.pairs import Pairs
 from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import SGDFactor
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
@@ -310,6 +311,10 @@ class Covariance(ABC):
         """
 
     @abstractmethod
+    def log_normalizer(self, n_features: int) -> Tensor:
+        """Return -1/2 log det(2 pi Sigma_k), (n_components,) or () where shared."""
+
+    @abstractmethod
     def variances(self) -> Tensor:
         """Return marginal variances that broadcast to (n_components, n_features)."""
 
@@ -411,6 +416,81 @@ class Covariance(ABC):
     def unobserved_second(cls, nk: Tensor) -> Tensor:
         """Return ``Statistics.second`` of samples of no features at all."""
         return nk.new_zeros(cls.second_shape(len(nk), 0))
+
+    # Merging ---------------------------------------------------------------------
+
+    @classmethod
+    def matched(cls, values: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
+        """Return the covariances of pairs of components, as one Gaussian each.
+
+        Those with the moments of the pair, or the nearest that the type has. Where the
+        class is ``shared``: the covariance of all after one pair has become one.
+
+        Parameters
+        ----------
+        values : Tensor
+            ``values`` of the mixture.
+        weights : Tensor of shape (n_components,)
+        pairs : Pairs
+            One only, where the class is ``shared``.
+        """
+        zero, offsets = torch.zeros_like(pairs.diff[0]), torch.stack(pairs.offsets())
+        if cls.shared:
+            both, offset = pairs.weights[:, 0], offsets[:, 0]
+            second = cls.from_values(values)[0].expected_second(weights, zero)
+            second = cls.recentered(second, torch.zeros_like(offset), both, -offset)
+            nk, center = weights, zero.expand(len(weights), len(zero))
+        else:
+            nk, center = pairs.mass, torch.zeros_like(pairs.diff)
+            first, other = (
+                cls.recentered(
+                    cls.from_values(values[index])[0].expected_second(weight, zero),
+                    center,
+                    weight,
+                    -offset,
+                )
+                for index, weight, offset in zip(
+                    (pairs.first, pairs.second), pairs.weights, offsets, strict=True
+                )
+            )
+            second = first + other
+        total = nk.sum()
+        stats = Statistics(torch.zeros_like(total), total, nk, center, second, center)
+        return cls.estimate(stats, center, zero)
+
+    @classmethod
+    def merge_costs(cls, values: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
+        """Return Runnalls' bounds of pairs, see ``merging``; (n_pairs,)."""
+        n_features = pairs.diff.shape[1]
+        own = cls.from_values(values)[0].log_normalizer(n_features)
+        if cls.shared:
+            after = torch.cat(
+                [
+                    cls.log_normalizers(cls.matched(values, weights, pair), n_features)
+                    for pair in pairs.split(1)
+                ]
+            )
+            return weights.sum() * (own - after)
+        after = cls.log_normalizers(cls.matched(values, weights, pairs), n_features)
+        both = torch.stack([own[pairs.first], own[pairs.second]])
+        return (pairs.weights * both).sum(0) - pairs.mass * after
+
+    @classmethod
+    def log_normalizers(cls, values: Tensor, n_features: int) -> Tensor:
+        """Return ``log_normalizer`` of such values, NaN where singular; one axis."""
+        covariance, failed = cls.from_values(values)
+        found = covariance.log_normalizer(n_features).reshape(-1)
+        return found.masked_fill(failed, torch.nan)
+
+    @classmethod
+    def pair_size(cls, n_features: int) -> int:
+        """Return how many numbers the matched covariance of one pair has."""
+        return math.prod(cls.values_shape(1, n_features))
+
+    @classmethod
+    def coarse(cls, values: Tensor) -> "tuple[type[Covariance], Tensor] | None":
+        """Return a cheaper class and its values, to tell which pairs may be close."""
+        return None
 
     # Parts of the features -------------------------------------------------------
 

@@ -140,11 +140,11 @@ class DiagCovariance(CholeskyCovariance):
         distance = squared_norms(
             x, len(means), lambda part: (part - centers).mul_(factors)
         )
-        return self._log_normalizer()[:, None].to(x.dtype) - 0.5 * distance
+        return self.log_normalizer(len(x))[:, None].to(x.dtype) - 0.5 * distance
 
-    def _log_normalizer(self) -> Tensor:
+    def log_normalizer(self, n_features: int) -> Tensor:
         log_det = self.precisions_chol.log().sum(1)
-        return log_det - 0.5 * self.precisions_chol.shape[1] * LOG_2PI
+        return log_det - 0.5 * n_features * LOG_2PI
 
     def dense(self, n_components: int, n_features: int) -> Tensor:
         return self.values.diag_embed()
@@ -158,7 +158,11 @@ class DiagCovariance(CholeskyCovariance):
     def natural(self, means: Tensor, log_weights: Tensor) -> Tensor:
         precisions = self.precisions_chol.square()
         linear = precisions * means
-        constant = log_weights + self._log_normalizer() - 0.5 * (linear * means).sum(1)
+        constant = (
+            log_weights
+            + self.log_normalizer(means.shape[1])
+            - 0.5 * (linear * means).sum(1)
+        )
         return torch.cat([constant[:, None], linear, -0.5 * precisions], dim=1)
 
     @staticmethod

@@ -28,6 +28,7 @@ from skdeepgmm._torch_backend.mixture.covariances.masked_factors import (
     MaskedFactors,
     masked_posterior,
 )
+from skdeepgmm._torch_backend.mixture.covariances.pairs import Pairs
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
 NO_PRECISIONS = (
@@ -190,13 +191,55 @@ class FactorAnalysisCovariance(Covariance):
             diff = x[:, columns] - centers
             explained = torch.bmm(whitener, diff).square_().sum(1)
             out[:, columns] = diff.mul_(root).square_().sum(1) - explained
-        return self.log_normalizer()[:, None].to(x.dtype) - 0.5 * out
+        return self.log_normalizer(len(x))[:, None].to(x.dtype) - 0.5 * out
 
-    def log_normalizer(self) -> Tensor:
-        """Return -1/2 log det(2 pi Sigma_k)."""
+    def log_normalizer(self, n_features: int) -> Tensor:
         log_det = 2.0 * linalg.log_det_triangular(self.posterior_chol)
         log_det = log_det + self.noise.log().sum(1)
-        return -0.5 * (log_det + self.noise.shape[1] * LOG_2PI)
+        return -0.5 * (log_det + n_features * LOG_2PI)
+
+    # Merging ---------------------------------------------------------------------
+
+    @classmethod
+    def pair_size(cls, n_features: int) -> int:
+        return n_features * (2 * cls.rank + 2)
+
+    @classmethod
+    def matched(cls, values: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
+        """Return the largest factors of the pairs, the rest as noise.
+
+        Their variances are exact. Largest in units of the noise, so that it does not
+        depend on the features' scales.
+        """
+        factors, noise = cls._stacked(values, pairs)
+        scaled = factors / noise.sqrt()[..., None]
+        _, vectors = torch.linalg.eigh(scaled.mT @ scaled)
+        kept = factors @ vectors[..., -(values.shape[-1] - 1) :]
+        rest = (factors.square().sum(-1) - kept.square().sum(-1)).clamp_min(0.0)
+        return torch.cat([kept, (noise + rest)[..., None]], dim=-1)
+
+    @classmethod
+    def merge_costs(cls, values: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
+        n_features = pairs.diff.shape[1]
+        own = cls.log_normalizers(values, n_features)
+        factors, noise = cls._stacked(values, pairs)
+        stacked = torch.cat([factors, noise[..., None]], dim=-1)
+        after = cls.log_normalizers(stacked, n_features)
+        both = torch.stack([own[pairs.first], own[pairs.second]])
+        return (pairs.weights * both).sum(0) - pairs.mass * after
+
+    @staticmethod
+    def _stacked(values: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Return the factors of pairs, both and the means' difference, and noise."""
+        share = pairs.share[:, None, None]
+        first, second = values[pairs.first], values[pairs.second]
+        parts = (
+            share.sqrt() * first[..., :-1],
+            (1.0 - share).sqrt() * second[..., :-1],
+            (share * (1.0 - share)).sqrt() * pairs.diff[..., None],
+        )
+        noise = share[..., 0] * first[..., -1] + (1.0 - share[..., 0]) * second[..., -1]
+        return torch.cat(parts, dim=-1), noise
 
     def variances(self) -> Tensor:
         return self.factors.square().sum(-1) + self.noise
@@ -215,7 +258,11 @@ class FactorAnalysisCovariance(Covariance):
         """Return the coefficients of the D^-1 part; factors come on top."""
         precisions = self.noise.reciprocal()
         linear = precisions * means
-        constant = log_weights + self.log_normalizer() - 0.5 * (linear * means).sum(1)
+        constant = (
+            log_weights
+            + self.log_normalizer(means.shape[1])
+            - 0.5 * (linear * means).sum(1)
+        )
         return torch.cat([constant[:, None], linear, -0.5 * precisions], dim=1)
 
     @staticmethod

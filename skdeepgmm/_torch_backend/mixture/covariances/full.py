@@ -9,10 +9,12 @@ from torch import Tensor
 from skdeepgmm._torch_backend import linalg
 from skdeepgmm._torch_backend.mixture.covariances.base import (
     LOG_2PI,
+    Covariance,
     MaskedStatistics,
     column_chunks,
     squared_norms,
 )
+from skdeepgmm._torch_backend.mixture.covariances.diag import DiagCovariance
 from skdeepgmm._torch_backend.mixture.covariances.matrices import (
     Completion,
     MatrixCovariance,
@@ -136,6 +138,10 @@ class FullCovariance(MatrixCovariance):
     def from_variances(cls, variances: Tensor, n_components: int) -> Tensor:
         return torch.diag(variances).repeat(n_components, 1, 1)
 
+    @classmethod
+    def coarse(cls, values: Tensor) -> tuple[type[Covariance], Tensor]:
+        return DiagCovariance, values.diagonal(dim1=-2, dim2=-1)
+
     def log_prob(self, x: Tensor, means: Tensor) -> Tensor:
         factors = self.precisions_chol.to(x.dtype).mT
         centers = means.to(x.dtype)[:, :, None]
@@ -150,7 +156,7 @@ class FullCovariance(MatrixCovariance):
             distance = squared_norms(
                 x, len(means), lambda part: torch.bmm(factors, part - centers)
             )
-        return self._log_normalizer()[:, None].to(x.dtype) - 0.5 * distance
+        return self.log_normalizer(len(x))[:, None].to(x.dtype) - 0.5 * distance
 
     def dense(self, n_components: int, n_features: int) -> Tensor:
         return self.values
@@ -164,7 +170,11 @@ class FullCovariance(MatrixCovariance):
     def natural(self, means: Tensor, log_weights: Tensor) -> Tensor:
         precisions = self.precisions()
         linear = (precisions @ means[:, :, None])[:, :, 0]
-        constant = log_weights + self._log_normalizer() - 0.5 * (linear * means).sum(1)
+        constant = (
+            log_weights
+            + self.log_normalizer(means.shape[1])
+            - 0.5 * (linear * means).sum(1)
+        )
         # Off-diagonal products appear once in the features, twice in x^T P x.
         precisions.diagonal(dim1=-2, dim2=-1).mul_(0.5)
         quadratic = -linalg.pack_triangle(precisions)

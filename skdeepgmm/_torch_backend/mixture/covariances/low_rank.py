@@ -50,7 +50,7 @@ class LowRankFactor(SGDFactor):
         scores = covariance.factor_scores(x.T, means.double())
         precision = covariance.noise.reciprocal()
         linear = precision * means
-        constant = covariance.log_normalizer() - 0.5 * (linear * means).sum(1)
+        constant = covariance.log_normalizer(x.shape[1]) - 0.5 * (linear * means).sum(1)
         precision, linear, constant = (
             value.to(x.dtype) for value in (precision, linear, constant)
         )

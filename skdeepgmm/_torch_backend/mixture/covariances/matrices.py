@@ -60,9 +60,17 @@ class MatrixCovariance(CholeskyCovariance):
             self.values * scale[:, None] * scale, self.precisions_chol / scale[:, None]
         )
 
-    def _log_normalizer(self) -> Tensor:
+    def log_normalizer(self, n_features: int) -> Tensor:
         log_det = linalg.log_det_triangular(self.precisions_chol)
-        return log_det - 0.5 * self.precisions_chol.shape[-1] * LOG_2PI
+        return log_det - 0.5 * n_features * LOG_2PI
+
+    @classmethod
+    def log_normalizers(cls, values: Tensor, n_features: int) -> Tensor:
+        # Without the inverse factors that an object holds.
+        lower, info = torch.linalg.cholesky_ex(values)
+        log_det = linalg.log_det_triangular(lower).reshape(-1)
+        found = -log_det - 0.5 * n_features * LOG_2PI
+        return found.masked_fill(info.reshape(-1) != 0, torch.nan)
 
     # Parts of the features -------------------------------------------------------
 

@@ -132,9 +132,9 @@ class SphericalCovariance(CholeskyCovariance):
         distance = squared_norms(
             x, len(means), lambda part: (part - centers).mul_(factors)
         )
-        return self._log_normalizer(len(x))[:, None].to(x.dtype) - 0.5 * distance
+        return self.log_normalizer(len(x))[:, None].to(x.dtype) - 0.5 * distance
 
-    def _log_normalizer(self, n_features: int) -> Tensor:
+    def log_normalizer(self, n_features: int) -> Tensor:
         return n_features * (self.precisions_chol.log() - 0.5 * LOG_2PI)
 
     def dense(self, n_components: int, n_features: int) -> Tensor:
@@ -151,7 +151,7 @@ class SphericalCovariance(CholeskyCovariance):
         linear = precisions * means
         constant = (
             log_weights
-            + self._log_normalizer(means.shape[1])
+            + self.log_normalizer(means.shape[1])
             - 0.5 * (linear * means).sum(1)
         )
         return torch.cat([constant[:, None], linear, -0.5 * precisions], dim=1)

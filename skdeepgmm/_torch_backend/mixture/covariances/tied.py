@@ -20,6 +20,7 @@ from skdeepgmm._torch_backend.mixture.covariances.matrices import (
     masked_cholesky,
     masked_density,
 )
+from skdeepgmm._torch_backend.mixture.covariances.pairs import Pairs
 from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import (
     SGDFactor,
     triangular,
@@ -117,6 +118,15 @@ class TiedCovariance(MatrixCovariance):
     def from_variances(cls, variances: Tensor, n_components: int) -> Tensor:
         return torch.diag(variances)
 
+    @classmethod
+    def merge_costs(cls, values: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
+        # By the determinant lemma: |S + c d d^T| = |S| (1 + c d^T S^-1 d).
+        factor = cls.from_values(values)[0].precisions_chol
+        distance = (pairs.diff @ factor).square().sum(1)
+        total = weights.sum()
+        spread = pairs.mass * pairs.share * (1.0 - pairs.share) / total
+        return 0.5 * total * (spread * distance).log1p()
+
     def log_prob(self, x: Tensor, means: Tensor) -> Tensor:
         # Subtract before whitening: exact where an offset is large.
         origin = means.mean(0)
@@ -125,7 +135,7 @@ class TiedCovariance(MatrixCovariance):
         centers = centers.to(x.dtype)
         whitened = factor @ (x - origin.to(x.dtype)[:, None])
         distance = squared_norms(whitened, len(means), lambda part: part - centers)
-        return self._log_normalizer().to(x.dtype) - 0.5 * distance
+        return self.log_normalizer(len(x)).to(x.dtype) - 0.5 * distance
 
     def dense(self, n_components: int, n_features: int) -> Tensor:
         return self.values.expand(n_components, n_features, n_features)
@@ -138,7 +148,11 @@ class TiedCovariance(MatrixCovariance):
 
     def natural(self, means: Tensor, log_weights: Tensor) -> Tensor:
         linear = means @ (self.precisions_chol @ self.precisions_chol.T)
-        constant = log_weights + self._log_normalizer() - 0.5 * (linear * means).sum(1)
+        constant = (
+            log_weights
+            + self.log_normalizer(means.shape[1])
+            - 0.5 * (linear * means).sum(1)
+        )
         return torch.cat([constant[:, None], linear], dim=1)
 
     @staticmethod
