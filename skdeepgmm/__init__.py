@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         DensityOutlierDetector,
         GANEMClusterer,
         GaussianMixture,
+        GaussianMixtureIC,
         MinMaxEMClusterer,
         PatchGMMDenoiser,
         SGDGaussianMixture,
@@ -25,6 +26,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "GaussianMixture",
+    "GaussianMixtureIC",
     "SGDGaussianMixture",
     "DeepConvGMM",
     "GANEMClusterer",
@@ -43,6 +45,7 @@ __all__ = [
 
 _HOMES = {
     "GaussianMixture": "skdeepgmm.estimators",
+    "GaussianMixtureIC": "skdeepgmm.estimators",
     "SGDGaussianMixture": "skdeepgmm.estimators",
     "DeepConvGMM": "skdeepgmm.estimators",
     "GANEMClusterer": "skdeepgmm.estimators",

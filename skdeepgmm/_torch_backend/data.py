@@ -131,6 +131,12 @@ class ArraySource:
             return None
         return (self.sample_weight > 0.0).nonzero()[:, 0].cpu()
 
+    @property
+    def n_counted(self) -> int:
+        """How many rows have weight."""
+        counted = self.counted()
+        return self.n_samples if counted is None else len(counted)
+
     def total_weight(self) -> float:
         """Return the sum of the sample weights."""
         if self.sample_weight is None:

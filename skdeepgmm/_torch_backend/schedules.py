@@ -76,6 +76,56 @@ class RunPlan:
         early = FIRST_RESEED < self.progress(step) < self.last_reseed
         return early and self.radius(step) is None
 
+    @property
+    def size(self) -> int | None:
+        """How many components there are in the end; None for as many as ever."""
+        return None
+
+    def merges(self, step: int) -> bool:
+        """Tell whether there are no more than that from now on."""
+        return False
+
+
+@dataclass(frozen=True)
+class MergingPlan:
+    """A run with more components than wanted, which are merged on the way.
+
+    Attributes
+    ----------
+    before, after : RunPlan
+        Each with the number of its own steps.
+    size : int
+        Components after the merging.
+    """
+
+    before: RunPlan
+    after: RunPlan
+    size: int
+
+    def at(self, step: int) -> tuple[RunPlan, int]:
+        """Return the part of the run that a step is in, and the step of that part."""
+        first = self.before.total_steps
+        return (self.before, step) if step < first else (self.after, step - first)
+
+    def lr(self, step: int) -> float:
+        plan, step = self.at(step)
+        return plan.lr(step)
+
+    def radius(self, step: int) -> float | None:
+        plan, step = self.at(step)
+        return plan.radius(step)
+
+    def frees_weights(self, step: int) -> bool:
+        plan, step = self.at(step)
+        return plan.frees_weights(step)
+
+    def may_reseed(self, step: int) -> bool:
+        plan, step = self.at(step)
+        return plan.may_reseed(step)
+
+    def merges(self, step: int) -> bool:
+        return step >= self.before.total_steps
+
 
 def stream_lr(learning_rate: float, step: int, n_steps: int) -> float:
     """Return a rate that begins to fall at about ``n_steps``, as step^-0.6."""

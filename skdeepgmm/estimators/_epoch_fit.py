@@ -139,7 +139,11 @@ class EpochFit:
         if index < len(self._trees):
             with self.checkpoint.reading():
                 found = trees.to_tensors(self._trees[index], self.device)
+                self._resize(model, found["model"])
                 restore(found, model, state, {"draws": self.generator})
+
+    def _resize(self, model, saved):
+        """Give the model the size of a saved one, where training changes it."""
 
     def _save_if_due(self, index, model, state):
         """Save all trainings so far, the present one as it is now."""

@@ -244,7 +244,7 @@ class DegeneracyGuard:
     def _badly_explained_sample(self, mixture: MixtureDensity, good: Tensor) -> Tensor:
         """Draw a sample among the worse explained half of a random subset."""
         usable = self.source.counted()
-        n_usable = self.source.n_samples if usable is None else len(usable)
+        n_usable = self.source.n_counted
         count = min(256, n_usable)
         index = torch.randint(n_usable, (count,), generator=self.generator)
         if usable is not None:

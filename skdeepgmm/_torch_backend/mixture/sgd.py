@@ -23,6 +23,8 @@ from torch import Tensor
 from skdeepgmm._torch_backend import annealing
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.covariances.base import MaskedStatistics
+from skdeepgmm._torch_backend.mixture.density import MixtureDensity
+from skdeepgmm._torch_backend.mixture.merging import merged
 from skdeepgmm._torch_backend.schedules import (
     EMPTY_SHARE,
     MAX_RESEEDS,
@@ -62,6 +64,11 @@ class Plan(Protocol):
 
     def may_reseed(self, step: int) -> bool: ...
 
+    @property
+    def size(self) -> int | None: ...
+
+    def merges(self, step: int) -> bool: ...
+
 
 @dataclass(frozen=True)
 class StreamPlan:
@@ -80,6 +87,13 @@ class StreamPlan:
 
     def may_reseed(self, step: int) -> bool:
         return step > STREAM_STEPS
+
+    @property
+    def size(self) -> int | None:
+        return None
+
+    def merges(self, step: int) -> bool:
+        return False
 
 
 @dataclass
@@ -175,8 +189,19 @@ class SGDMixture:
 
     @property
     def annealed(self) -> bool:
-        """Whether the objective is not yet the log-likelihood."""
-        return self.config.plan.radius(self.steps) is not None
+        """Whether the likelihood is not yet that of the mixture which is wanted."""
+        return self.radius is not None or self.excess > 0
+
+    @property
+    def radius(self) -> float | None:
+        """The present coupling radius; None for the log-likelihood."""
+        return self.config.plan.radius(self.steps)
+
+    @property
+    def excess(self) -> int:
+        """How many components are still to be merged into others."""
+        size = self.config.plan.size
+        return 0 if size is None else self.n_components - size
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a step changes."""
@@ -234,6 +259,8 @@ class SGDMixture:
         Weights have mean one over the data. Returns the losses.
         """
         x, sample_weight = (batch, None) if isinstance(batch, Tensor) else batch
+        if self.excess and self.config.plan.merges(self.steps):
+            self.merge(self.n_components - self.excess)
         log_joint, cache = self.log_joint(x)
         value, weights = self.objective(log_joint)
         if sample_weight is not None:
@@ -251,10 +278,9 @@ class SGDMixture:
 
     def objective(self, log_joint: Tensor) -> tuple[Tensor, Tensor]:
         """Return the present objective of every sample and its derivative."""
-        radius = self.config.plan.radius(self.steps)
-        if radius is None:
+        if self.radius is None:
             return annealing.exact(log_joint)
-        couple = annealing.coupling(self.distances, radius).to(log_joint)
+        couple = annealing.coupling(self.distances, self.radius).to(log_joint)
         return self.config.objective(log_joint, couple)
 
     def gradient(self, x: Tensor, cache: Cache, weights: Tensor) -> Parameters:
@@ -278,7 +304,7 @@ class SGDMixture:
         if not self.shared:
             factor = factor / normalizer.reshape(-1, *[1] * (factor.ndim - 1))
         logits = (mass - prior) / normalizer
-        if self.annealed:
+        if self.radius is not None:
             slower = min(1.0, ANNEALED_FEATURES / x.shape[1]) ** 2
             factor = factor * (ANNEALED_FACTOR_LR * slower)
         if not self.config.plan.frees_weights(self.steps):
@@ -295,6 +321,23 @@ class SGDMixture:
         factor = self.factors.move(now.factor, lr * velocity.factor, self.largest)
         logits = torch.log_softmax(now.logits + lr * velocity.logits, 0)
         self.parameters = Parameters(logits, means, factor)
+
+    def mixture(self) -> MixtureDensity:
+        """Return what has been learned as a mixture of the standardised data."""
+        now = self.parameters
+        weights = torch.softmax(now.logits.double(), 0)
+        return MixtureDensity(weights, now.means.double(), self.covariance(now.factor))
+
+    def merge(self, n_components: int) -> None:
+        """Merge components until so many are left; they are at rest then."""
+        less = merged(self.mixture(), n_components)
+        values = less.weights.log(), less.means, less.covariance.to_sgd_factor()
+        self.parameters = Parameters(
+            *(value.to(self.usage).contiguous() for value in values)
+        )
+        self.velocity = self.parameters.zeros()
+        self.usage = less.weights.to(self.usage)
+        self.events = {}
 
     def reseed_empty(
         self, x: Tensor, log_joint: Tensor, sample_weight: Tensor | None = None

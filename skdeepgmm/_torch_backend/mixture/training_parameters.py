@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend.mixture.density import MixtureDensity
-from skdeepgmm._torch_backend.mixture.sgd import Parameters, SGDMixture
+from skdeepgmm._torch_backend.mixture.sgd import Parameters
 from skdeepgmm._torch_backend.rows import TrainingRows
 from skdeepgmm._torch_backend.standardization import Standardization
 
@@ -63,11 +62,3 @@ def parameters_like(
     """Return parameters with the type and on the device of the training rows."""
     values = (value.to(rows.device, rows.dtype) for value in (logits, means, factor))
     return Parameters(*(value.contiguous() for value in values))
-
-
-def trained_mixture(model: SGDMixture) -> MixtureDensity:
-    """Return the mixture of the standardised data that a model has learned, float64."""
-    now = model.parameters
-    covariance = model.covariance(now.factor)
-    weights = torch.softmax(now.logits.double(), 0)
-    return MixtureDensity(weights, now.means.double(), covariance)

@@ -8,8 +8,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.device import resolve_device
+from skdeepgmm._torch_backend.mixture import merging
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
+from skdeepgmm.estimators._checks import check_integer
 from skdeepgmm.estimators.mixture._validation import (
     check_covariances,
     check_features,
@@ -258,6 +260,56 @@ default='full'
             )
         return self._derived(conditional)
 
+    def merged(self, n_components):
+        """Return the mixture with fewer components.
+
+        Pairs of components become one with the mean and covariance of both, in the
+        order of least loss of likelihood: the bound of [1]_,
+
+            ((w_i + w_j) log|P_ij| - w_i log|P_i| - w_j log|P_j|) / 2
+
+        for weights w, covariances P and P_ij of the pair. Means and, but for
+        'low_rank', all moments that the covariance type has are kept exactly.
+
+        Parameters
+        ----------
+        n_components : int
+            Number of components, from 1 to as many as there are.
+
+        Returns
+        -------
+        mixture : GaussianMixture
+            A mixture of ``n_components``, ready to score, predict and sample; with
+            ``warm_start=True`` its ``fit`` goes on from there.
+
+        Raises
+        ------
+        ValueError
+            If ``n_components`` is not such a number.
+
+        References
+        ----------
+        .. [1] Runnalls (2007). "Kullback-Leibler approach to Gaussian mixture
+           reduction". IEEE Transactions on Aerospace and Electronic Systems, 43.
+
+        Examples
+        --------
+        >>> from skdeepgmm import GaussianMixture
+        >>> gm = GaussianMixture.from_parameters(
+        ...     [0.25, 0.25, 0.5], [[0.0], [2.0], [9.0]], [1.0, 1.0, 1.0],
+        ...     covariance_type="spherical",
+        ... )
+        >>> two = gm.merged(2)
+        >>> two.means_
+        array([[1.],
+               [9.]])
+        >>> two.covariances_
+        array([2., 1.])
+        """
+        check_is_fitted(self)
+        check_integer("n_components", n_components, 1, len(self.means_))
+        return self._derived(merging.merged(self._mixture(), n_components))
+
     def _fitted_width(self):
         check_is_fitted(self)
         return self.n_features_in_
@@ -268,6 +320,7 @@ default='full'
         for name in ("weights_init", "means_init", "precisions_init"):
             if name in params:
                 params[name] = None
+        params["n_components"] = mixture.n_components
         other = type(self)(**params)
         return other._set_parameters(mixture, convert.torch_dtype(self.means_))
 

@@ -17,6 +17,7 @@ from skdeepgmm._torch_backend.mixture.em import (
     fit_em,
     online_step,
 )
+from skdeepgmm._torch_backend.mixture.overcomplete import merged_start, samples_enough
 from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
 from skdeepgmm.estimators._interruption import Interruption
 from skdeepgmm.estimators._verbose import VerboseReport
@@ -72,7 +73,7 @@ class EMFit:
         self.sample_weight = sample_weight
         self.covariance_class = estimator._covariance_class
         self.supplied = self._check_supplied(X.shape[1])
-        self.source = self._make_source(X)
+        self.source = self._make_source(X, sample_weight)
         self.standardization = self.source.standardize(self.covariance_class.isotropic)
         check_reg_covar(estimator, self.ridge(), self.source.dtype)
         self.log_scale = self.source.mean_log_scale()
@@ -219,7 +220,7 @@ class EMFit:
             self.source.dtype
         )
 
-    def _make_source(self, X):
+    def _make_source(self, X, sample_weight):
         estimator = self.estimator
         device = estimator._device(X)
         size = estimator.batch_size
@@ -231,13 +232,14 @@ class EMFit:
                 convert.torch_dtype(X),
             )
             size = balanced(default_batch_size(n_bytes, device), X.shape[0])
-        weight = self._tensor(self.sample_weight, device)
+        weight = self._tensor(sample_weight, device)
         return ArraySource(X, device, size, weight)
 
-    def _make_guard(self):
+    def _make_guard(self, source=None):
         # A copy: scikit-learn's initialization follows from the undisturbed stream.
         random_state = copy.deepcopy(self.random_state)
-        return DegeneracyGuard(self.source, self.estimator._generator(random_state))
+        generator = self.estimator._generator(random_state)
+        return DegeneracyGuard(source or self.source, generator)
 
     # Initialization --------------------------------------------------------------
 
@@ -277,22 +279,63 @@ class EMFit:
 
     def _initial_from_data(self, guard):
         estimator = self.estimator
-        responsibilities = initial_responsibilities(
-            estimator.init_params,
-            self.X,
-            estimator.n_components,
-            self.random_state,
-            self.standardization,
-            self.sample_weight,
-        )
+        if estimator.init_params == "merge":
+            return self._initial_by_merging()
         mixture, failed, nk = init.initial_mixture(
             self.covariance_class,
             self.source,
             estimator.n_components,
-            responsibilities,
+            self._responsibilities(
+                estimator.init_params,
+                estimator.n_components,
+                self.X,
+                self.sample_weight,
+            ),
             self.ridge(),
         )
         return guard.repair_initial(mixture, failed, nk)
+
+    def _initial_by_merging(self):
+        """Return more components than wanted, fitted for a while, then merged."""
+        n_components = self.estimator.n_components
+        X, sample_weight, source = self._subset(
+            samples_enough(n_components, self.X.shape[1])
+        )
+        return merged_start(
+            self.covariance_class,
+            source,
+            n_components,
+            lambda size: self._responsibilities("k-means++", size, X, sample_weight),
+            self.ridge(),
+            lambda: self._make_guard(source),
+        )
+
+    def _subset(self, n_samples):
+        """Return random samples, their weights and their source."""
+        X, sample_weight = self.X, self.sample_weight
+        if n_samples >= self.source.n_counted:
+            return X, sample_weight, self.source
+        chance = None
+        if sample_weight is not None:
+            chance, sample_weight = sample_weight / sample_weight.sum(), None
+        index = self.random_state.choice(
+            X.shape[0], size=n_samples, replace=False, p=chance
+        )
+        index.sort()
+        X = X[index.tolist()] if convert.is_tensor(X) else X[index]
+        source = self._make_source(X, sample_weight)
+        source.use_units(self.standardization)
+        return X, sample_weight, source
+
+    def _responsibilities(self, init_params, n_components, X, sample_weight):
+        return initial_responsibilities(
+            init_params,
+            X,
+            n_components,
+            self.random_state,
+            self.standardization,
+            sample_weight,
+        )
 
     def ridge(self):
         """Return what is added to the variances of the standardised data."""

@@ -9,7 +9,7 @@ from skdeepgmm._torch_backend.mixture import init
 #: Larger data are initialized from a random subset of this many values.
 MAX_INIT_VALUES = 2**23
 
-INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
+INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data", "merge")
 
 
 def initial_responsibilities(

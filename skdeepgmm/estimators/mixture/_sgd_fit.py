@@ -5,8 +5,10 @@ from functools import partial
 from skdeepgmm._torch_backend import annealing, convert
 from skdeepgmm._torch_backend.data import ArraySource
 from skdeepgmm._torch_backend.mixture import sgd, training_parameters
+from skdeepgmm._torch_backend.mixture.merging import merged
+from skdeepgmm._torch_backend.mixture.overcomplete import overcomplete_size
 from skdeepgmm._torch_backend.rows import TrainingRows
-from skdeepgmm._torch_backend.schedules import RunPlan
+from skdeepgmm._torch_backend.schedules import MergingPlan, RunPlan
 from skdeepgmm.estimators._epoch_fit import EpochFit, default_batch_size
 from skdeepgmm.estimators.mixture._validation import check_means, check_reg_covar
 
@@ -14,6 +16,10 @@ from skdeepgmm.estimators.mixture._validation import check_means, check_reg_cova
 CHUNK_ROWS = 2**14
 #: The largest default batch.
 LARGEST_BATCH = 512
+#: Share of the epochs in which there are more components than wanted.
+BEFORE_MERGING = 2 / 3
+#: Share of the epochs after that in which empty components are re-seeded.
+LAST_RESEED_AFTER_MERGING = 0.5
 
 
 def batch_size_of(estimator, X):
@@ -115,15 +121,49 @@ class SGDFit(EpochFit):
 
     def new_model(self, total_steps):
         """Return the model of a run with so many steps."""
-        estimator = self.estimator
-        schedule = None
+        estimator, size = self.estimator, self._size_at_first()
+        plan = self._plan(total_steps, size)
+        if size > estimator.n_components:
+            steps = total_steps // estimator.max_iter * self._epochs_before_merging
+            rest = total_steps - steps
+            plan = MergingPlan(
+                self._plan(steps, size),
+                RunPlan(
+                    estimator.learning_rate,
+                    rest,
+                    fresh=False,
+                    last_reseed=LAST_RESEED_AFTER_MERGING,
+                ),
+                estimator.n_components,
+            )
+        return self.model(plan, self._initial(size))
+
+    def _plan(self, total_steps, n_components):
+        """Return the plan of a run from random parameters."""
+        estimator, schedule = self.estimator, None
         # Coupling would pull user-supplied means together again.
         if self.means_init is None and estimator.annealing != "none":
-            schedule = annealing.schedule(
-                estimator.n_components, estimator.annealing_fraction
-            )
-        plan = RunPlan(estimator.learning_rate, total_steps, schedule)
-        return self.model(plan, self.parameters(fresh=True))
+            schedule = annealing.schedule(n_components, estimator.annealing_fraction)
+        return RunPlan(estimator.learning_rate, total_steps, schedule)
+
+    def _size_at_first(self):
+        """Return the number of components before any are merged."""
+        estimator = self.estimator
+        if self.means_init is not None or not self._epochs_before_merging:
+            return estimator.n_components
+        n_usable = len(self.rows.usable())
+        return overcomplete_size(
+            estimator.n_components, n_usable, estimator.overcomplete
+        )
+
+    @property
+    def _epochs_before_merging(self):
+        return int(BEFORE_MERGING * self.estimator.max_iter)
+
+    def _resize(self, model, saved):
+        size = self.estimator.n_components
+        if len(saved["parameters.logits"]) == size < model.n_components:
+            model.merge(size)
 
     def _held_out_score(self, model, index):
         rows = self.rows
@@ -156,18 +196,21 @@ class SGDFit(EpochFit):
         return sgd.SGDMixture(parameters, config, self.generator)
 
     def parameters(self, fresh):
-        """Return the initial parameters of a run."""
+        """Return the initial parameters of a stream's next chunk."""
         if not fresh:
             return self.fitted()
-        size, width = self.estimator.n_components, self.X.shape[1]
+        return self._initial(self.estimator.n_components)
+
+    def _initial(self, size):
+        """Return initial parameters of so many components."""
+        width = self.X.shape[1]
         logits = training_parameters.equal_logits(size)
-        means = self._means()
+        means = self._means(size)
         factor = self.covariance_class.initial_sgd_factor(size, width, self.generator)
         return self._parameters(logits, means, factor)
 
-    def _means(self):
+    def _means(self, size):
         """Return initial means: user-supplied, around the data's mean, or samples."""
-        size = self.estimator.n_components
         if self.means_init is not None:
             return self.standardization(
                 convert.float64_tensor(self.means_init, self.device)
@@ -192,7 +235,8 @@ class SGDFit(EpochFit):
 
     def mixture(self, model):
         """Return a model's mixture in the units of the data."""
-        mixture = training_parameters.trained_mixture(model)
+        # Before the merging, what it would give now.
+        mixture = merged(model.mixture(), self.estimator.n_components)
         return mixture.unstandardized(self.standardization)
 
     def attributes(self, model):

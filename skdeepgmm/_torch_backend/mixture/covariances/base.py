@@ -462,7 +462,7 @@ class Covariance(ABC):
     def merge_costs(cls, values: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
         """Return Runnalls' bounds of pairs, see ``merging``; (n_pairs,)."""
         n_features = pairs.diff.shape[1]
-        own = cls.from_values(values)[0].log_normalizer(n_features)
+        own = cls.log_normalizers(values, n_features)
         if cls.shared:
             after = torch.cat(
                 [

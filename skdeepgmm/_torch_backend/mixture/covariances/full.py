@@ -21,6 +21,7 @@ from skdeepgmm._torch_backend.mixture.covariances.matrices import (
     masked_cholesky,
     masked_density,
 )
+from skdeepgmm._torch_backend.mixture.covariances.pairs import Pairs
 from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import (
     TRUST,
     SGDFactor,
@@ -137,6 +138,14 @@ class FullCovariance(MatrixCovariance):
     @classmethod
     def from_variances(cls, variances: Tensor, n_components: int) -> Tensor:
         return torch.diag(variances).repeat(n_components, 1, 1)
+
+    @classmethod
+    def matched(cls, values: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
+        # What the statistics come to, without the factors that they go through.
+        share = pairs.share[:, None, None]
+        mean = share * values[pairs.first] + (1.0 - share) * values[pairs.second]
+        spread = share * (1.0 - share) * pairs.diff[:, :, None]
+        return mean + spread * pairs.diff[:, None]
 
     @classmethod
     def coarse(cls, values: Tensor) -> tuple[type[Covariance], Tensor]:
