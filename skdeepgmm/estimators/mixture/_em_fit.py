@@ -305,7 +305,7 @@ class EMFit:
             self.covariance_class,
             source,
             n_components,
-            lambda size: self._responsibilities("k-means++", size, X, sample_weight),
+            lambda size: self._responsibilities("merge", size, X, sample_weight),
             self.ridge(),
             lambda: self._make_guard(source),
         )

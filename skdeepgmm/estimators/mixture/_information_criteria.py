@@ -216,6 +216,7 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
             )
             self._set_results([row for path in paths for row in path])
             self._finish(X, sample_weight)
+            self._name_features()
         return self
 
     def _sizes(self, X, sample_weight):
@@ -264,9 +265,6 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
 
     def _set_results(self, rows):
         self.estimators_ = [mixture for mixture, _ in rows]
-        if hasattr(self, "feature_names_in_"):
-            for mixture in self.estimators_:
-                mixture.feature_names_in_ = self.feature_names_in_
         names = rows[0][1]
         self.results_ = {
             name: np.array([found[name] for _, found in rows]) for name in names
@@ -283,12 +281,20 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
         best.set_params(warm_start=True, max_iter=self.max_iter)
         best.fit(X, sample_weight=sample_weight)
         best.set_params(warm_start=False, random_state=self.random_state)
-        if hasattr(self, "feature_names_in_"):
-            best.feature_names_in_ = self.feature_names_in_
         self.best_estimator_ = best
         self.best_criterion_ = float(_criteria(best, X, sample_weight)[self.criterion])
         self.n_components_ = len(best.means_)
         self.covariance_type_ = best.covariance_type
+        self._warn_largest()
+
+    def _name_features(self):
+        """Give the mixtures the names of the columns, which they have not seen."""
+        if hasattr(self, "feature_names_in_"):
+            for mixture in (self.best_estimator_, *self.estimators_):
+                mixture.feature_names_in_ = self.feature_names_in_
+
+    def _warn_largest(self):
+        """Say where the choice may be bounded by what was asked for."""
         given = self.n_components
         largest = self.n_components_ == max(self.results_["n_components"])
         if largest and not is_integer(given) and len(set(given)) > 1:

@@ -9,8 +9,6 @@ from skdeepgmm._torch_backend.mixture import init
 #: Larger data are initialized from a random subset of this many values.
 MAX_INIT_VALUES = 2**23
 
-INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data", "merge")
-
 
 def initial_responsibilities(
     init_params, X, n_components, random_state, standardization, sample_weight=None
@@ -19,9 +17,9 @@ def initial_responsibilities(
 
     Parameters
     ----------
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}
+    init_params : {"kmeans", "k-means++", "random", "random_from_data", "merge"}
         Same draws from ``random_state`` as scikit-learn, for data that need no
-        subset.
+        subset. "merge" begins with more components.
     X : ndarray, memmap or tensor of shape (n_samples, n_features)
         Data.
     n_components : int
@@ -60,6 +58,17 @@ def _from_kmeans_plusplus(X, n_components, random_state, standardization, weight
     return init.samples_function(convert.index_tensor(chosen))
 
 
+def _from_nearest_samples(X, n_components, random_state, standardization, weight):
+    """Give each sample to the nearest of those that k-means++ has drawn."""
+    rows, index = _host_samples(X, n_components, random_state)
+    weight = weight if weight is None or index is None else weight[index]
+    centers, _ = kmeans_plusplus(
+        rows, n_components, sample_weight=weight, random_state=random_state
+    )
+    centers = convert.float64_tensor(centers, standardization.shift.device)
+    return init.nearest_function(standardization(centers))
+
+
 def _from_random_samples(X, n_components, random_state, standardization, weight):
     chance = None if weight is None else weight / weight.sum()
     chosen = random_state.choice(X.shape[0], size=n_components, replace=False, p=chance)
@@ -85,7 +94,11 @@ INITIALIZERS = {
     "k-means++": _from_kmeans_plusplus,
     "random": _from_random_responsibilities,
     "random_from_data": _from_random_samples,
+    "merge": _from_nearest_samples,
 }
+
+
+INIT_PARAMS = tuple(INITIALIZERS)
 
 
 def _host_samples(X, n_components, random_state):

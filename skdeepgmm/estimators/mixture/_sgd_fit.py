@@ -18,8 +18,6 @@ CHUNK_ROWS = 2**14
 LARGEST_BATCH = 512
 #: Share of the epochs in which there are more components than wanted.
 BEFORE_MERGING = 2 / 3
-#: Share of the epochs after that in which empty components are re-seeded.
-LAST_RESEED_AFTER_MERGING = 0.5
 
 
 def batch_size_of(estimator, X):
@@ -128,12 +126,7 @@ class SGDFit(EpochFit):
             rest = total_steps - steps
             plan = MergingPlan(
                 self._plan(steps, size),
-                RunPlan(
-                    estimator.learning_rate,
-                    rest,
-                    fresh=False,
-                    last_reseed=LAST_RESEED_AFTER_MERGING,
-                ),
+                RunPlan(estimator.learning_rate, rest, fresh=False),
                 estimator.n_components,
             )
         return self.model(plan, self._initial(size))
