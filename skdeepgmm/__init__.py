@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         GANEMClusterer,
         GaussianMixture,
         MinMaxEMClusterer,
+        MixtureImputer,
         PatchGMMDenoiser,
         SGDGaussianMixture,
     )
@@ -31,6 +32,7 @@ __all__ = [
     "MinMaxEMClusterer",
     "PatchGMMDenoiser",
     "DensityOutlierDetector",
+    "MixtureImputer",
     "ChunkedArray",
     "save",
     "load",
@@ -49,6 +51,7 @@ _HOMES = {
     "MinMaxEMClusterer": "skdeepgmm.estimators",
     "PatchGMMDenoiser": "skdeepgmm.estimators",
     "DensityOutlierDetector": "skdeepgmm.estimators",
+    "MixtureImputer": "skdeepgmm.estimators",
     "ChunkedArray": "skdeepgmm.chunked",
     "save": "skdeepgmm.persistence",
     "load": "skdeepgmm.persistence",

@@ -198,6 +198,12 @@ ATTRIBUTES = {
         "reference_": needed(Maybe(Array(("N", "D")))),
         **_NAMES,
     },
+    "MixtureImputer": {
+        "estimator_": needed(Spec()),
+        "missing_features_": needed(Array(("M",), kinds="i", low=0.0)),
+        **_NAMES,
+        "n_features_in_": needed(_NAMES["n_features_in_"]),
+    },
     "TrimmedMixtures": {
         "mixtures_": needed(ListOf(Spec(), "M")),
         **_NAMES,

@@ -14,6 +14,7 @@ from skdeepgmm import (
     GANEMClusterer,
     GaussianMixture,
     MinMaxEMClusterer,
+    MixtureImputer,
     PatchGMMDenoiser,
     SGDGaussianMixture,
 )
@@ -96,6 +97,13 @@ def _detector():
     return DensityOutlierDetector(mixture).fit(rows())
 
 
+def _imputer():
+    X = rows()
+    X[::3, 1] = np.nan
+    mixture = GaussianMixture(2, covariance_type="diag", random_state=0)
+    return MixtureImputer(mixture, add_indicator=True).fit(X)
+
+
 MAKERS = {
     **{f"flat_{c}": functools.partial(_flat, c) for c in COVARIANCE_TYPES},
     **{f"stream_{c}": functools.partial(_stream, c) for c in COVARIANCE_TYPES},
@@ -112,6 +120,7 @@ MAKERS = {
     "given_prior": _given_prior,
     "detector": _detector,
     "default_detector": lambda: DensityOutlierDetector().fit(rows()),
+    "imputer": _imputer,
     "trimmed": lambda: DensityOutlierDetector().fit(rows()).estimator_,
     "frozen": lambda: DensityOutlierDetector(FrozenEstimator(_flat("tied"))).fit(
         rows()
