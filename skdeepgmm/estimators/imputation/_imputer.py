@@ -78,9 +78,9 @@ class MixtureImputer(
     Notes
     -----
     With o the observed and m the missing features of a sample, the conditional mean is
-    ``sum_k p(k | x_o) (mu_km + Sigma_kmo Sigma_koo^-1 (x_o - mu_ko))`` [1]_. It is exact
-    under the mixture, if whether an entry is missing depends on observed entries only
-    (missing at random).
+    ``sum_k p(k | x_o) (mu_km + Sigma_kmo Sigma_koo^-1 (x_o - mu_ko))`` [1]_. The fit
+    assumes that values are missing at random: whether an entry is missing depends on
+    observed entries only.
 
     Keyword arguments of ``fit`` reach the mixture's ``fit``: all of them by default,
     those that it requests when metadata routing is enabled.

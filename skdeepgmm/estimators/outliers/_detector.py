@@ -291,8 +291,9 @@ class DensityOutlierDetector(
         y : Ignored
             Not used, present for API consistency by convention: where outliers are
             known, search by ``scoring="roc_auc"`` as in the example, with +1 for
-            inliers and -1 for outliers, as :meth:`predict` returns them. (Labels 0 and
-            1 for outliers would turn all ranks around.)
+            inliers and -1 for outliers, as :meth:`predict` returns them (1 for
+            outliers would turn all ranks around), and splits that put some of either
+            into every fold.
 
         Returns
         -------
@@ -303,7 +304,7 @@ class DensityOutlierDetector(
         Examples
         --------
         >>> import numpy as np
-        >>> from sklearn.model_selection import GridSearchCV
+        >>> from sklearn.model_selection import GridSearchCV, StratifiedKFold
         >>> from skdeepgmm import DensityOutlierDetector, GaussianMixture
         >>> rng = np.random.RandomState(0)
         >>> X = np.concatenate([rng.normal(size=(60, 1)) + s for s in (-9, 9)])
@@ -313,6 +314,7 @@ class DensityOutlierDetector(
         ...     DensityOutlierDetector(GaussianMixture(random_state=0)),
         ...     {"estimator__n_components": [1, 2]},
         ...     scoring="roc_auc",
+        ...     cv=StratifiedKFold(3, shuffle=True, random_state=0),
         ... ).fit(X, y)
         >>> search.best_params_
         {'estimator__n_components': 2}

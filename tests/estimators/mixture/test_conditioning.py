@@ -186,7 +186,7 @@ def test_names_stay_with_the_features(rng):
 def test_mixtures_without_names_say_so(rng):
     gm = mixture(rng, "full")
     assert not hasattr(gm.marginal([0]), "feature_names_in_")
-    with pytest.raises(ValueError, match="knows none.*Give indices"):
+    with pytest.raises(ValueError, match=r"knows none.*Give indices"):
         gm.condition({"age": 1.0})
 
 
