@@ -124,6 +124,7 @@ _CLUSTERER = {
     "history_": _HISTORY,
     "occupancies_": Array(("T", "K"), low=0.0),
     "n_iter_": Integer(),
+    "classes_": Strings(("C",), numbers=True),
 }
 
 ATTRIBUTES = {

@@ -41,9 +41,11 @@ class DenoisingDisplay:
     >>> import numpy as np
     >>> from skdeepgmm import PatchGMMDenoiser
     >>> from skdeepgmm.plotting import DenoisingDisplay
-    >>> true = np.add.outer(np.arange(32.0), np.arange(32.0)) / 62
+    >>> true = 0.5 + 0.5 * np.sin(np.add.outer(np.arange(24.0) ** 1.5, np.arange(24.0)))
     >>> noisy = true + 0.1 * np.random.RandomState(0).normal(size=true.shape)
-    >>> denoiser = PatchGMMDenoiser.pretrained(sigma=0.1, data_range=1.0)
+    >>> denoiser = PatchGMMDenoiser(
+    ...     2, patch_size=3, sigma=0.1, data_range=1.0, reg_covar=1e-3, random_state=0
+    ... ).fit([true])
     >>> display = DenoisingDisplay.from_estimator(denoiser, noisy, true)
     >>> [ax.get_title().split(",")[0] for ax in display.axes_[0]]
     ['noisy', 'denoised', 'true', 'denoised - true']
@@ -134,8 +136,12 @@ class DenoisingDisplay:
         """
         plt = import_pyplot(type(self).__name__)
         rows = [self._row(index) for index in range(len(self.noisy))]
+        # A line of text and the image at its own aspect ratio, in widths of a panel.
+        heights = [0.1 + image.shape[0] / image.shape[1] for image in self.noisy]
         self.ax_, self.axes_ = panels(
-            plt, ax, len(rows), len(rows[0]), (2.5, 2.8), gap=(0.03, 0.2)
+            *(plt, ax, len(rows), len(rows[0]), (2.5, 2.5)),
+            gap=(0.03, 0.2),
+            heights=heights,
         )
         self.figure_ = self.ax_.figure
         for axes, row in zip(self.axes_, rows, strict=True):
@@ -155,7 +161,9 @@ class DenoisingDisplay:
         if self.true is None:
             return [*images, ("noisy - denoised", _minus(noisy, denoised))]
         true = self.true[index]
-        images = [(f"{t}, {self._psnr(true, image):.1f} dB", image) for t, image in images]
+        images = [
+            (f"{t}, {self._psnr(true, image):.1f} dB", image) for t, image in images
+        ]
         return [*images, ("true", true), ("denoised - true", _minus(denoised, true))]
 
     def _psnr(self, true, image):

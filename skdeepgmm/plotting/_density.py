@@ -153,7 +153,7 @@ class DensityDisplay:
             Whether to draw the components.
         n_std : float, default=2.0
             Standard deviations from the mean of a component to its ellipse.
-        cmap : str or matplotlib Colormap, default="Blues"
+        cmap : str or matplotlib Colormap, default="Greys"
             Colours of the density.
 
         Returns
@@ -188,9 +188,8 @@ class DensityDisplay:
 
 def _pairs(features):
     """Return a list of pairs of features."""
-    features = list(features)
-    one = len(features) == 2 and not any(isinstance(f, (tuple, list)) for f in features)
-    pairs = [tuple(features)] if one else [tuple(pair) for pair in features]
+    nested = [isinstance(feature, (tuple, list)) for feature in features]
+    pairs = [tuple(pair) for pair in features] if all(nested) else [tuple(features)]
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise ValueError(
             f"features == {features}; expected a pair of features such as (0, 1), or a "
@@ -294,7 +293,7 @@ def _draw_density(ax, made, cmap):
     density, levels = _levels(made.log_density)
     # By rank, not by value: a narrow component would leave the others white.
     colors = matplotlib.colormaps[cmap] if isinstance(cmap, str) else cmap
-    shades = colors(np.linspace(0.15, 0.85, max(len(levels) - 1, 1)))
+    shades = colors(np.linspace(0.1, 0.6, max(len(levels) - 1, 1)))
     contours = ax.contourf(made.x, made.y, density, levels=levels, colors=shades)
     if made.samples is not None:
         ax.scatter(*made.samples.T, s=4, color=SAMPLES, alpha=0.5, lw=0)

@@ -7,7 +7,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm.plotting._image_grid import import_pyplot
-from skdeepgmm.plotting._style import DENSITY
+from skdeepgmm.plotting._style import COUNTS
 
 #: Largest table whose cells hold their counts.
 MOST_WRITTEN = 16
@@ -133,7 +133,7 @@ class MatchedConfusionDisplay:
         display = cls(counts[rows][:, columns], classes[rows], clusters[columns])
         return display.plot(ax=ax, **plot_params)
 
-    def plot(self, ax=None, *, cmap=DENSITY):
+    def plot(self, ax=None, *, cmap=COUNTS):
         """Draw the matrix.
 
         Parameters
@@ -168,7 +168,7 @@ class MatchedConfusionDisplay:
         ax.set_xticks(range(len(self.clusters)), self.clusters)
         ax.set_yticks(range(len(self.classes)), self.classes)
         ax.set(xlabel="cluster, in the order of its class", ylabel="class")
-        ax.set_title(f"{self.accuracy:.1%} after matching", fontsize="medium")
+        ax.set_title(f"accuracy {self.accuracy:.1%} after matching", fontsize="medium")
         if max(counts.shape) <= MOST_WRITTEN:
             _write_counts(ax, counts, shares)
         self.ax_, self.figure_ = ax, ax.figure

@@ -1,8 +1,8 @@
 """The colours that all displays share, and panels beside each other.
 
-Components, clusters and classes have the colour of their number, densities are blue,
-inliers blue and outliers red, signed differences blue to red around white, phases of a
-fit grey.
+Components, clusters and classes have the colour of their number; densities are grey
+behind them, as phases of a fit are behind its curves; counts are blue, inliers blue and
+outliers red, signed differences blue to red around white.
 """
 
 import numpy as np
@@ -13,10 +13,10 @@ CYCLE = (
     *("#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
 )
 INLIERS, OUTLIERS = "#1f77b4", "#d62728"
-#: Colour maps of densities and counts, of signed differences, of grey images.
-DENSITY, DIFFERENCE, GREY = "Blues", "RdBu_r", "gray"
-#: Colours of samples drawn over a density, and of phases of a fit.
-SAMPLES, PHASES = "0.25", ("0.87", "0.94")
+#: Colour maps of densities, of counts and of signed differences.
+DENSITY, COUNTS, DIFFERENCE = "Greys", "Blues", "RdBu_r"
+#: Colours of samples without a class, and of phases of a fit in their order.
+SAMPLES, PHASES = "0.2", ("0.85", "0.93")
 
 
 def color_of(number):
@@ -24,16 +24,36 @@ def color_of(number):
     return CYCLE[int(number) % len(CYCLE)]
 
 
-def new_panels(plt, n_rows, n_columns, size):
-    """Return an array of axes in a new figure, panels of ``size`` (inches)."""
-    figsize = (size[0] * n_columns, size[1] * n_rows)
+def panels(plt, ax, n_rows, n_columns, size, *, gap=(0.14, 0.3), heights=None):
+    """Return (outer axes, array of panels), in ``ax`` or in a new figure.
+
+    Parameters
+    ----------
+    plt : module
+    ax : matplotlib Axes or None
+    n_rows, n_columns : int
+    size : tuple of float
+        Width and height of a panel of a new figure, in inches.
+    gap : tuple of float
+        Gaps between columns and rows inside ``ax``, in shares of it.
+    heights : sequence of float, default=None
+        Heights of the rows of a new figure, in panels.
+    """
+    if ax is not None:
+        return ax, _panels_in(ax, n_rows, n_columns, gap)
+    heights = [1.0] * n_rows if heights is None else heights
     _, axes = plt.subplots(
-        n_rows, n_columns, figsize=figsize, squeeze=False, layout="constrained"
+        n_rows,
+        n_columns,
+        figsize=(size[0] * n_columns, size[1] * sum(heights)),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
     )
-    return axes
+    return axes[0, 0], axes
 
 
-def panels_in(ax, n_rows, n_columns, gap=(0.14, 0.3)):
+def _panels_in(ax, n_rows, n_columns, gap):
     """Return an array of axes inside ``ax``; a single one is ``ax`` itself."""
     if n_rows == n_columns == 1:
         return np.array([[ax]], dtype=object)
@@ -46,14 +66,6 @@ def panels_in(ax, n_rows, n_columns, gap=(0.14, 0.3)):
         top = 1 - row * (height + gap[1] / n_rows)
         axes[row, column] = ax.inset_axes((left, top - height, width, height))
     return axes
-
-
-def panels(plt, ax, n_rows, n_columns, size, gap=(0.14, 0.3)):
-    """Return (outer axes, array of panels), in ``ax`` or in a new figure."""
-    if ax is not None:
-        return ax, panels_in(ax, n_rows, n_columns, gap)
-    axes = new_panels(plt, n_rows, n_columns, size)
-    return axes[0, 0], axes
 
 
 def legend_beside(ax, **options):

@@ -6,9 +6,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm.plotting._image_grid import import_pyplot
-from skdeepgmm.plotting._style import PHASES, color_of, legend_beside, panels
+from skdeepgmm.plotting._style import PHASES, color_of, panels
 
-WAITING, ANNEALING = "waits for the mixture below", "annealing"
+#: Phases, as the legend names them.
+WAITING, ANNEALING = "waiting", "annealing: not comparable"
 
 #: Titles of series, by the name in ``history_`` without the number of a mixture.
 TITLES = {
@@ -30,7 +31,7 @@ class TrainingCurveDisplay:
     """Series of a fit over its iterations or epochs, one panel a series.
 
     Panels share the x axis. Phases of a fit in which a series cannot be compared with
-    later values, such as annealing, have a grey background and a label.
+    later values, such as annealing, have a grey background that the legend names.
 
     Parameters
     ----------
@@ -187,8 +188,8 @@ class TrainingCurveDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw in, split where there are several series. None makes a figure.
         legend : "auto" or bool, default="auto"
-            Whether to draw a legend with the labels of the fits; "auto" draws it where
-            there are several.
+            Whether to draw a legend with the labels of the fits and the phases; "auto"
+            draws it where there are several fits, or phases.
 
         Returns
         -------
@@ -211,21 +212,25 @@ class TrainingCurveDisplay:
         self.axes_, self.figure_ = axes[:, 0], self.ax_.figure
         self.lines_ = []
         for panel, (name, series) in zip(self.axes_, curves.items(), strict=True):
-            self._draw_panel(panel, name, series)
+            self._draw_panel(panel, name, series, legend)
         self._finish_x_axes()
-        several = any(len(series) > 1 for series in curves.values())
-        if several if legend == "auto" else legend:
-            legend_beside(self.axes_[0], fontsize="small")
         return self
 
-    def _draw_panel(self, panel, name, series):
-        for number, (label, values) in enumerate(series.items()):
-            self.lines_.append(_draw_curve(panel, label, values, color_of(number)))
-        panel.set_title(_title(name, self.x_label), fontsize="small", loc="left")
-        panel.margins(y=0.12)
+    def _draw_panel(self, panel, name, series, legend):
         phases = (self.phases or {}).get(name, {})
-        for number, (phase, (begin, end)) in enumerate(phases.items()):
-            _mark(panel, phase, begin, end, PHASES[number % len(PHASES)])
+        lines = [
+            _draw_curve(panel, label, values, color_of(number))
+            for number, (label, values) in enumerate(series.items())
+        ]
+        self.lines_ += lines
+        spans = [
+            panel.axvspan(*phases[phase], color=PHASES[number % 2], lw=0, label=phase)
+            for number, phase in enumerate(phases)
+        ]
+        panel.set_title(_title(name), fontsize="small", loc="left")
+        named = lines if len(lines) > 1 or legend is True else []
+        if legend and (named or spans):
+            panel.legend(handles=[*named, *spans], fontsize="x-small")
 
     def _finish_x_axes(self):
         """Give all panels the same range, and the last one the label."""
@@ -249,28 +254,13 @@ def _draw_curve(ax, label, values, color):
     return line
 
 
-def _mark(ax, phase, begin, end, color):
-    """Give the iterations from begin to end a background and a label."""
-    ax.axvspan(begin, end, color=color, lw=0, zorder=0)
-    # Halfway between axes and data: text that is clipped at the end of its phase.
-    ax.text(
-        begin,
-        0.98,
-        f" {phase}",
-        transform=ax.get_xaxis_transform(),
-        va="top",
-        fontsize="x-small",
-        color="0.35",
-    )
-
-
 def _split(name):
     """Return a series' name without the number of its mixture, and the number."""
     found = re.fullmatch(r"(\w+?)_(\d+)", name)
     return (found[1], int(found[2])) if found else (name, None)
 
 
-def _title(name, x_label):
+def _title(name):
     base, number = _split(name)
     unit = "sample" if number is None else "position"
     title = TITLES.get(base, base.replace("_", " ")).format(unit=unit)
