@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import update_wrapper, wraps
-from inspect import getattr_static, isfunction
+from inspect import getattr_static, isfunction, unwrap
 from types import FunctionType
 
 import numpy as np
@@ -49,12 +49,13 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
     """
 
     def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
         for name in dir(cls):
             method = getattr_static(cls, name)
             if _is_inherited(cls, name, method):
-                method = _renamed(cls, name, method)
-                setattr(cls, name, method)
+                setattr(cls, name, _renamed(cls, name, method))
+        super().__init_subclass__(**kwargs)  # wraps transform, for set_output
+        for name in dir(cls):
+            method = getattr_static(cls, name)
             if _computes(name, method):
                 setattr(cls, name, _in_own_state(method))
 
@@ -288,7 +289,9 @@ def _renamed(cls, name, method):
     """
     if isinstance(method, classmethod):
         return classmethod(_renamed(cls, name, method.__func__))
+    # What is wrapped around it here is put around the copy again.
     function = method.__wrapped__ if hasattr(method, "in_own_state") else method
+    function = unwrap(function) if name == "transform" else function
     code, names = function.__code__, function.__globals__
     copy = FunctionType(code, names, name, function.__defaults__, function.__closure__)
     update_wrapper(copy, function)
