@@ -23,7 +23,13 @@ from skdeepgmm.layers import Folding, Mixture, Pooling
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical", "low_rank")
 #: Features of rows that are tried.
 LARGEST_WIDTH = 10**5
-METHODS = ("predict", "predict_proba", "score_samples", "decision_function")
+METHODS = (
+    "predict",
+    "predict_class",
+    "predict_proba",
+    "score_samples",
+    "decision_function",
+)
 
 
 def rows():
@@ -80,6 +86,13 @@ def _minmax_em(**settings):
     return MinMaxEMClusterer(2, **settings).fit(X)
 
 
+def _minmax_em_names():
+    settings = {"max_iter": 1, "width": 0.05, "random_state": 0}
+    names = np.array(["a", "b", -1, -1] * 10, dtype=object)
+    model = MinMaxEMClusterer(2, semi_supervised=True, **settings)
+    return model.fit(rows(), names)
+
+
 def _denoiser():
     settings = {"patch_size": 3, "sigma": 0.1, "max_iter": 3, "random_state": 0}
     return PatchGMMDenoiser(2, image_shape=(8, 8), **settings).fit(pictures())
@@ -115,6 +128,7 @@ MAKERS = {
     "gan_em": _gan_em,
     "gan_em_images": lambda: _gan_em(image_shape=(8, 8)),
     "minmax_em": _minmax_em,
+    "minmax_em_names": _minmax_em_names,
     "minmax_em_images": lambda: _minmax_em(image_shape=(8, 8)),
     "denoiser": _denoiser,
     "given_prior": _given_prior,
