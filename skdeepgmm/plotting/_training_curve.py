@@ -217,15 +217,25 @@ class TrainingCurveDisplay:
         return self
 
     def _draw_panel(self, panel, name, series, legend):
-        phases = (self.phases or {}).get(name, {})
+        every = self.phases or {}
+        phases = every.get(name, {})
+        # A phase has the same grey in all panels.
+        known = list(
+            dict.fromkeys(phase for panel in every.values() for phase in panel)
+        )
         lines = [
             _draw_curve(panel, label, values, color_of(number))
             for number, (label, values) in enumerate(series.items())
         ]
         self.lines_ += lines
         spans = [
-            panel.axvspan(*phases[phase], color=PHASES[number % 2], lw=0, label=phase)
-            for number, phase in enumerate(phases)
+            panel.axvspan(
+                *(begin, end),
+                color=PHASES[known.index(phase) % len(PHASES)],
+                lw=0,
+                label=phase,
+            )
+            for phase, (begin, end) in phases.items()
         ]
         panel.set_title(_title(name), fontsize="small", loc="left")
         named = lines if len(lines) > 1 or legend is True else []

@@ -162,6 +162,8 @@ def ask(model):
         for name in (*METHODS, *(["transform"] if _is_quick(model) else [])):
             if hasattr(model, name):
                 found[name] = getattr(model, name)(X)
+        if hasattr(model, "classes_"):
+            found["predict_class"] = model.predict_class(X)
         for name in ("sample", "sample_patches"):
             if hasattr(model, name):
                 found[name] = getattr(model, name)(2)[0]
