@@ -16,24 +16,40 @@ LEAST_WEIGHT = 1e-3
 
 @dataclass
 class DensityPanel:
-    """What one panel of :class:`DensityDisplay` shows: a pair of features.
+    """What one panel of a :class:`DensityDisplay` shows: a pair of features.
 
-    Attributes
+    Parameters
     ----------
-    x, y : ndarray of shape (n_grid,)
-        Values of the two features.
-    log_density : ndarray of shape (n_grid, n_grid)
-        Log-density at (x, y), nats; rows belong to y.
+    x : ndarray of shape (n_x,)
+        Values of the feature on the x axis.
+    y : ndarray of shape (n_y,)
+        Values of the feature on the y axis.
+    log_density : ndarray of shape (n_y, n_x)
+        Log-density at (x, y), in nats.
     names : tuple of str
-        Names of the features.
-    weights : ndarray of shape (n_components,) or None
+        Names of the two features.
+    weights : ndarray of shape (n_components,) or None, default=None
         Weights of the components; None for densities without.
-    means : ndarray of shape (n_components, 2) or None
+    means : ndarray of shape (n_components, 2) or None, default=None
         Their means.
-    covariances : ndarray of shape (n_components, 2, 2) or None
+    covariances : ndarray of shape (n_components, 2, 2) or None, default=None
         Their covariance matrices.
-    samples : ndarray of shape (n_samples, 2) or None
+    samples : ndarray of shape (n_samples, 2) or None, default=None
         Data to draw over the density.
+
+    See Also
+    --------
+    DensityDisplay : Draws a list of these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeepgmm.plotting import DensityDisplay, DensityPanel
+    >>> x = np.linspace(-2, 2, 20)
+    >>> log_density = -0.5 * np.add.outer(x**2, x**2)
+    >>> display = DensityDisplay([DensityPanel(x, x, log_density, ("a", "b"))]).plot()
+    >>> display.ax_.get_xlabel()
+    'a'
     """
 
     x: np.ndarray
