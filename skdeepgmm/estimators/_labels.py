@@ -23,7 +23,7 @@ def check_labels(y, n_samples):
     y = _as_array(y)
     if y.shape != (n_samples,):
         raise ValueError(
-            f"y must have shape ({n_samples},), one label a sample, got {y.shape}."
+            f"y has the shape {y.shape}; expected ({n_samples},), one label a sample."
         )
     if y.dtype.kind in "US" and (y.astype(str) == "-1").any():
         # NumPy makes one type of a list of strings and numbers.
