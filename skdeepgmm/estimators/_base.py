@@ -299,6 +299,7 @@ def _renamed(cls, name, method):
     vars(copy).update(vars(function))
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__qualname__ = f"{cls.__qualname__}.{name}"
+    copy.__module__ = cls.__module__  # where pickle finds it by this name
     return copy
 
 

@@ -1,5 +1,6 @@
 """Messages name what a user knows, and say what to do."""
 
+import pickle
 import re
 
 import numpy as np
@@ -48,6 +49,7 @@ def test_inherited_methods_keep_docstring_and_signature():
     method = GaussianMixture.sample
     assert method.__qualname__ == "GaussianMixture.sample"
     assert "component : int" in method.__doc__
+    assert pickle.loads(pickle.dumps(method)) is method
     assert GaussianMixture.fit_predict.__qualname__ == "GaussianMixture.fit_predict"
     build = skdeepgmm.SGDGaussianMixture.from_parameters
     assert build.__qualname__ == "SGDGaussianMixture.from_parameters"

@@ -109,7 +109,8 @@ class GANEMClusterer(DeepClusterer):
         The M-step uses responsibilities to the power of 1 / temperature.
 
     semi_supervised : bool, default=False
-        Whether ``y`` holds known clusters, with -1 for unknown ones. False ignores y.
+        Whether ``y`` holds known clusters or names of classes, with -1 for unknown
+        ones. False ignores y.
 
     label_tol : float, default=0.05
         Error on the labelled samples below which the E-net stops learning them at the

@@ -120,7 +120,8 @@ class MinMaxEMClusterer(DeepClusterer):
         networks.
 
     semi_supervised : bool, default=False
-        Whether ``y`` holds known clusters, with -1 for unknown ones. False ignores y.
+        Whether ``y`` holds known clusters or names of classes, with -1 for unknown
+        ones. False ignores y.
 
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches, noise and :meth:`sample`.
