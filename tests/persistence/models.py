@@ -23,13 +23,7 @@ from skdeepgmm.layers import Folding, Mixture, Pooling
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical", "low_rank")
 #: Features of rows that are tried.
 LARGEST_WIDTH = 10**5
-METHODS = (
-    "predict",
-    "predict_class",
-    "predict_proba",
-    "score_samples",
-    "decision_function",
-)
+METHODS = ("predict", "predict_proba", "score_samples", "decision_function")
 
 
 def rows():
@@ -74,23 +68,20 @@ def _deep_images():
     return model.fit(pictures())
 
 
-def _gan_em(**settings):
-    X = pictures() if settings else rows()
+def _gan_em(y=None, **settings):
+    X = pictures() if "image_shape" in settings else rows()
     settings = {"max_iter": 1, "width": 0.01, "random_state": 0, **settings}
-    return GANEMClusterer(2, **settings).fit(X)
+    return GANEMClusterer(2, **settings).fit(X, y)
 
 
-def _minmax_em(**settings):
-    X = pictures() if settings else rows()
+def _minmax_em(y=None, **settings):
+    X = pictures() if "image_shape" in settings else rows()
     settings = {"max_iter": 1, "width": 0.05, "random_state": 0, **settings}
-    return MinMaxEMClusterer(2, **settings).fit(X)
+    return MinMaxEMClusterer(2, **settings).fit(X, y)
 
 
-def _minmax_em_names():
-    settings = {"max_iter": 1, "width": 0.05, "random_state": 0}
-    names = np.array(["a", "b", -1, -1] * 10, dtype=object)
-    model = MinMaxEMClusterer(2, semi_supervised=True, **settings)
-    return model.fit(rows(), names)
+def _names():
+    return np.array(["a", "b", -1, -1] * 10, dtype=object)
 
 
 def _denoiser():
@@ -126,9 +117,10 @@ MAKERS = {
     "deep_stream": _deep_stream,
     "deep_classes": _deep_classes,
     "gan_em": _gan_em,
+    "gan_em_names": lambda: _gan_em(y=_names(), semi_supervised=True),
     "gan_em_images": lambda: _gan_em(image_shape=(8, 8)),
     "minmax_em": _minmax_em,
-    "minmax_em_names": _minmax_em_names,
+    "minmax_em_names": lambda: _minmax_em(y=_names(), semi_supervised=True),
     "minmax_em_images": lambda: _minmax_em(image_shape=(8, 8)),
     "denoiser": _denoiser,
     "given_prior": _given_prior,
