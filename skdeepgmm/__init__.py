@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         GaussianMixture,
         GaussianMixtureIC,
         MinMaxEMClusterer,
+        MixtureImputer,
         PatchGMMDenoiser,
         SGDGaussianMixture,
     )
@@ -33,6 +34,7 @@ __all__ = [
     "MinMaxEMClusterer",
     "PatchGMMDenoiser",
     "DensityOutlierDetector",
+    "MixtureImputer",
     "ChunkedArray",
     "save",
     "load",
@@ -52,6 +54,7 @@ _HOMES = {
     "MinMaxEMClusterer": "skdeepgmm.estimators",
     "PatchGMMDenoiser": "skdeepgmm.estimators",
     "DensityOutlierDetector": "skdeepgmm.estimators",
+    "MixtureImputer": "skdeepgmm.estimators",
     "ChunkedArray": "skdeepgmm.chunked",
     "save": "skdeepgmm.persistence",
     "load": "skdeepgmm.persistence",

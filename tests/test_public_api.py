@@ -1,5 +1,6 @@
 """What a user may rely on: names, imports, clones and plain fitted attributes."""
 
+import ast
 import importlib.metadata
 import pickle
 import subprocess
@@ -24,12 +25,14 @@ def test_estimators_of_the_public_api():
     names = {cls.__name__ for cls in CLASSES}
     assert names == {
         "GaussianMixture",
+        "GaussianMixtureIC",
         "SGDGaussianMixture",
         "DeepConvGMM",
         "GANEMClusterer",
         "MinMaxEMClusterer",
         "PatchGMMDenoiser",
         "DensityOutlierDetector",
+        "MixtureImputer",
     }
 
 
@@ -87,6 +90,18 @@ def test_import_loads_no_optional_package():
     assert _run(program) == "[]"
 
 
+def test_a_mixture_loads_its_own_family_alone():
+    program = (
+        "import sys\n"
+        "from skdeepgmm import GaussianMixture\n"
+        "ours = [m for m in sys.modules if m.startswith('skdeepgmm')]\n"
+        "others = ('deep_conv', 'clusterers', 'denoising', 'outliers', 'imputation')\n"
+        "others += ('persistence', 'plotting', 'metrics', 'datasets', 'layers')\n"
+        "print([m for m in ours if any(name in m for name in others)])"
+    )
+    assert _run(program) == "[]"
+
+
 def test_using_everything_loads_no_more_than_scikit_learn_does():
     """scikit-learn 1.9 itself imports rich and pandas where they are installed."""
     program = (
@@ -117,7 +132,18 @@ def test_unknown_name_is_an_attribute_error():
 
 
 def test_dir_lists_the_public_names():
-    assert set(skdeepgmm.__all__) <= set(dir(skdeepgmm))
+    for module in (skdeepgmm, skdeepgmm.estimators):
+        assert set(module.__all__) <= set(dir(module))
+
+
+def test_type_checkers_see_every_name():
+    """Lazy names stand under TYPE_CHECKING too, each from its own home."""
+    for module in (skdeepgmm, skdeepgmm.estimators):
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        seen = {alias.name: node.module for node in imports for alias in node.names}
+        for name, home in module._HOMES.items():
+            assert seen[name].endswith(home)
 
 
 @each_class
@@ -133,6 +159,7 @@ def test_clone_is_equal_and_unfitted(cls):
 def test_repr_names_the_class_and_changed_parameters(cls):
     parameter = "contamination" if "Detector" in cls.__name__ else "n_components"
     parameter = "n_clusters" if "Clusterer" in cls.__name__ else parameter
+    parameter = "random_state" if "Imputer" in cls.__name__ else parameter
     value = 0.25 if parameter == "contamination" else 7
     text = repr(construct(cls).set_params(**{parameter: value}))
     assert text.startswith(cls.__name__ + "(")
@@ -155,6 +182,12 @@ def _leaves(value):
         yield from _leaves(child)
 
 
+def _results(estimator, X):
+    """Return what a fitted estimator says of X: scores, or X itself transformed."""
+    scores = hasattr(estimator, "score_samples")
+    return estimator.score_samples(X) if scores else estimator.transform(X)
+
+
 def _is_torch(obj):
     return type(obj).__module__.split(".")[0] == "torch"
 
@@ -175,7 +208,7 @@ def test_pickle_keeps_the_scores(cls, blobs):
     X, _ = blobs
     estimator = construct(cls).fit(X)
     copy = pickle.loads(pickle.dumps(estimator))
-    np.testing.assert_array_equal(copy.score_samples(X), estimator.score_samples(X))
+    np.testing.assert_array_equal(_results(copy, X), _results(estimator, X))
 
 
 @each_class
@@ -183,6 +216,6 @@ def test_fit_does_not_change_the_input_or_the_parameters(cls, blobs):
     X, _ = blobs
     before, estimator = X.copy(), construct(cls)
     parameters = repr(estimator.get_params())
-    estimator.fit(X).score_samples(X)
+    _results(estimator.fit(X), X)
     np.testing.assert_array_equal(X, before)
     assert repr(estimator.get_params()) == parameters

@@ -1,8 +1,9 @@
 """What all estimators share: input validation, device, seeds, output containers."""
 
 from contextlib import ExitStack, contextmanager, nullcontext
-from functools import wraps
-from inspect import getattr_static, isfunction
+from functools import update_wrapper, wraps
+from inspect import getattr_static, isfunction, unwrap
+from types import FunctionType
 
 import numpy as np
 from sklearn import get_config
@@ -48,7 +49,11 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
     """
 
     def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
+        for name in dir(cls):
+            method = getattr_static(cls, name)
+            if _is_inherited(cls, name, method):
+                setattr(cls, name, _renamed(cls, name, method))
+        super().__init_subclass__(**kwargs)  # wraps transform, for set_output
         for name in dir(cls):
             method = getattr_static(cls, name)
             if _computes(name, method):
@@ -263,6 +268,39 @@ def whole_state(state):
     scikit-learn sets what it gets one by one.
     """
     return {"__dict__": state}
+
+
+def _is_inherited(cls, name, method):
+    """Tell whether a class of ours has this public method of ours from another."""
+    function = getattr(method, "__func__", method)
+    ours = getattr(function, "__module__", "") or ""
+    public = isfunction(function) and not name.startswith("_")
+    return (
+        public
+        and name not in vars(cls)
+        and all(home.startswith("skdeepgmm.") for home in (ours, cls.__module__))
+    )
+
+
+def _renamed(cls, name, method):
+    """Return a copy of a method that bears the name of the class that has it.
+
+    Python's own TypeErrors name it: users know nothing of our bases.
+    """
+    if isinstance(method, classmethod):
+        return classmethod(_renamed(cls, name, method.__func__))
+    # What is wrapped around it here is put around the copy again.
+    function = method.__wrapped__ if hasattr(method, "in_own_state") else method
+    function = unwrap(function) if name == "transform" else function
+    code, names = function.__code__, function.__globals__
+    copy = FunctionType(code, names, name, function.__defaults__, function.__closure__)
+    update_wrapper(copy, function)
+    del copy.__wrapped__
+    vars(copy).update(vars(function))
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__qualname__ = f"{cls.__qualname__}.{name}"
+    copy.__module__ = cls.__module__  # where pickle finds it by this name
+    return copy
 
 
 def _computes(name, method):

@@ -1,5 +1,6 @@
 """Checks of single values that scikit-learn's parameter constraints do not reach."""
 
+from contextlib import contextmanager
 from numbers import Integral
 
 
@@ -28,3 +29,19 @@ def check_integer(name, value, least, most=None):
     if most is None:
         wanted = "" if least is None else f" of at least {least}"
     raise ValueError(f"{name} must be an integer{wanted}, got {value!r}.")
+
+
+@contextmanager
+def missing_values_explained(estimator):
+    """Name our ways out where the validation of X refuses NaN."""
+    try:
+        yield
+    except ValueError as error:
+        if "contains NaN" not in str(error):
+            raise
+        raise ValueError(
+            f"Input X contains NaN. {type(estimator).__name__} does not accept missing "
+            "values. Fill them with skdeepgmm.MixtureImputer, for example in a "
+            "Pipeline, or use GaussianMixture or SGDGaussianMixture, which take NaN as "
+            "missing."
+        ) from error

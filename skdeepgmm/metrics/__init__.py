@@ -3,6 +3,7 @@
 from skdeepgmm.metrics._clustering import clustering_accuracy, purity
 from skdeepgmm.metrics._image import psnr, ssim
 from skdeepgmm.metrics._ndb import NDBResult, ndb_score
+from skdeepgmm.metrics._scorers import aic_scorer, bic_scorer, icl_scorer
 
 __all__ = [
     "clustering_accuracy",
@@ -11,4 +12,7 @@ __all__ = [
     "NDBResult",
     "psnr",
     "ssim",
+    "bic_scorer",
+    "aic_scorer",
+    "icl_scorer",
 ]

@@ -12,6 +12,7 @@ REGISTRY = {
     "DeepConvGMM": "skdeepgmm.estimators",
     "PatchGMMDenoiser": "skdeepgmm.estimators",
     "DensityOutlierDetector": "skdeepgmm.estimators",
+    "MixtureImputer": "skdeepgmm.estimators",
     "TrimmedMixtures": "skdeepgmm.estimators.outliers._trimmed_mixtures",
     "FrozenEstimator": "sklearn.frozen",
 }

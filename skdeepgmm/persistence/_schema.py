@@ -93,6 +93,11 @@ def _check_detector(estimator):
         _check_registered(estimator.estimator, "estimator")
 
 
+def _check_imputer(estimator):
+    if estimator.estimator is not None:
+        _check_registered(estimator.estimator, "estimator")
+
+
 def _check_frozen(estimator):
     _check_registered(estimator.estimator, "estimator")
 
@@ -104,6 +109,7 @@ def _check_registered(value, name):
 
 PARAMS = {
     "DensityOutlierDetector": _check_detector,
+    "MixtureImputer": _check_imputer,
     "FrozenEstimator": _check_frozen,
 }
 
@@ -291,6 +297,17 @@ def _check_outliers(state, model, where):
         fail(f"{where}.offset_", "a number", "NaN")
 
 
+def _check_filled(state, model, where):
+    inner, width = state["estimator_"], model.sizes["D"]
+    if not _is_fitted(inner) or not hasattr(inner, "sample_conditional"):
+        fail(f"{where}.estimator_", "a fitted mixture", kind_of(inner))
+    if inner.n_features_in_ != width:
+        found = str(inner.n_features_in_)
+        fail(f"{where}.estimator_", f"of D={width} features", found)
+    if state["missing_features_"].max(initial=0) >= width:
+        fail(f"{where}.missing_features_", f"below {width}", "others")
+
+
 def _check_trimmed(state, model, where):
     if not state["mixtures_"]:
         fail(f"{where}.mixtures_", "at least one mixture", "none")
@@ -312,4 +329,5 @@ RULES = {
     "MinMaxEMClusterer": _check_clusterer,
     "PatchGMMDenoiser": _check_denoiser,
     "DensityOutlierDetector": _check_outliers,
+    "MixtureImputer": _check_filled,
 }

@@ -124,6 +124,7 @@ _CLUSTERER = {
     "history_": _HISTORY,
     "occupancies_": Array(("T", "K"), low=0.0),
     "n_iter_": Integer(),
+    "classes_": Strings(("C",), numbers=True),
 }
 
 ATTRIBUTES = {
@@ -197,6 +198,12 @@ ATTRIBUTES = {
         "offset_": needed(Number(finite=False)),
         "reference_": needed(Maybe(Array(("N", "D")))),
         **_NAMES,
+    },
+    "MixtureImputer": {
+        "estimator_": needed(Spec()),
+        "missing_features_": needed(Array(("M",), kinds="i", low=0.0)),
+        **_NAMES,
+        "n_features_in_": needed(_NAMES["n_features_in_"]),
     },
     "TrimmedMixtures": {
         "mixtures_": needed(ListOf(Spec(), "M")),

@@ -40,10 +40,15 @@ class SamplesDisplay:
     Examples
     --------
     >>> import numpy as np
+    >>> from skdeepgmm import GaussianMixture
     >>> from skdeepgmm.plotting import SamplesDisplay
-    >>> samples = np.random.default_rng(0).uniform(size=(6, 4))
-    >>> display = SamplesDisplay(samples, labels=None, image_shape=(2, 2))
-    >>> display.plot()  # doctest: +SKIP
+    >>> X = np.random.RandomState(0).uniform(size=(100, 4))
+    >>> mixture = GaussianMixture(2, random_state=0).fit(X)
+    >>> display = SamplesDisplay.from_estimator(
+    ...     mixture, n_samples=6, sample_params={"component": 1}, image_shape=(2, 2)
+    ... )
+    >>> display.labels
+    array([1, 1, 1, 1, 1, 1])
     """
 
     def __init__(self, samples, labels=None, *, image_shape):
@@ -53,7 +58,14 @@ class SamplesDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, *, n_samples=50, image_shape=None, ax=None, **plot_params
+        cls,
+        estimator,
+        *,
+        n_samples=50,
+        sample_params=None,
+        image_shape=None,
+        ax=None,
+        **plot_params,
     ):
         """Draw samples from a fitted model and show them.
 
@@ -63,6 +75,9 @@ class SamplesDisplay:
             Fitted model whose ``sample(n_samples)`` returns samples and components.
         n_samples : int, default=50
             Number of samples.
+        sample_params : dict, default=None
+            Further keyword arguments of ``sample``, such as ``{"cluster": 3}`` or
+            ``{"temperature": (0, 1), "sharpening": True}``.
         image_shape : tuple of int, default=None
             (height, width) or (height, width, channels). None asks the estimator.
         ax : matplotlib Axes, default=None
@@ -88,7 +103,7 @@ class SamplesDisplay:
         ... )  # doctest: +SKIP
         """
         check_is_fitted(estimator)
-        samples, labels = estimator.sample(n_samples)
+        samples, labels = estimator.sample(n_samples, **(sample_params or {}))
         samples = np.asarray(samples)
         shape = resolve_image_shape(image_shape, samples, estimator)
         display = cls(samples, np.asarray(labels), image_shape=shape)

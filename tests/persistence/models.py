@@ -14,6 +14,7 @@ from skdeepgmm import (
     GANEMClusterer,
     GaussianMixture,
     MinMaxEMClusterer,
+    MixtureImputer,
     PatchGMMDenoiser,
     SGDGaussianMixture,
 )
@@ -67,16 +68,20 @@ def _deep_images():
     return model.fit(pictures())
 
 
-def _gan_em(**settings):
-    X = pictures() if settings else rows()
+def _gan_em(y=None, **settings):
+    X = pictures() if "image_shape" in settings else rows()
     settings = {"max_iter": 1, "width": 0.01, "random_state": 0, **settings}
-    return GANEMClusterer(2, **settings).fit(X)
+    return GANEMClusterer(2, **settings).fit(X, y)
 
 
-def _minmax_em(**settings):
-    X = pictures() if settings else rows()
+def _minmax_em(y=None, **settings):
+    X = pictures() if "image_shape" in settings else rows()
     settings = {"max_iter": 1, "width": 0.05, "random_state": 0, **settings}
-    return MinMaxEMClusterer(2, **settings).fit(X)
+    return MinMaxEMClusterer(2, **settings).fit(X, y)
+
+
+def _names():
+    return np.array(["a", "b", -1, -1] * 10, dtype=object)
 
 
 def _denoiser():
@@ -96,6 +101,13 @@ def _detector():
     return DensityOutlierDetector(mixture).fit(rows())
 
 
+def _imputer():
+    X = rows()
+    X[::3, 1] = np.nan
+    mixture = GaussianMixture(2, covariance_type="diag", random_state=0)
+    return MixtureImputer(mixture, add_indicator=True).fit(X)
+
+
 MAKERS = {
     **{f"flat_{c}": functools.partial(_flat, c) for c in COVARIANCE_TYPES},
     **{f"stream_{c}": functools.partial(_stream, c) for c in COVARIANCE_TYPES},
@@ -105,13 +117,16 @@ MAKERS = {
     "deep_stream": _deep_stream,
     "deep_classes": _deep_classes,
     "gan_em": _gan_em,
+    "gan_em_names": lambda: _gan_em(y=_names(), semi_supervised=True),
     "gan_em_images": lambda: _gan_em(image_shape=(8, 8)),
     "minmax_em": _minmax_em,
+    "minmax_em_names": lambda: _minmax_em(y=_names(), semi_supervised=True),
     "minmax_em_images": lambda: _minmax_em(image_shape=(8, 8)),
     "denoiser": _denoiser,
     "given_prior": _given_prior,
     "detector": _detector,
     "default_detector": lambda: DensityOutlierDetector().fit(rows()),
+    "imputer": _imputer,
     "trimmed": lambda: DensityOutlierDetector().fit(rows()).estimator_,
     "frozen": lambda: DensityOutlierDetector(FrozenEstimator(_flat("tied"))).fit(
         rows()
@@ -139,6 +154,8 @@ def ask(model):
         for name in (*METHODS, *(["transform"] if _is_quick(model) else [])):
             if hasattr(model, name):
                 found[name] = getattr(model, name)(X)
+        if hasattr(model, "classes_"):
+            found["predict_class"] = model.predict_class(X)
         for name in ("sample", "sample_patches"):
             if hasattr(model, name):
                 found[name] = getattr(model, name)(2)[0]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
+from skdeepgmm import GaussianMixture
 from skdeepgmm.plotting import SamplesDisplay
 
 
@@ -40,3 +41,16 @@ def test_bad_shapes_are_named(mixture):
 def test_an_unfitted_estimator_is_refused(mixture):
     with pytest.raises(ValueError, match="not fitted"):
         SamplesDisplay.from_estimator(clone(mixture), image_shape=(2, 3))
+
+
+def test_sample_params_reach_the_model(rng):
+    mixture = GaussianMixture(3, random_state=0).fit(rng.normal(size=(60, 6)))
+    display = SamplesDisplay.from_estimator(
+        mixture,
+        n_samples=4,
+        sample_params={"component": 2, "random_state": 1},
+        image_shape=(2, 3),
+    )
+    expected = mixture.sample(4, component=2, random_state=1)[0]
+    np.testing.assert_array_equal(display.samples, expected)
+    assert display.labels.tolist() == [2, 2, 2, 2]

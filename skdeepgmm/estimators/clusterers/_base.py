@@ -18,12 +18,17 @@ from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm._torch_backend.training import DivergenceError
 from skdeepgmm.chunked import ChunkedArray
 from skdeepgmm.estimators._base import TorchEstimator
-from skdeepgmm.estimators._checks import check_integer, is_integer
+from skdeepgmm.estimators._checks import (
+    check_integer,
+    is_integer,
+    missing_values_explained,
+)
 from skdeepgmm.estimators._image_shape import (
     check_product,
     fitted_rows,
     rows_and_shape,
 )
+from skdeepgmm.estimators._labels import check_labels, encoded, warn_ignored
 from skdeepgmm.exceptions import TrainingDivergedError
 
 #: Parameters that set how much memory networks need, and words of torch's errors where
@@ -58,7 +63,8 @@ class DeepClusterer(
             X, shape = rows_and_shape(X, self.image_shape)
         else:
             X, shape = fitted_rows(X, self.image_shape_), self.image_shape_
-        X = self._check_X(X, reset=reset)
+        with missing_values_explained(self):
+            X = self._check_X(X, reset=reset)
         check_product(shape, X.shape[1])
         if not reset:
             return X
@@ -72,32 +78,42 @@ class DeepClusterer(
     def _check_labels(self, y, n_samples):
         """Return known clusters, -1 elsewhere; None unless semi-supervised.
 
+        Sets ``classes_``: integers are clusters, strings are numbered in their order.
+
         Raises
         ------
         ValueError
-            If y is missing or holds anything but -1, 0, ..., n_clusters - 1.
+            If y is missing or holds anything but -1 and clusters, or classes of which
+            there are more than clusters.
         """
+        vars(self).pop("classes_", None)
         if not self.semi_supervised:
+            warn_ignored(y)
             return None
-        expected = f"expected integers from -1 (unknown) to {self.n_clusters - 1}"
+        expected = (
+            f"expected integers from -1 (unknown) to {self.n_clusters - 1}, or names "
+            "of classes (strings) with -1 where they are unknown"
+        )
         if y is None:
             raise ValueError(
                 f"semi_supervised=True needs y, but it is None; {expected}. Set "
                 "semi_supervised=False to cluster without labels."
             )
-        y = _as_labels(y, expected)
-        if y.shape != (n_samples,):
-            raise ValueError(
-                f"y has the shape {y.shape}; expected ({n_samples},), one class a row."
-            )
+        y = check_labels(y, n_samples)
+        if _has_names(y):
+            self.classes_, y = encoded(y)
+            if len(self.classes_) > self.n_clusters:
+                raise ValueError(
+                    f"y has {len(self.classes_)} classes, more than n_clusters="
+                    f"{self.n_clusters}: {self.classes_.tolist()[:20]}."
+                )
+            return y
         if y.dtype.kind not in "iu" or y.min() < -1 or y.max() >= self.n_clusters:
             found = f"values of type {y.dtype}"
             if y.dtype.kind in "iuf":
                 found += f" from {y.min()} to {y.max()}"
-            raise ValueError(
-                f"y holds {found}; {expected}. Encode the classes, for example with "
-                "sklearn.preprocessing.LabelEncoder."
-            )
+            raise ValueError(f"y holds {found}; {expected}.")
+        self.classes_ = np.arange(self.n_clusters)
         return y.astype(np.int64)
 
     # Output ----------------------------------------------------------------------
@@ -206,6 +222,37 @@ class DeepClusterer(
         check_is_fitted(self)
         return self._apply(self._predictor(X), X)
 
+    def predict_class(self, X):
+        """Predict the class of each sample by name.
+
+        Only after a fit with ``semi_supervised=True``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            The most probable of ``classes_``: cluster i is the i-th class. Clusters
+            beyond the classes have no name and are left out.
+
+        Raises
+        ------
+        AttributeError
+            If the model was fitted without labels.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "classes_"):
+            raise AttributeError(
+                "The model knows no classes. Set semi_supervised=True and give fit the "
+                "labels y, with -1 for unlabelled samples."
+            )
+        X = self._check_rows(X, reset=False)
+        resp = in_batches(self._proba(X), self._tensor(X))[:, : len(self.classes_)]
+        return self.classes_[convert.to_numpy(resp.argmax(1))]
+
     def fit_predict(self, X, y=None):
         """Train on X and return the cluster of each sample.
 
@@ -264,15 +311,9 @@ class DeepClusterer(
         return tags
 
 
-def _as_labels(y, expected):
-    if convert.is_tensor(y):
-        return convert.to_numpy(y)
-    try:
-        return np.asarray(y)
-    except ValueError as error:
-        raise ValueError(
-            f"y has entries of several lengths; {expected}, one a row."
-        ) from error
+def _has_names(y):
+    """Tell whether the labels are strings."""
+    return y.dtype.kind in "US" or any(isinstance(label, str) for label in y.tolist())
 
 
 def _check_in_memory(X):

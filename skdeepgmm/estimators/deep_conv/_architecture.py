@@ -1,5 +1,6 @@
 """From the ``layers`` parameter to a network, and from a network to attributes."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -78,10 +79,21 @@ def shapes(stack, shape):
         try:
             found.append(layer.output_shape(found[-1]))
         except ValueError as error:
-            raise ValueError(
-                f"layers[{number}] for images of shape {tuple(shape)}: {error}"
-            ) from error
+            raise ValueError(f"layers[{number}] for {_what(shape)}: {error}") from error
     return found
+
+
+def _what(shape):
+    """Say what the layers see, and how vectors become images."""
+    height, width, n_features = shape
+    if height * width > 1:
+        return f"images of shape {tuple(shape)}"
+    side = math.isqrt(n_features)
+    square = f"({side}, {side})" if side**2 == n_features else "(height, width)"
+    return (
+        f"vectors of {n_features} features (image_shape is None; if the rows of X are "
+        f"images, set image_shape={square})"
+    )
 
 
 def automatic(shape):

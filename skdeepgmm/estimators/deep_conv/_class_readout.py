@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
+from skdeepgmm.estimators._labels import check_labels, encoded, warn_ignored
 
 #: Labelled samples that the classes' overall shares are worth, for each component.
 SMOOTHING = 1e-3
@@ -64,13 +65,17 @@ class ClassReadoutMixin:
     def _check_labels(self, y, n_samples):
         """Return the labels of a semi-supervised fit, else y as it came."""
         if not self.semi_supervised:
+            warn_ignored(y)
             return y
         if y is None:
             raise ValueError(
                 "semi_supervised=True needs labels: give fit y, with -1 for unlabelled "
                 "samples, or set semi_supervised=False."
             )
-        return check_labels(y, n_samples)
+        y = check_labels(y, n_samples)
+        if not (y != -1).any():
+            raise ValueError("y has no labelled sample: all are -1.")
+        return y
 
     def _learn_classes(self, y, responsibilities):
         """Count classes by component.
@@ -86,43 +91,11 @@ class ClassReadoutMixin:
             vars(self).pop(name, None)
         if not self.semi_supervised:
             return
-        labelled = np.flatnonzero(y != -1)
-        self.classes_, codes = np.unique(y[labelled], return_inverse=True)
+        self.classes_, codes = encoded(y)
+        labelled = np.flatnonzero(codes >= 0)
         resp = responsibilities(labelled)
-        one_hot = np.eye(len(self.classes_))[codes]
+        one_hot = np.eye(len(self.classes_))[codes[labelled]]
         # A component without labelled samples takes the classes' overall shares.
         self.class_counts_ = resp.T.astype(np.float64) @ one_hot
         smooth = self.class_counts_ + SMOOTHING * one_hot.mean(axis=0)
         self.class_proba_ = smooth / smooth.sum(axis=1, keepdims=True)
-
-
-def check_labels(y, n_samples):
-    """Return labels, checked; -1 marks unlabelled samples.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        Numbers, or an object array of strings and -1.
-    n_samples : int
-
-    Raises
-    ------
-    ValueError
-        If the shape is wrong, a label is missing or none is given.
-    """
-    y = np.asarray(y)
-    if y.shape != (n_samples,):
-        raise ValueError(
-            f"y must have shape ({n_samples},), one label a sample, got {y.shape}."
-        )
-    if y.dtype.kind in "US" and (y.astype(str) == "-1").any():
-        # NumPy makes one type of a list of strings and numbers.
-        raise ValueError(
-            "y has the label '-1', a string. Give an object array of strings with the "
-            "number -1 for unlabelled samples: np.array([...], dtype=object)."
-        )
-    if (y != y).any():
-        raise ValueError("y has missing labels (NaN). Use -1 for unlabelled samples.")
-    if not (y != -1).any():
-        raise ValueError("y has no labelled sample: all are -1.")
-    return y

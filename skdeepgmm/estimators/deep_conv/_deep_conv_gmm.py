@@ -14,6 +14,7 @@ from skdeepgmm._torch_backend.moments import Moments
 from skdeepgmm._torch_backend.standardization import from_image_moments
 from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing, callback_data
 from skdeepgmm.estimators._checkpoint import CONSTRAINTS, Checkpoint
+from skdeepgmm.estimators._checks import missing_values_explained
 from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._image_shape import (
     check_product,
@@ -444,7 +445,8 @@ class DeepConvGMM(
             shape = None  # vectors, like those of the last fit
         else:
             X, shape = rows_and_shape(X, image_shape)
-        X = self._check_X(X, reset=reset, min_samples=min_samples)
+        with missing_values_explained(self):
+            X = self._check_X(X, reset=reset, min_samples=min_samples)
         check_product(shape, X.shape[1])
         return X, shape
 

@@ -7,6 +7,7 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.deep_conv import inference
 from skdeepgmm._torch_backend.rows import TrainingRows
 from skdeepgmm._torch_backend.standardization import from_arrays
+from skdeepgmm.estimators._checks import missing_values_explained
 from skdeepgmm.estimators._image_shape import fitted_rows
 from skdeepgmm.estimators._sklearn_compat import _get_output_config
 from skdeepgmm.estimators.deep_conv._model_spec import ModelSpec, fitted_floors
@@ -28,7 +29,8 @@ class DeepInferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Return validated rows for the fitted model, and its specification."""
         spec = self._fitted_spec(X)
         X = fitted_rows(X, None if spec.vector else spec.shape)
-        return self._check_X(X, reset=False), spec
+        with missing_values_explained(self):
+            return self._check_X(X, reset=False), spec
 
     def _images(self, X, spec):
         """Return validated rows as standardised images, converted as they are read."""

@@ -1,5 +1,6 @@
 """Mixtures from parameters, from scikit-learn, and from other mixtures."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -205,45 +206,73 @@ default='full'
 
         Parameters
         ----------
-        features : array-like of int
-            Indices of the features to keep, in the order wanted.
+        features : int, str or array-like of int or str
+            Features to keep, in the order wanted: indices, or names where the mixture
+            was fitted to a data frame.
 
         Returns
         -------
         mixture : GaussianMixture
-            The density of X[:, features].
-        """
-        kept = check_features(features, self._fitted_width())
-        mixture = self._mixture().marginal(convert.index_tensor(kept))
-        return self._derived(mixture)
+            The density of X[:, features], with their names.
 
-    def condition(self, features, values):
+        Raises
+        ------
+        ValueError
+            If a feature is unknown or given twice.
+
+        Examples
+        --------
+        >>> from skdeepgmm import GaussianMixture
+        >>> gm = GaussianMixture.from_parameters(
+        ...     [1.0], [[3.0, 5.0]], [2.0], covariance_type="spherical"
+        ... )
+        >>> gm.marginal(1).means_
+        array([[5.]])
+        """
+        kept = self._check_features(features)
+        mixture = self._mixture().marginal(convert.index_tensor(kept))
+        return self._derived(mixture, kept)
+
+    def condition(self, features, values=None):
         """Return the mixture of the other features given some.
 
         Parameters
         ----------
-        features : array-like of int
-            Indices of the given features.
+        features : int, str, array-like of int or str, or dict
+            The given features: indices, or names where the mixture was fitted to a
+            data frame. A dict maps them to their values.
 
-        values : array-like of shape (len(features),)
-            Their values.
+        values : float or array-like of shape (len(features),), default=None
+            The values of the features; None with a dict.
 
         Returns
         -------
         mixture : GaussianMixture
-            The density of the remaining features, in their order, given
-            ``X[:, features] = values``. Its weights are the posterior
+            The density of the remaining features, in their order and with their
+            names, given ``X[:, features] = values``. Its weights are the posterior
             probabilities of the components.
+
+        Raises
+        ------
+        ValueError
+            If a feature is unknown, given twice, or none is left; or if a value is not
+            finite, or so far from the data that the density underflows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from skdeepgmm import GaussianMixture
+        >>> rng = np.random.RandomState(0)
+        >>> age = rng.uniform(20, 60, 500)
+        >>> income = age + rng.normal(size=500)
+        >>> X = pd.DataFrame({"age": age, "income": income})
+        >>> given = GaussianMixture(random_state=0).fit(X).condition({"age": 40})
+        >>> given.feature_names_in_.tolist(), given.means_.round()
+        (['income'], array([[40.]]))
         """
-        width = self._fitted_width()
-        given = check_features(features, width)
-        values = np.asarray(values, dtype=np.float64)
-        if values.shape != given.shape or not np.isfinite(values).all():
-            raise ValueError(
-                f"values must hold one finite number for each of the {len(given)} "
-                f"features, got {values!r}."
-            )
-        rest = np.setdiff1d(np.arange(width), given)
+        given, values = self._check_given(features, values)
+        rest = np.setdiff1d(np.arange(self.n_features_in_), given)
         if not len(rest):
             raise ValueError("condition needs at least one feature that is not given.")
         mixture = self._mixture()
@@ -258,7 +287,7 @@ default='full'
                 f"values={values!r} are so far from every component that their density "
                 "underflows. Give values nearer to the data."
             )
-        return self._derived(conditional)
+        return self._derived(conditional, rest)
 
     def merged(self, n_components):
         """Return the mixture with fewer components.
@@ -308,20 +337,46 @@ default='full'
         """
         check_is_fitted(self)
         check_integer("n_components", n_components, 1, len(self.means_))
-        return self._derived(merging.merged(self._mixture(), n_components))
+        return self._derived(merging.merged(self._mixture(), n_components), slice(None))
 
-    def _fitted_width(self):
+    def _check_features(self, features):
+        """Return the indices of features."""
         check_is_fitted(self)
-        return self.n_features_in_
+        names = getattr(self, "feature_names_in_", None)
+        return check_features(features, self.n_features_in_, names)
 
-    def _derived(self, mixture):
-        """Return an estimator with this one's settings and another mixture."""
+    def _check_given(self, features, values):
+        """Return the indices of given features and their values."""
+        if isinstance(features, Mapping):
+            if values is not None:
+                raise ValueError(
+                    "features is a dict, which has the values; leave out values."
+                )
+            features, values = list(features), list(features.values())
+        elif values is None:
+            raise ValueError(
+                "values is None; give a value for each of the features, or a dict such "
+                "as {'age': 40}."
+            )
+        given = self._check_features(features)
+        values = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        if values.shape != given.shape or not np.isfinite(values).all():
+            raise ValueError(
+                f"values must hold one finite number for each of the {len(given)} "
+                f"features, got {values!r}."
+            )
+        return given, values
+
+    def _derived(self, mixture, features):
+        """Return an estimator with this one's settings and a mixture of features."""
         params = self.get_params(deep=False)
         for name in ("weights_init", "means_init", "precisions_init"):
             if name in params:
                 params[name] = None
         params["n_components"] = mixture.n_components
         other = type(self)(**params)
+        if hasattr(self, "feature_names_in_"):
+            other.feature_names_in_ = self.feature_names_in_[features]
         return other._set_parameters(mixture, convert.torch_dtype(self.means_))
 
 

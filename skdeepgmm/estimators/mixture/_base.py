@@ -5,6 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import DensityMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
@@ -294,13 +295,20 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         """
         return self._score(scoring.predict_proba, X)
 
-    def sample(self, n_samples=1):
+    def sample(self, n_samples=1, component=None, random_state=None):
         """Draw random samples from the fitted mixture.
 
         Parameters
         ----------
         n_samples : int, default=1
             Number of samples.
+
+        component : int, default=None
+            Component of all samples; None draws components by ``weights_``.
+
+        random_state : int, RandomState instance or None, default=None
+            Seed of this draw. None takes the parameter ``random_state``: if that is
+            an integer, every call draws the same samples.
 
         Returns
         -------
@@ -313,7 +321,17 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         Raises
         ------
         ValueError
-            If ``n_samples`` is no integer, or below one.
+            If ``n_samples`` is no integer, or below one, or there is no such component.
+
+        Examples
+        --------
+        >>> from skdeepgmm import GaussianMixture
+        >>> gm = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0], [9.0]], [0.01, 0.01], covariance_type="spherical"
+        ... )
+        >>> X, y = gm.sample(3, component=1, random_state=0)
+        >>> X.round().ravel(), y
+        (array([9., 9., 9.]), array([1, 1, 1]))
         """
         check_is_fitted(self)
         check_integer("n_samples", n_samples, None)
@@ -322,14 +340,29 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
                 f"Invalid value for 'n_samples': {n_samples} . The sampling requires "
                 "at least one sample."
             )
-        random_state = self._random_state()
-        weights = np.asarray(self.weights_, dtype=np.float64)
-        counts = random_state.multinomial(n_samples, weights / weights.sum())
+        random_state = self._random_state_of(random_state)
+        counts = self._draw_counts(n_samples, component, random_state)
         mixture = self._mixture()
         generator = self._generator(random_state, mixture.means.device)
         X, labels = mixture.sample(counts.tolist(), generator)
         dtype = convert.torch_dtype(self.means_)
         return convert.to_numpy(X, dtype), convert.to_numpy(labels)
+
+    def _random_state_of(self, random_state):
+        """Return the generator of one call: the argument's, else the parameter's."""
+        if random_state is None:
+            return self._random_state()
+        return check_random_state(random_state)
+
+    def _draw_counts(self, n_samples, component, random_state):
+        """Return how many samples to draw from each component."""
+        weights = np.asarray(self.weights_, dtype=np.float64)
+        if component is None:
+            return random_state.multinomial(n_samples, weights / weights.sum())
+        check_integer("component", component, 0, len(weights) - 1)
+        counts = np.zeros(len(weights), dtype=np.int64)
+        counts[component] = n_samples
+        return counts
 
     def impute(self, X):
         """Fill missing entries by their conditional mean.
@@ -355,7 +388,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         """
         return self._score(scoring.impute, X)
 
-    def sample_conditional(self, X, n_samples=1):
+    def sample_conditional(self, X, n_samples=1, random_state=None):
         """Draw missing entries given the observed ones.
 
         Parameters
@@ -366,6 +399,9 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         n_samples : int, default=1
             Number of draws for each sample.
 
+        random_state : int, RandomState instance or None, default=None
+            Seed of this draw; None takes the parameter ``random_state``.
+
         Returns
         -------
         X_filled : ndarray of shape (n_samples, n_rows, n_features)
@@ -373,7 +409,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
             p(x_missing | x_observed).
         """
         check_integer("n_samples", n_samples, 1)
-        random_state = self._random_state()
+        random_state = self._random_state_of(random_state)
 
         def draw(mixture, source, dtype):
             generator = self._generator(random_state, mixture.means.device)

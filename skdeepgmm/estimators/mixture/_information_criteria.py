@@ -17,10 +17,13 @@ from skdeepgmm.estimators._interruption import part_of_another
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._gaussian_mixture import GaussianMixture
+from skdeepgmm.exceptions import DegenerateComponentWarning
 
 CRITERIA = ("bic", "aic", "icl")
 #: Components of the first fit, relative to the largest number that is asked for.
 OVERCOMPLETE = 2.0
+#: The largest number that is tried by default.
+DEFAULT_MOST = 10
 #: EM iterations of that fit.
 FIRST_ITER = 15
 
@@ -35,8 +38,9 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
 
     Parameters
     ----------
-    n_components : iterable of int, default=range(1, 11)
-        Numbers of components to choose from.
+    n_components : iterable of int, default=None
+        Numbers of components to choose from, for example ``range(1, 31)``. None means
+        1 to 10, or to the number of samples if that is less.
 
     covariance_type : str or list of str, default=('full', 'tied', 'diag', 'spherical')
         Forms of the covariances to choose from, see :class:`GaussianMixture`.
@@ -93,7 +97,9 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
     results_ : dict of str to ndarray of shape (n_candidates,)
         A table that ``pandas.DataFrame`` takes: 'covariance_type', 'n_components',
         'bic', 'aic', 'icl', 'log_likelihood' (mean, in nats per sample),
-        'n_parameters', 'n_iter' and 'rank' (1 is the best).
+        'n_parameters', 'n_iter', 'degenerate' (whether components have too few samples
+        for their covariances, so that the likelihood is set by ``reg_covar``) and
+        'rank': 1 is the best, and degenerate mixtures come last.
 
     estimators_ : list of GaussianMixture
         The mixtures of the table's rows, as the path has left them.
@@ -101,7 +107,7 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
     n_features_in_ : int
         Number of features seen during ``fit``.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of features seen during ``fit``, if they were all strings.
 
     See Also
@@ -109,6 +115,11 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
     GaussianMixture : The model.
     skdeepgmm.plotting.CriterionDisplay : The criterion against the number of
         components.
+
+    Notes
+    -----
+    A model file holds ``best_estimator_``, not the search:
+    ``skdeepgmm.save(search.best_estimator_, path)``.
 
     References
     ----------
@@ -136,7 +147,7 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
     """
 
     _parameter_constraints = {
-        "n_components": ["array-like", Iterable, Integral],
+        "n_components": ["array-like", Iterable, Integral, None],
         "covariance_type": ["array-like", StrOptions(set(COVARIANCES))],
         "criterion": [StrOptions(set(CRITERIA))],
         "max_iter_path": [Interval(Integral, 0, None, closed="left")],
@@ -152,7 +163,7 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
 
     def __init__(
         self,
-        n_components=range(1, 11),
+        n_components=None,
         *,
         covariance_type=("full", "tied", "diag", "spherical"),
         criterion="bic",
@@ -221,15 +232,17 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
 
     def _sizes(self, X, sample_weight):
         """Return the numbers of components, the largest first."""
+        n_samples, what = X.shape[0], "samples"
+        if sample_weight is not None:
+            n_samples, what = np.count_nonzero(sample_weight), "samples with weight"
         given = self.n_components
+        if given is None:
+            given = range(1, min(DEFAULT_MOST, n_samples) + 1)
         sizes = [given] if is_integer(given) else list(given)
         if not sizes:
             raise ValueError("n_components is empty: name at least one number.")
         for size in sizes:
             check_integer("n_components", size, 1)
-        n_samples, what = X.shape[0], "samples"
-        if sample_weight is not None:
-            n_samples, what = np.count_nonzero(sample_weight), "samples with weight"
         if max(sizes) > n_samples:
             raise ValueError(
                 f"n_components goes up to {max(sizes)}, but X has {n_samples} {what}. "
@@ -269,7 +282,8 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
         self.results_ = {
             name: np.array([found[name] for _, found in rows]) for name in names
         }
-        order = np.argsort(self.results_[self.criterion], kind="stable")
+        keys = self.results_[self.criterion], self.results_["degenerate"]
+        order = np.lexsort(keys)
         rank = np.empty(len(order), dtype=int)
         rank[order] = np.arange(1, len(order) + 1)
         self.results_["rank"] = rank
@@ -295,9 +309,8 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
 
     def _warn_largest(self):
         """Say where the choice may be bounded by what was asked for."""
-        given = self.n_components
-        largest = self.n_components_ == max(self.results_["n_components"])
-        if largest and not is_integer(given) and len(set(given)) > 1:
+        tried = self.results_["n_components"]
+        if self.n_components_ == tried.max() > tried.min():
             warn_caller(
                 f"The {self.criterion} is least at n_components={self.n_components_}, "
                 "the largest number that was tried: more may be better. Widen "
@@ -351,7 +364,7 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
 
         Returns
         -------
-        resp : ndarray of shape (n_samples, n_components_)
+        resp : ndarray of shape (n_samples, n_components)
             Responsibilities; rows sum to one.
         """
         return self._best().predict_proba(X)
@@ -448,12 +461,22 @@ def _path(mixture, sizes, X, sample_weight):
         mixture.fit(X, sample_weight=sample_weight)
         mixture.set_params(max_iter=n_iter_path, warm_start=True)
         for size in range(sizes[0], sizes[-1] - 1, -1):
-            mixture = mixture.merged(size).fit(X, sample_weight=sample_weight)
+            mixture = mixture.merged(size)
+            degenerate = _fit_quietly(mixture, X, sample_weight)
             if size in sizes:
                 row = {"covariance_type": mixture.covariance_type, "n_components": size}
                 row |= _criteria(mixture, X, sample_weight)
-                rows.append((mixture, row | {"n_iter": mixture.n_iter_}))
+                row |= {"n_iter": mixture.n_iter_, "degenerate": degenerate}
+                rows.append((mixture, row))
     return rows
+
+
+def _fit_quietly(mixture, X, sample_weight):
+    """Fit a mixture; tells whether components have too few samples of their own."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mixture.fit(X, sample_weight=sample_weight)
+    return any(issubclass(w.category, DegenerateComponentWarning) for w in caught)
 
 
 def _criteria(mixture, X, sample_weight):

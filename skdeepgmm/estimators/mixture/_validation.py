@@ -122,17 +122,29 @@ def check_covariances(covariances, covariance_class, n_components, n_features):
     return tensors
 
 
-def check_features(features, n_features):
+def check_features(features, n_features, names=None):
     """Return feature indices, checked to be distinct and in range.
+
+    Parameters
+    ----------
+    features : int, str or array-like of int or str
+        Indices or names.
+    n_features : int
+    names : ndarray of shape (n_features,) or None
+        Names of the features, if they are known.
 
     Raises
     ------
     ValueError
-        If an index is no integer, out of range or given twice.
+        If a feature is no integer or known name, out of range or given twice.
     """
     index = np.atleast_1d(np.asarray(features))
+    if index.ndim == 1 and len(index) and index.dtype.kind in "UO":
+        index = _indices_of(index.tolist(), names)
     if index.ndim != 1 or not len(index) or index.dtype.kind not in "iu":
-        raise ValueError(f"features must be a list of feature indices, got {features}.")
+        raise ValueError(
+            f"features must be a list of feature indices or names, got {features!r}."
+        )
     if (index < 0).any() or (index >= n_features).any():
         raise ValueError(
             f"features must lie in 0..{n_features - 1}, got {index.tolist()}."
@@ -140,6 +152,23 @@ def check_features(features, n_features):
     if len(np.unique(index)) != len(index):
         raise ValueError(f"features must be distinct, got {index.tolist()}.")
     return index
+
+
+def _indices_of(wanted, names):
+    """Return the indices of named features."""
+    if names is None:
+        raise ValueError(
+            f"features holds names, {wanted}, but the mixture knows none: it was not "
+            "fitted to a data frame with string column names. Give indices."
+        )
+    known = {name: index for index, name in enumerate(names)}
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise ValueError(
+            f"features has {unknown}, which the mixture was not fitted to; expected "
+            f"some of {list(known)}."
+        )
+    return np.array([known[name] for name in wanted])
 
 
 def _parameter(value):

@@ -281,6 +281,46 @@ class DensityOutlierDetector(
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
+    def score(self, X, y=None):
+        """Compute the mean of :meth:`score_samples`, for searches without labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+        y : Ignored
+            Not used, present for API consistency by convention: where outliers are
+            known, search by ``scoring="roc_auc"`` as in the example, with +1 for
+            inliers and -1 for outliers, as :meth:`predict` returns them (1 for
+            outliers would turn all ranks around), and splits that put some of either
+            into every fold.
+
+        Returns
+        -------
+        score : float
+            Mean score, in nats per sample for a density; higher is better. It does not
+            depend on ``contamination``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.model_selection import GridSearchCV, StratifiedKFold
+        >>> from skdeepgmm import DensityOutlierDetector, GaussianMixture
+        >>> rng = np.random.RandomState(0)
+        >>> X = np.concatenate([rng.normal(size=(60, 1)) + s for s in (-9, 9)])
+        >>> X = np.concatenate([X, rng.uniform(-2, 2, size=(12, 1))])
+        >>> y = np.repeat([1, -1], [120, 12])
+        >>> search = GridSearchCV(
+        ...     DensityOutlierDetector(GaussianMixture(random_state=0)),
+        ...     {"estimator__n_components": [1, 2]},
+        ...     scoring="roc_auc",
+        ...     cv=StratifiedKFold(3, shuffle=True, random_state=0),
+        ... ).fit(X, y)
+        >>> search.best_params_
+        {'estimator__n_components': 2}
+        """
+        return float(self.score_samples(X).mean())
+
     def get_metadata_routing(self):
         """Tell scikit-learn which arguments of ``fit`` go to the model.
 

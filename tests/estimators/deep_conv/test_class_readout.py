@@ -20,7 +20,8 @@ def test_labels_give_conditional_samples(pictures):
         assert (model.predict_class(drawn) == label).mean() > 0.95
     with pytest.raises(ValueError, match="none of the classes"):
         model.sample(2, y=9)
-    without = make().fit(X, partly)
+    with pytest.warns(UserWarning, match="semi_supervised=False"):
+        without = make().fit(X, partly)
     np.testing.assert_array_equal(without.predict(X), model.predict(X))
     with pytest.raises(AttributeError, match="semi_supervised=True"):
         without.predict_class(X)

@@ -1,6 +1,7 @@
 """Conditioning and marginals: closed forms and the chain rule."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
@@ -144,3 +145,63 @@ def test_a_condition_on_everything_is_refused(rng):
     gm = mixture(rng, "full")
     with pytest.raises(ValueError, match="at least one feature"):
         gm.condition([0, 1, 2, 3, 4], np.zeros(5))
+
+
+# Names and scalars ----------------------------------------------------------------
+
+
+def named(rng):
+    """Return a mixture that was fitted to a data frame, and the frame."""
+    X = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 3))
+    frame = pd.DataFrame(X, columns=["age", "income", "height"])
+    return GaussianMixture(2, random_state=0).fit(frame), frame
+
+
+def test_names_mean_the_same_as_indices(rng):
+    gm, _ = named(rng)
+    for by_name, by_index in [
+        (gm.condition({"height": 0.5, "age": -0.2}), gm.condition([2, 0], [0.5, -0.2])),
+        (gm.condition("income", 0.1), gm.condition([1], [0.1])),
+        (gm.condition({1: 0.1}), gm.condition(1, 0.1)),
+        (gm.marginal(["height", "age"]), gm.marginal([2, 0])),
+        (gm.marginal(pd.Index(["age"])), gm.marginal(0)),
+    ]:
+        np.testing.assert_array_equal(by_name.means_, by_index.means_)
+        np.testing.assert_array_equal(by_name.weights_, by_index.weights_)
+        assert by_name.feature_names_in_.tolist() == by_index.feature_names_in_.tolist()
+
+
+def test_names_stay_with_the_features(rng):
+    gm, frame = named(rng)
+    given = gm.condition({"income": 0.0})
+    assert given.feature_names_in_.tolist() == ["age", "height"]
+    part = gm.marginal(["height", "age"])
+    assert part.feature_names_in_.tolist() == ["height", "age"]
+    assert np.isfinite(part.score_samples(frame[["height", "age"]])).all()
+    with pytest.raises(ValueError, match="feature names"):
+        part.score_samples(frame[["age", "height"]])
+    assert given.condition({"age": 1.0}).feature_names_in_.tolist() == ["height"]
+
+
+def test_mixtures_without_names_say_so(rng):
+    gm = mixture(rng, "full")
+    assert not hasattr(gm.marginal([0]), "feature_names_in_")
+    with pytest.raises(ValueError, match=r"knows none.*Give indices"):
+        gm.condition({"age": 1.0})
+
+
+@pytest.mark.parametrize(
+    "features, values, message",
+    [
+        ({"weight": 1.0}, None, r"\['weight'\], which the mixture was not fitted to"),
+        ({"age": 1.0}, 1.0, "leave out values"),
+        ({"age": "old"}, None, "old"),
+        ("age", None, "values is None"),
+        (["age", "age"], [0.0, 0.0], "distinct"),
+        ({}, None, "list of feature indices or names"),
+    ],
+)
+def test_bad_names_are_refused(rng, features, values, message):
+    gm, _ = named(rng)
+    with pytest.raises(ValueError, match=message):
+        gm.condition(features, values)

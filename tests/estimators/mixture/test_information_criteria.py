@@ -89,9 +89,11 @@ def test_it_predicts_scores_and_samples_as_its_best(search, groups):
     assert_array_equal(search.score_samples(groups), best.score_samples(groups))
     assert search.score(groups) == best.score(groups)
     X, labels = search.sample(10)
-    assert X.shape == (10, 3) and labels.shape == (10,)
+    assert X.shape == (10, 3)
+    assert labels.shape == (10,)
 
 
+@pytest.mark.filterwarnings("ignore:The bic is least")
 def test_the_number_of_jobs_changes_nothing(groups):
     settings = {"covariance_type": ["full", "diag"], "random_state": 0}
     one, two = (
@@ -135,7 +137,7 @@ def test_missing_entries(groups, rng):
         ({"n_components": []}, "n_components is empty"),
         ({"n_components": [0, 2]}, "n_components must be an integer of at least 1"),
         ({"n_components": [2.5]}, "n_components must be an integer of at least 1"),
-        ({"n_components": [40]}, "n_components goes up to 40, but X has 30 samples"),
+        ({"n_components": [1, 40]}, "n_components goes up to 40, but X has 30 samples"),
         ({"covariance_type": ["full", "round"]}, "covariance_type must name some of"),
         ({"covariance_type": []}, "covariance_type must name some of"),
         ({"criterion": "dic"}, "'criterion' parameter"),
@@ -162,3 +164,24 @@ def test_display(search):
     with pytest.raises(ValueError, match="criterion='loss' is no column"):
         CriterionDisplay.from_estimator(search, criterion="loss")
     plt.close("all")
+
+
+@pytest.mark.filterwarnings("ignore:The bic is least")
+def test_degenerate_mixtures_come_last(rng):
+    """Components on a few samples have any likelihood that reg_covar allows."""
+    X = rng.normal(size=(24, 2))
+    X[12:] = X[:12] + 1e-9 * rng.normal(size=(12, 2))
+    search = GaussianMixtureIC(range(1, 13), covariance_type="full", random_state=0)
+    search.fit(X)
+    degenerate = search.results_["degenerate"]
+    assert degenerate.any()
+    assert search.results_["rank"][degenerate].min() > (~degenerate).sum()
+    chosen = search.results_["rank"] == 1
+    assert not degenerate[chosen].any()
+
+
+@pytest.mark.filterwarnings("ignore:The bic is least")
+def test_default_sizes_end_at_the_number_of_samples(rng):
+    search = GaussianMixtureIC(covariance_type="spherical", random_state=0)
+    assert max(search.fit(rng.normal(size=(6, 2))).results_["n_components"]) == 6
+    assert max(search.fit(rng.normal(size=(60, 2))).results_["n_components"]) == 10

@@ -179,7 +179,8 @@ def test_merged_of_a_fitted_mixture(grid, covariance_type):
         warnings.simplefilter("ignore")
         mixture.fit(X)
     less = mixture.merged(16)
-    assert less.n_components == 16 and less.means_.shape == (16, 2)
+    assert less.n_components == 16
+    assert less.means_.shape == (16, 2)
     assert less.get_params()["reg_covar"] == mixture.reg_covar
     assert_allclose(less.weights_ @ less.means_, mixture.weights_ @ mixture.means_)
     assert mixture.means_.shape == (20, 2)

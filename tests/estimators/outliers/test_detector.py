@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -278,3 +279,30 @@ def test_a_failed_refit_keeps_the_old_detector(rng):
     with pytest.raises(ValueError, match="minimum of 2"):
         detector.fit(X[:1])
     np.testing.assert_array_equal(detector.score_samples(X), before)
+
+
+# Score ------------------------------------------------------------------------------
+
+
+def test_score_is_the_mean_density_whatever_the_labels(rng):
+    X = rng.normal(size=(80, 2))
+    detector = DensityOutlierDetector(GaussianMixture(random_state=0)).fit(X)
+    expected = pytest.approx(detector.score_samples(X).mean())
+    assert detector.score(X) == expected
+    assert detector.score(X, np.ones(80)) == expected
+
+
+@pytest.mark.parametrize("scoring", [None, "roc_auc"])
+def test_searches_with_and_without_labels(rng, scoring):
+    X = np.concatenate([rng.normal(size=(90, 1)) - 8, rng.normal(size=(90, 1)) + 8])
+    X = np.concatenate([X, rng.uniform(-2, 2, size=(20, 1))])
+    y = np.repeat([1, -1], [180, 20])
+    search = GridSearchCV(
+        DensityOutlierDetector(GaussianMixture(random_state=0)),
+        {"estimator__n_components": [1, 2]},
+        cv=StratifiedKFold(3, shuffle=True, random_state=0),
+        scoring=scoring,
+    ).fit(X, y)
+    assert search.best_params_ == {"estimator__n_components": 2}
+    if scoring is not None:  # -1 are the outliers, which have the low values
+        assert search.best_score_ > 0.95

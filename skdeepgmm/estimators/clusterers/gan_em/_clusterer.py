@@ -109,7 +109,8 @@ class GANEMClusterer(DeepClusterer):
         The M-step uses responsibilities to the power of 1 / temperature.
 
     semi_supervised : bool, default=False
-        Whether ``y`` holds known clusters, with -1 for unknown ones. False ignores y.
+        Whether ``y`` holds known clusters or names of classes, with -1 for unknown
+        ones. False ignores y.
 
     label_tol : float, default=0.05
         Error on the labelled samples below which the E-net stops learning them at the
@@ -193,6 +194,10 @@ class GANEMClusterer(DeepClusterer):
 
     image_shape_ : tuple of int or None
         (height, width, channels), None for vectors.
+
+    classes_ : ndarray of shape (n_classes,)
+        After a fit with ``semi_supervised=True``: the name of each cluster. Clusters
+        beyond the classes have none.
 
     n_features_in_ : int
         Number of features seen during fit.
@@ -371,8 +376,10 @@ class GANEMClusterer(DeepClusterer):
             channels]).
 
         y : array-like of shape (n_samples,), default=None
-            With ``semi_supervised=True`` the known clusters, -1 for unknown ones;
-            otherwise ignored.
+            With ``semi_supervised=True`` the known clusters, from 0 to ``n_clusters -
+            1``, or names of classes (an object array of strings), which become
+            clusters in sorted order; -1 where unknown. Otherwise ignored, with a
+            warning if it holds -1.
 
         Returns
         -------

@@ -134,6 +134,17 @@ class GANEMFit(ClustererFit):
         return "" if known else " or set init='kmeans'"
 
     @property
+    def n_iter_left(self):
+        """Most EM iterations that are left: of restarts to come, and to the end."""
+        left = self.config.n_iter - self.kept.n_iter
+        if self.attempt >= 0:
+            return left
+        to_come = self.n_init - len(self.restarts)
+        return left + to_come * init_iterations(
+            self.estimator, self.architecture.shape, self.config.n_iter
+        )
+
+    @property
     def n_tasks(self):
         """Most callback tasks right below the fit; each rerun is one of them."""
         first = self.config.n_iter if self.n_init == 1 else self.n_init + 1

@@ -1,5 +1,7 @@
 """One of the trainings of a fit of GAN-EM: how far it has come, and why it ends."""
 
+import time
+
 import numpy as np
 
 from skdeepgmm._torch_backend import checkpoint as trees
@@ -56,6 +58,7 @@ class Restart:
 
         if self.is_over:
             return
+        self._began, self._done_before = time.perf_counter(), self.n_iter
         try:
             with self.fit.interruption:
                 config = TrainingConfig(n_iter)
@@ -91,8 +94,14 @@ class Restart:
         self.collapsed = self._has_collapsed(state)
         self.converged = self._has_converged(state) and not self.collapsed
         if self.estimator.verbose:
-            print(line(state))
+            print(line(state, self._seconds_left()))
         return self.collapsed or (self.converged and self._may_end(state.epoch))
+
+    def _seconds_left(self):
+        """Return the most seconds that the fit will take from here."""
+        elapsed = time.perf_counter() - self._began
+        each = elapsed / (self.n_iter - self._done_before)
+        return each * self.fit.n_iter_left
 
     def _may_end(self, n_iter):
         """Tell whether a converged run may end: vectors, halfway through the LR decay.
@@ -149,7 +158,7 @@ def is_collapsed(state, config, n_clusters):
     return others > 0 and used < COLLAPSE_SHARE * others
 
 
-def line(state):
+def line(state, seconds_left):
     """Return the report of the last EM iteration."""
     last = state.history[-1]
     losses = ", ".join(
@@ -159,4 +168,5 @@ def line(state):
     return (
         f"  Iteration {state.epoch}\t {losses}\t confidence {last['confidence']:.3f}"
         f"\t changed {last['changed']:.2%}\t clusters in use {last['n_effective']:.1f}"
+        f"\t at most {seconds_left:.0f} s left"
     )

@@ -120,7 +120,8 @@ class MinMaxEMClusterer(DeepClusterer):
         networks.
 
     semi_supervised : bool, default=False
-        Whether ``y`` holds known clusters, with -1 for unknown ones. False ignores y.
+        Whether ``y`` holds known clusters or names of classes, with -1 for unknown
+        ones. False ignores y.
 
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches, noise and :meth:`sample`.
@@ -170,6 +171,10 @@ class MinMaxEMClusterer(DeepClusterer):
 
     image_shape_ : tuple of int or None
         (height, width, channels), None for vectors.
+
+    classes_ : ndarray of shape (n_classes,)
+        After a fit with ``semi_supervised=True``: the name of each cluster. Clusters
+        beyond the classes have none.
 
     n_features_in_ : int
         Number of features seen during fit.
@@ -346,8 +351,10 @@ class MinMaxEMClusterer(DeepClusterer):
             channels]).
 
         y : array-like of shape (n_samples,), default=None
-            With ``semi_supervised=True`` the known clusters, -1 for unknown ones;
-            otherwise ignored.
+            With ``semi_supervised=True`` the known clusters, from 0 to ``n_clusters -
+            1``, or names of classes (an object array of strings), which become
+            clusters in sorted order; -1 where unknown. Otherwise ignored, with a
+            warning if it holds -1.
 
         Returns
         -------

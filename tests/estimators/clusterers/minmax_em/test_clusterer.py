@@ -175,7 +175,7 @@ def test_all_rows_may_be_labelled(data):
     [
         (None, "semi_supervised=True needs y"),
         (np.full(120, 3), "from 3 to 3"),
-        (np.full(120, "a"), "values of type <U1; expected integers"),
+        (np.full(120, True), "values of type bool; expected integers"),
         (np.zeros(5, int), "has the shape"),
     ],
 )

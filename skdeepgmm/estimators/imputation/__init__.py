@@ -1,0 +1,1 @@
+"""Missing entries filled by any estimator that can impute."""
