@@ -6,11 +6,13 @@ PYTEST_ARGS ?=
 # Processes of the test suite, of one thread each: two threads of one process gain little.
 WORKERS ?= 2
 SPHINX_ARGS ?=
+DATA ?= $(SKDEEPGMM_DATA)
+ARGS ?=
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench doc clean
+.PHONY: help demo test test-slow test-min smoke lint format bench papers doc dist clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
@@ -50,6 +52,9 @@ format: $(VENV)/.ready ## apply the formatter and the safe fixes
 
 bench: $(VENV)/.ready ## time EM against scikit-learn on this machine
 	$(BIN)/python benchmarks/em_speed.py
+
+papers: $(VENV)/.ready ## measure what the papers claim, where it is not yet; DATA=folder
+	SKDEEPGMM_DATA=$(DATA) OMP_NUM_THREADS=1 $(BIN)/python benchmarks/papers/reproduce.py $(ARGS)
 
 doc: $(VENV)/.ready-doc ## build the documentation; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html $(SPHINX_ARGS) doc doc/_build/html

@@ -118,7 +118,7 @@ def _em_speed(data):
         name = f"em_speed/{case['name']}"
         fastest = {
             library: min(
-                (v["median_s"] for v in case["variants"] if v["library"] == library)
+                v["median_s"] for v in case["variants"] if v["library"] == library
             )
             for library in ("scikit-learn", "skdeepgmm")
         }

@@ -60,7 +60,9 @@ def draw_clusters(ax, path, n_real=3, n_drawn=3):
     model, (X, y) = clusterer(path), digits("test")
     labels, rng = model.predict(X), np.random.default_rng(0)
     print("test accuracy", clustering_accuracy(y, labels))
-    order = np.argsort([np.bincount(y[labels == k], minlength=10).argmax() for k in range(10)])
+    order = np.argsort(
+        [np.bincount(y[labels == k], minlength=10).argmax() for k in range(10)]
+    )
     real = [X[rng.choice(np.flatnonzero(labels == k), n_real, False)] for k in order]
     drawn = [model.sample(n_drawn, cluster=int(k))[0] for k in order]
     both = np.concatenate([np.array(real), np.array(drawn)], axis=1)

@@ -1,14 +1,16 @@
 """The page of results: what papers claim, and what was measured here."""
 
+import sys
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _figures
 import _front_page
 from _records import RESULTS
 
-CLAIMS = Path(__file__).parent / "claims.toml"
 HEADER = (
     "claim",
     "to reach",
@@ -37,9 +39,9 @@ What the papers claim
 
 Every figure is from a file in ``benchmarks/results``, which a script wrote. "To reach"
 is the paper's figure, or that of a method that was measured in the same run. A claim is
-*reached* if our mean is at least as good. Figures are means, with the standard deviation
-over seeds where there are several; seconds are of the processor (CPU) or of the clock
-(GPU).
+*reached* if our mean is at least as good. Figures are means, with the standard
+deviation over seeds where there are several; seconds are of the processor (CPU) or of
+the clock (GPU).
 """
 
 
@@ -52,7 +54,7 @@ class Row(NamedTuple):
 
 def claims():
     """Return the list of sources and that of claims."""
-    data = tomllib.loads(CLAIMS.read_text(encoding="utf-8"))
+    data = tomllib.loads(_front_page.CLAIMS.read_text(encoding="utf-8"))
     return data["source"], data["claim"]
 
 
@@ -118,9 +120,13 @@ def section(source, found, days):
         name.partition("/")[0]
         for claim in claims()[1]
         if claim["source"] == source["id"]
-        for name in ([claim["ours"]] if isinstance(claim["ours"], str) else claim["ours"])
+        for name in (
+            [claim["ours"]] if isinstance(claim["ours"], str) else claim["ours"]
+        )
     }
-    dated = [f"``{name}.json`` ({days[name]})" for name in sorted(names) if name in days]
+    dated = [
+        f"``{name}.json`` ({days[name]})" for name in sorted(names) if name in days
+    ]
     count = (
         f"{states.count(True)} reached, {states.count(False)} missed, "
         f"{states.count(None)} not measured."

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-
 from _records import RESULTS
 
 GAN_EM = ("part", "data", "case", "model")
@@ -34,7 +33,9 @@ def rows_of(path):
     """Return the rows of a file, one measurement a row."""
     with path.open(newline="", encoding="utf-8") as file:
         if path.stem == "epll_likelihood":
-            return [{"model": m, "measure": "nats", "value": v} for m, v in csv.reader(file)]
+            return [
+                {"model": m, "measure": "nats", "value": v} for m, v in csv.reader(file)
+            ]
         rows = list(csv.DictReader(file))
     if "measure" in rows[0]:
         return rows
@@ -46,19 +47,27 @@ def rows_of(path):
 
 
 def grouped(rows, keys):
-    """Return the values of each figure by its name, in the order of the rows."""
+    """Return the values of each figure by its name, in the order of the rows.
+
+    A measure that a method does not have is NaN in the rows, and left out.
+    """
     groups = {}
     for row in rows:
         parts = [row[key] for key in (*keys, "measure") if row[key]]
-        groups.setdefault("/".join(parts), []).append(float(row["value"]))
+        if np.isfinite(value := float(row["value"])):
+            groups.setdefault("/".join(parts), []).append(value)
     return groups
 
 
 def described(values):
     """Return [mean, standard deviation or None, number of values]."""
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    rounded = [None if v is None else float(f"{v:.7g}") for v in (deviation,)]
-    return [float(f"{np.mean(values):.7g}"), *rounded, len(values)]
+    spread = _rounded(np.std(values, ddof=1)) if len(values) > 1 else None
+    return [_rounded(np.mean(values)), spread, len(values)]
+
+
+def _rounded(value):
+    """Return a value with seven digits, which are the same on every machine."""
+    return float(f"{value:.7g}")
 
 
 def means_of_classes(rows):
@@ -70,7 +79,7 @@ def means_of_classes(rows):
             cases = found.setdefault(f"outliers/{name}", {})
             cases.setdefault(row["case"], []).append(float(row["value"]))
     return {
-        name: [float(f"{np.mean([np.mean(v) for v in cases.values()]):.7g}"), None, 1]
+        name: [_rounded(np.mean([np.mean(v) for v in cases.values()])), None, 1]
         for name, cases in found.items()
         if len(cases) == 10
     }
@@ -127,7 +136,9 @@ def write(path, machine=None):
 def _text(head, found):
     """Return the file's text, one figure a line."""
     lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
-    entries = [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in found.items()]
+    entries = [
+        f"  {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in found.items()
+    ]
     return "\n".join(["{", *lines, ' "figures": {', ",\n".join(entries), " }", "}", ""])
 
 

@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import _front_page
 import _results_page
 import _summaries
@@ -51,7 +53,9 @@ def missing(name, figures):
     """Return the figures of a file that a claim needs and that it does not have."""
     _, claims = _results_page.claims()
     wanted = [claim[k] for claim in claims for k in ("ours", "beside") if k in claim]
-    flat = [n for names in wanted for n in ([names] if isinstance(names, str) else names)]
+    flat = [
+        n for names in wanted for n in ([names] if isinstance(names, str) else names)
+    ]
     here = [n.removeprefix(f"{name}/") for n in flat if n.startswith(f"{name}/")]
     return [n for n in here if n not in figures]
 
