@@ -44,6 +44,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"skdeepgmm {version}"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
+# Pages without siblings leave the room to their tables.
+html_sidebars = {name: [] for name in ("index", "install", "results", "support")}
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
