@@ -3,6 +3,7 @@
 import doctest
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -138,6 +139,22 @@ def test_generated_pages_are_up_to_date():
         assert (ROOT / path).read_text(encoding="utf-8") == text, (
             f"{path}: python benchmarks/papers/reproduce.py --pages"
         )
+
+
+def test_only_what_is_current_is_skipped(tmp_path):
+    import _summaries
+    import reproduce
+
+    for suffix in ("csv", "json"):
+        shutil.copy(RESULTS / f"epll.{suffix}", tmp_path)
+    assert reproduce.is_current("epll", tmp_path)
+    lines = (tmp_path / "epll.csv").read_bytes().splitlines(keepends=True)
+    (tmp_path / "epll.csv").write_bytes(b"".join([*lines, lines[-1]]))
+    assert not reproduce.is_current("epll", tmp_path)
+    fewer = [line for line in lines if b"PatchGMMDenoiser" not in line]
+    (tmp_path / "epll.csv").write_bytes(b"".join(fewer))
+    _summaries.write(tmp_path / "epll.csv")
+    assert not reproduce.is_current("epll", tmp_path)
 
 
 def test_a_row_without_figures_is_left_out():
