@@ -50,7 +50,7 @@ def clusterer(path):
 
 def mosaic(rows):
     """Return images of shape (rows, columns, side, side) as one, with white gaps."""
-    padded = np.pad(rows, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=1.0)
+    padded = np.pad(rows, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=0.0)
     n, m, height, width = padded.shape
     return padded.transpose(0, 2, 1, 3).reshape(n * height, m * width)
 
@@ -134,7 +134,7 @@ def main():
     for ax in axes:
         ax.set_axis_off()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out, dpi=130, facecolor="white", pil_kwargs={"optimize": True})
+    figure.savefig(args.out, dpi=130, facecolor="white", bbox_inches="tight")
     print(f"wrote {args.out}: {args.out.stat().st_size / 1024:.0f} KiB")
 
 
