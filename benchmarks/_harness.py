@@ -4,6 +4,7 @@ Every measurement runs in a process of its own, so that neither the peak memory 
 thread pools of one library reach another.
 """
 
+import datetime
 import json
 import os
 import platform
@@ -226,20 +227,13 @@ def machine_line(description):
 
 
 def write_results(folder, name, markdown, data):
-    """Write ``name.md`` and ``name.json`` and say where."""
+    """Write ``name.md`` and ``name.json``, with the day, and say where."""
     folder.mkdir(parents=True, exist_ok=True)
+    data = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), **data}
     for suffix, text in (("md", markdown), ("json", json.dumps(data, indent=1) + "\n")):
         path = folder / f"{name}.{suffix}"
         path.write_text(text)
         print(f"wrote {path}", file=sys.stderr)
-
-
-def replace_section(path, markers, text):
-    """Replace what stands between two marker lines of a file."""
-    begin, end = markers
-    before, rest = path.read_text().split(begin, 1)
-    after = rest.split(end, 1)[1]
-    path.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}")
 
 
 @contextmanager

@@ -100,39 +100,3 @@ def full_report(results):
     """Return the whole page."""
     sections = "\n".join(case_section(case) for case in results["cases"])
     return f"# Speed of EM against scikit-learn\n\n{preamble(results)}\n{sections}"
-
-
-def readme_line(case):
-    """Return the cells of one case in the summary."""
-    rows = {row["variant"]: row for row in case["variants"]}
-    fastest = best_of(rows.values(), "scikit-learn")
-    cells = [case["title"], f"{fastest['median_s']:.2f} ({short_name(fastest)})"]
-    for dtype in ("float64", "float32"):
-        row = rows[f"skdeepgmm, NumPy {dtype}"]
-        cells.append(f"{row['median_s']:.2f} ({ratio(row, fastest):.1f}x)")
-    ours = best_of(rows.values(), "skdeepgmm")
-    cells.append(f"{ours['peak_mib']:.0f} / {fastest['peak_mib']:.0f}")
-    return cells
-
-
-def short_name(row):
-    return row["variant"].removeprefix("scikit-learn, ")
-
-
-def readme_section(results):
-    """Return the summary for the README."""
-    header = [
-        "EM",
-        "best of scikit-learn, s",
-        "ours float64, s",
-        "ours float32, s",
-        "peak memory ours / theirs, MiB",
-    ]
-    lines = [readme_line(case) for case in results["cases"]]
-    return (
-        f"{table(header, lines)}\nMedians of {results['repeat']} runs; factors are "
-        "against the best of scikit-learn's variants in the same run; "
-        "log-likelihoods and the other variants in "
-        "[benchmarks/results](benchmarks/results/em_speed.md). Measured on "
-        f"{_harness.machine_line(results['machine'])}\n"
-    )

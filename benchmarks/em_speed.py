@@ -6,7 +6,7 @@ same number of threads. Beside the seconds stand the peak memory of the fit abov
 data and the log-likelihood of the fitted parameters by one float64 scorer for all.
 
     python benchmarks/em_speed.py [--quick] [--repeat 3] [--device cuda]
-                                  [--cases full-100k ...] [--update-readme]
+                                  [--cases full-100k ...]
 """
 
 import argparse
@@ -232,9 +232,6 @@ def parse_arguments():
         "--quick", action="store_true", help="small data, one repetition, bench_output/"
     )
     parser.add_argument("--out", type=Path, help="folder of the tables")
-    parser.add_argument(
-        "--update-readme", action="store_true", help="put the summary into README.md"
-    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -273,12 +270,6 @@ def report(results, arguments):
     suffix = "" if arguments.device == "cpu" else "_cuda"
     folder = arguments.out or default
     _harness.write_results(folder, f"em_speed{suffix}", markdown, results)
-    if arguments.update_readme:
-        _harness.replace_section(
-            Path(__file__).parents[1] / "README.md",
-            ("<!-- bench:start -->", "<!-- bench:end -->"),
-            _report.readme_section(results),
-        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ measure the log-likelihood. The data are not part of this package:
 
     python benchmarks/train_patch_prior.py --data FOLDER --out prior.safetensors
 
-with FOLDER/bsd400_train.npz holding ``X`` of shape (400, 180, 180), uint8.
+with FOLDER/bsd400_train.npz holding ``X`` of shape (400, 180, 180), uint8. These
+photographs are published for non-commercial research. ``--free`` learns from a few
+pictures under free licences instead, which scikit-image and scikit-learn ship with; the
+Berkeley crops are then held out alone.
 """
 
 import argparse
@@ -34,6 +37,21 @@ N_HELD_OUT = 20
 # Variance of rounding to 8 bits: no detail below it is in the data.
 QUANTISATION = 1 / 12 / 255**2
 PATHS = ("data", "out", "resume")
+#: Public domain or CC0 (see the README of scikit-image's data), with how often a step
+#: draws from each: surfaces and the moon teach textures, and less else.
+FREE_OF_SKIMAGE = {
+    "astronaut": 3,
+    "camera": 3,
+    "chelsea": 3,
+    "coffee": 3,
+    "rocket": 3,
+    "brick": 1,
+    "grass": 1,
+    "gravel": 1,
+    "moon": 1,
+}
+#: CC BY 2.0, by the authors that scikit-learn's sample images name.
+FREE_OF_SKLEARN = ("china.jpg", "flower.jpg")
 
 
 def parse():
@@ -46,8 +64,33 @@ def parse():
     parser.add_argument("--batch", type=int, default=60_000, help="patches a step")
     parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--free", action="store_true", help="free pictures only")
     parser.add_argument("--resume", type=Path, help="prior to go on from")
     return parser.parse_args()
+
+
+def free_images():
+    """Return free pictures and their halves, in [0, 1], rounded to 8 bits."""
+    from skimage import data
+    from sklearn.datasets import load_sample_image
+
+    pictures = [(grey(getattr(data, name)()), n) for name, n in FREE_OF_SKIMAGE.items()]
+    pictures += [(grey(load_sample_image(name)), 3) for name in FREE_OF_SKLEARN]
+    sizes = [size for image, n in pictures for size in n * [image, half(image)]]
+    return [np.round(255 * image).astype(np.float32) / 255 for image in sizes]
+
+
+def grey(image):
+    """Return the luma of an RGB or grey picture of 8 bits, in [0, 1]."""
+    image = np.asarray(image, dtype=float) / 255
+    return image if image.ndim == 2 else image[..., :3] @ [0.299, 0.587, 0.114]
+
+
+def half(image):
+    """Return the image of half the size."""
+    height, width = (n // 2 for n in image.shape)
+    cells = image[: 2 * height, : 2 * width].reshape(height, 2, width, 2)
+    return cells.mean(axis=(1, 3))
 
 
 def training_images(folder):
@@ -189,6 +232,8 @@ def main():
     """Train, writing the prior after every step."""
     args = parse()
     images, held_out = training_images(args.data)
+    if args.free:
+        images = free_images()
     rng = np.random.default_rng(args.seed)
     test = draw_patches(held_out, 50_000, args.patch_size, rng, symmetric=False)
     weights = np.full(args.components, 1 / args.components)

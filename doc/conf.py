@@ -1,10 +1,15 @@
 """Sphinx configuration. Builds offline; warnings are errors (make doc)."""
 
+import importlib.util
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import skdeepgmm
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "skdeepgmm"
 author = "skdeepgmm developers"
@@ -18,7 +23,11 @@ extensions = [
     "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
+    "measured",
 ]
+# MathJax in the pages themselves, so that formulas show without the network.
+if importlib.util.find_spec("sphinx-mathjax-offline"):
+    extensions.append("sphinx-mathjax-offline")
 # Links to other packages' pages need the network: SKDEEPGMM_DOC_ONLINE=1 make doc
 if os.environ.get("SKDEEPGMM_DOC_ONLINE"):
     extensions.append("sphinx.ext.intersphinx")
@@ -29,11 +38,14 @@ if os.environ.get("SKDEEPGMM_DOC_ONLINE"):
         "torch": ("https://docs.pytorch.org/docs/stable", None),
     }
 
-exclude_patterns = ["_build", "**/GALLERY_HEADER.rst"]
+exclude_patterns = ["_build", "_extensions", "**/GALLERY_HEADER.rst"]
 templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"skdeepgmm {version}"
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
+# Pages without siblings leave the room to their tables.
+html_sidebars = {name: [] for name in ("index", "install", "results", "support")}
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,

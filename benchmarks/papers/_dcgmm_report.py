@@ -1,6 +1,7 @@
 """Markdown tables of the measurements of ``dcgmm.py``."""
 
 from _records import cell, machine_line, table
+from _summaries import write as write_summary
 
 TITLES = {"mnist": "MNIST", "fashion": "FashionMNIST"}
 
@@ -98,3 +99,4 @@ def write_report(path, records, description):
         for data in TITLES:
             parts += section(records, part, data)
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_summary(records.path, machine_line())

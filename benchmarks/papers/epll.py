@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from _summaries import write as write_summary
 
 SEED = 0
 LEVELS = (15, 25, 50)
@@ -245,6 +246,8 @@ def report(folder):
     if likelihood.exists():
         parts += ["## The prior as a density", likelihood_table(likelihood)]
     (folder / "epll.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    for path in sorted(folder.glob("epll*.csv")):
+        write_summary(path, f"{platform.machine()}, 2 CPU cores")
 
 
 def main():

@@ -44,6 +44,7 @@ import torch
 from _gan_em_data import ATTRIBUTES, few_labels, load, subset
 from _gan_em_peers import classifiers, clusterers
 from _records import RESULTS, Records, cell, machine_line, table
+from _summaries import write as write_summary
 from scipy.stats import spearmanr
 from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
 
@@ -382,7 +383,9 @@ def machine_file(args):
 
 def report(args):
     """Write a table for each part."""
-    records = Records(args.out / f"gan_em_{args.preset}.csv", KEYS)
+    source = args.out / f"gan_em_{args.preset}.csv"
+    records = Records(source, KEYS)
+    write_summary(source, machine_file(args).read_text().strip())
     parts = ["# GAN-EM", *__doc__.split("\n\n")[3:5], machine_file(args).read_text()]
     for part in records.distinct("part"):
         seconds = "seconds" if args.preset == "gpu" else "cpu_seconds"

@@ -33,6 +33,7 @@ from _minmax_em_data import LOADERS, draw, known_labels
 from _minmax_em_peers import STEPS, peers
 from _minmax_em_pictures import curves, pictures
 from _records import RESULTS, Records, cell, machine_line, table
+from _summaries import write as write_summary
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from skdeepgmm import MinMaxEMClusterer
@@ -180,6 +181,7 @@ def report(args, records):
         curves(args.out / f"minmax_em_{name}.png", records, name)
     path = args.out / "minmax_em.md"
     path.write_text("\n\n".join(text.strip() for text in parts) + "\n")
+    write_summary(records.path, machine_line())
     print(f"wrote {path}")
 
 

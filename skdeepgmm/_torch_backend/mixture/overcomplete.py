@@ -25,7 +25,7 @@ from skdeepgmm._torch_backend.mixture.init import (
 from skdeepgmm._torch_backend.mixture.merging import merged
 
 #: Numbers of components relative to those wanted, and EM iterations with so many.
-STAGES = ((2.0, 12), (1.25, 8))
+STAGES = ((3.0, 6), (1.7, 4), (1.2, 4))
 #: Samples of a component that tell its place among the others.
 LEAST_SAMPLES, LEAST_SAMPLES_PER_FEATURE = 500, 10
 
