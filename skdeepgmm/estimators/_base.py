@@ -3,6 +3,7 @@
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import wraps
 from inspect import getattr_static, isfunction
+from numbers import Integral
 
 import numpy as np
 from sklearn import get_config
@@ -20,6 +21,7 @@ from skdeepgmm._torch_backend.device import (
 )
 from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm.chunked import ChunkedArray, masked_as_nan
+from skdeepgmm.estimators._checks import check_finite
 from skdeepgmm.estimators._sklearn_compat import (
     Interval,
     InvalidParameterError,
@@ -47,6 +49,9 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
     :func:`all_or_nothing`.
     """
 
+    #: Fitted attributes with NaN where there was nothing to measure.
+    _attributes_with_gaps = ("history_",)
+
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         for name in dir(cls):
@@ -55,16 +60,24 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
                 setattr(cls, name, _in_own_state(method))
 
     def _validate_params(self):
-        """Check types and ranges; True and False are no numbers."""
+        """Check types and ranges; numbers are no truth values and fit into 64 bits."""
         super()._validate_params()
         for name, value in self.get_params(deep=False).items():
             constraints = self._parameter_constraints.get(name, ())
-            is_number = any(isinstance(kind, Interval) for kind in constraints)
-            if is_number and isinstance(value, (bool, np.bool_)):
+            if not any(
+                kind is Integral or isinstance(kind, Interval) for kind in constraints
+            ):
+                continue
+            if isinstance(value, (bool, np.bool_)):
                 raise InvalidParameterError(
                     f"The {name!r} parameter of {type(self).__name__} must be a number "
                     f"or another value that its documentation lists. Got {value!r} "
                     "instead."
+                )
+            if isinstance(value, Integral) and not -(2**63) <= value < 2**63:
+                raise InvalidParameterError(
+                    f"The {name!r} parameter of {type(self).__name__} must be a number "
+                    f"of 64 bits. Got the integer {value!r} instead."
                 )
 
     def _check_X(self, X, *, reset, min_samples=1, allow_nan=False):
@@ -309,9 +322,15 @@ def all_or_nothing(estimator):
     """Run a fit in its own torch state; if it raises, undo what it has set.
 
     Yields an ExitStack, for contexts that begin when X is known and end with the fit.
+
+    Raises
+    ------
+    ValueError
+        If a fitted attribute is not finite.
     """
     with undone_on_failure(estimator), training_mode(), ExitStack() as stack:
         yield stack
+        check_finite(estimator)
 
 
 def callback_data(X, y=None, sample_weight=None):

@@ -70,7 +70,7 @@ class Checkpoint:
         if self.path is None:
             return
         self.every = estimator.checkpoint_every
-        self.target = target_of(self.path)
+        self.target = self._target()
         folder = os.path.dirname(self.target)
         if not os.path.isdir(folder):
             raise FileNotFoundError(
@@ -81,6 +81,15 @@ class Checkpoint:
         self.has_warned = self.has_written = False
         self.fingerprint = fingerprint(estimator, device, data, start)
         self._load()
+
+    def _target(self):
+        named = f"checkpoint_path={os.fspath(self.path)!r}"
+        try:
+            return target_of(self.path)
+        except OSError as error:
+            raise OSError(f"{named} cannot be a file: {error}") from error
+        except ValueError as error:  # a zero byte
+            raise ValueError(f"{named} is no name of a file: {error}.") from error
 
     @property
     def is_on(self):

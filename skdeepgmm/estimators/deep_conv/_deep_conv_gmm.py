@@ -226,6 +226,7 @@ class DeepConvGMM(
     (3, 64)
     """
 
+    _attributes_with_gaps = ("history_", "lower_bounds_")
     _parameter_constraints = {
         "layers": [str, list, tuple],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],

@@ -8,7 +8,11 @@ from skdeepgmm._torch_backend.mixture import sgd, training_parameters
 from skdeepgmm._torch_backend.rows import TrainingRows
 from skdeepgmm._torch_backend.schedules import RunPlan
 from skdeepgmm.estimators._epoch_fit import EpochFit, default_batch_size
-from skdeepgmm.estimators.mixture._validation import check_means, check_reg_covar
+from skdeepgmm.estimators.mixture._validation import (
+    check_means,
+    check_near,
+    check_reg_covar,
+)
 
 #: Rows read at a time for means and variances.
 CHUNK_ROWS = 2**14
@@ -59,7 +63,7 @@ class SGDFit(EpochFit):
         self.means_init = estimator.means_init
         if self.means_init is not None:
             self.means_init = check_means(
-                self.means_init, estimator.n_components, X.shape[1]
+                self.means_init, estimator.n_components, X.shape[1], "means_init"
             )
         source = ArraySource(X, self.device, CHUNK_ROWS, self._weight(sample_weight))
         self.missing = source.patterns is not None
@@ -169,9 +173,10 @@ class SGDFit(EpochFit):
         """Return initial means: user-supplied, around the data's mean, or samples."""
         size = self.estimator.n_components
         if self.means_init is not None:
-            return self.standardization(
-                convert.float64_tensor(self.means_init, self.device)
-            )
+            means = convert.float64_tensor(self.means_init, self.device)
+            means = self.standardization(means)
+            check_near(means)
+            return means
         if self.estimator.init_params == "random":
             return sgd.random_means(size, self.X.shape[1], self.generator)
         return training_parameters.random_rows(self.rows, size, self.generator)

@@ -278,3 +278,9 @@ def test_a_failed_refit_keeps_the_old_detector(rng):
     with pytest.raises(ValueError, match="minimum of 2"):
         detector.fit(X[:1])
     np.testing.assert_array_equal(detector.score_samples(X), before)
+
+
+@pytest.mark.parametrize("contamination", [np.zeros(3), np.full((2, 2), np.nan), "a"])
+def test_contamination_is_one_number(contamination, X):
+    with pytest.raises(TypeError, match="contamination"):
+        DensityOutlierDetector(contamination=contamination).fit(X)
