@@ -328,5 +328,5 @@ def training_errors(estimator):
         sizes = ", ".join(f"{n}={values[n]!r}" for n in SIZES if n in values)
         raise MemoryError(
             f"The networks or their batches need more memory than there is: {sizes}. "
-            f"Lower these, or give smaller images. ({error})"
+            f"Lower these, or give smaller images. ({str(error).splitlines()[0]})"
         ) from error

@@ -223,7 +223,7 @@ def test_samples_beyond_the_type_of_the_data_are_refused(vectors):
     narrow = minmax_em().fit((3e38 * X).astype(np.float32))
     wide = minmax_em().fit(3e38 * X)
     assert np.abs(wide.sample(200)[0]).max() > 3.4e38, "the case is none"
-    with pytest.raises(ValueError, match="beyond torch.float32"):
+    with pytest.raises(ValueError, match="are beyond"):
         narrow.sample(200)
     np.testing.assert_allclose(
         wide.sample(200)[0] / 3e38, model.sample(200)[0], atol=1e-4

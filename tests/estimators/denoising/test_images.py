@@ -266,9 +266,7 @@ def test_rows_without_image_shape_are_signals():
 @pytest.mark.parametrize("scale", [1e20, 1e100])
 def test_values_far_beyond_the_range_are_named(natural, scale, rng):
     image = scale * rng.random((8, 9))
-    with pytest.raises(
-        ValueError, match="Image 0 has values of more than .*data_range"
-    ):
+    with pytest.raises(ValueError, match="Image 0 has values of more than"):
         PatchGMMDenoiser.pretrained(sigma=0.05, data_range=1.0).transform([image])
     wide = PatchGMMDenoiser.pretrained(sigma=0.05 * scale, data_range=scale)
     found = wide.transform([image])[0] / scale
