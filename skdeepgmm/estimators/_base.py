@@ -1,6 +1,6 @@
 """What all estimators share: input validation, device, seeds, output containers."""
 
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import wraps
 from inspect import getattr_static, isfunction
 from numbers import Integral
@@ -187,9 +187,10 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
             Returns the context in which callbacks are told of the end.
         """
         context = self._init_callback_context(max_subtasks=max_subtasks)
-        context.call_on_fit_task_begin(estimator=self, **data)
+        with marked_as_callbacks():
+            context.call_on_fit_task_begin(estimator=self, **data)
         yield context
-        with ending():
+        with ending(), marked_as_callbacks():
             context.call_on_fit_task_end(
                 estimator=self,
                 reconstruction_attributes=lambda: whole_state(without_callbacks(self)),
@@ -220,13 +221,15 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
             Whether a callback asked for the end of the fit.
         """
         task = tasks.subcontext("initialization", max_subtasks=n_iter)
-        task.call_on_fit_task_begin(estimator=self, **data)
+        with marked_as_callbacks():
+            task.call_on_fit_task_begin(estimator=self, **data)
         result = train(task)
-        asked_to_stop = task.call_on_fit_task_end(
-            estimator=self,
-            reconstruction_attributes=lambda: self._so_far(attributes(result)),
-            **data,
-        )
+        with marked_as_callbacks():
+            asked_to_stop = task.call_on_fit_task_end(
+                estimator=self,
+                reconstruction_attributes=lambda: self._so_far(attributes(result)),
+                **data,
+            )
         return result, asked_to_stop
 
     def _run_task(self, context, name, data, attributes):
@@ -247,12 +250,13 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         if context is None or not getattr(self, "_skl_callbacks", None):
             return False
         task = context.subcontext(task_name=name)
-        task.call_on_fit_task_begin(estimator=self, **data)
-        return task.call_on_fit_task_end(
-            estimator=self,
-            reconstruction_attributes=lambda: self._so_far(attributes()),
-            **data,
-        )
+        with marked_as_callbacks():
+            task.call_on_fit_task_begin(estimator=self, **data)
+            return task.call_on_fit_task_end(
+                estimator=self,
+                reconstruction_attributes=lambda: self._so_far(attributes()),
+                **data,
+            )
 
     def _so_far(self, attributes):
         """Return what makes a copy of this estimator in mid-fit a fitted one.
@@ -263,6 +267,22 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         kept = {*self.get_params(deep=False), *SET_BEFORE_TRAINING}
         state = {name: v for name, v in vars(self).items() if name in kept}
         return whole_state({**state, **attributes})
+
+
+@contextmanager
+def marked_as_callbacks():
+    """Mark the errors of the user's callbacks as such."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(AttributeError):
+            error.is_of_callback = True
+        raise
+
+
+def is_of_callback(error):
+    """Tell whether a callback of the user has raised this."""
+    return getattr(error, "is_of_callback", False)
 
 
 def without_callbacks(estimator):

@@ -21,9 +21,10 @@ from skdeepgmm._files.tree import flatten, rebuild
 from skdeepgmm._files.writing import read_file, remove_file, replace_file, target_of
 from skdeepgmm._torch_backend import convert
 from skdeepgmm.chunked import ChunkedArray
+from skdeepgmm.estimators._base import is_of_callback
 from skdeepgmm.estimators._sklearn_compat import Interval
 from skdeepgmm.estimators._warnings import warn_caller
-from skdeepgmm.exceptions import CheckpointWarning
+from skdeepgmm.exceptions import CheckpointWarning, TrainingDivergedError
 
 FORMAT_VERSION = 1
 #: For the ``_parameter_constraints`` of the estimators.
@@ -145,10 +146,27 @@ class Checkpoint:
         except (*_FAULTS, ValueError) as error:
             if self.saved is None:
                 raise
-            raise ValueError(
-                f"checkpoint_path={os.fspath(self.path)!r} does not fit this fit: "
-                f"{str(error)[:300]!r}. Remove it to start anew."
-            ) from error
+            raise self._misfit(error) from error
+
+    @contextmanager
+    def going_on(self):
+        """Do so in the rest of the fit: some of it shows only in the training.
+
+        What callbacks raise is theirs, and training may diverge.
+        """
+        try:
+            yield
+        except _FAULTS as error:
+            is_known = isinstance(error, TrainingDivergedError) or is_of_callback(error)
+            if self.saved is None or is_known:
+                raise
+            raise self._misfit(error) from error
+
+    def _misfit(self, error):
+        return ValueError(
+            f"checkpoint_path={os.fspath(self.path)!r} does not fit this fit: "
+            f"{str(error)[:300]!r}. Remove it to start anew."
+        )
 
     def _load(self):
         """Find what was saved of this fit: the newest file that can be read."""

@@ -210,7 +210,11 @@ class EMFit:
             return trees.to_tensors(saved["current"], device)
 
     def _result(self, state):
-        return EMResult.from_state_dict(state, self.covariance_class)
+        result = EMResult.from_state_dict(state, self.covariance_class)
+        shape = (self.estimator.n_components, self.X.shape[1])
+        if tuple(result.mixture.means.shape) != shape:
+            raise ValueError("its means are of another mixture")
+        return result
 
     # Units -----------------------------------------------------------------------
 
