@@ -22,6 +22,7 @@ from skdeepgmm._files.writing import read_file, remove_file, replace_file, targe
 from skdeepgmm._torch_backend import convert
 from skdeepgmm.chunked import ChunkedArray
 from skdeepgmm.estimators._base import is_of_callback
+from skdeepgmm.estimators._checks import check_finite
 from skdeepgmm.estimators._sklearn_compat import Interval
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.exceptions import CheckpointWarning, TrainingDivergedError
@@ -68,6 +69,7 @@ class Checkpoint:
 
     def __init__(self, estimator, device, data, start=None):
         self.path, self.saved = estimator.checkpoint_path, None
+        self.estimator = estimator
         if self.path is None:
             return
         self.every = estimator.checkpoint_every
@@ -120,9 +122,16 @@ class Checkpoint:
             self.kept, self.has_written = self.previous, True
 
     def complete(self, was_interrupted=False):
-        """Remove the checkpoint of a fit that has come to its end."""
+        """Remove the checkpoint of a fit that has come to its end.
+
+        Raises
+        ------
+        ValueError
+            If what was learned is not finite.
+        """
         if self.path is None or was_interrupted:
             return
+        check_finite(self.estimator)  # it stays if the fit is refused
         if self.has_written or self.saved is not None:
             for name in (self.target, self.previous):
                 remove_file(name)

@@ -176,7 +176,8 @@ def forged_verdict(family, path, tree, rng):
         with alarm(), quiet(), warnings.catch_warnings():
             model.fit(data())
     except (ValueError, OSError, TrainingDivergedError) as error:
-        kept = path.read_bytes() == before and not hasattr(model, "n_features_in_")
+        kept = path.exists() and path.read_bytes() == before
+        kept = kept and not hasattr(model, "n_features_in_")
         return ("refused" if kept else "refused and changed"), str(error)
     except Hung:
         return "hung", traceback.format_exc()
