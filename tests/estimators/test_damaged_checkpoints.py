@@ -10,7 +10,7 @@ from skdeepgmm.estimators._checkpoint import read_tree
 from tests.estimators import damaged_checkpoints as checkpoints
 from tests.estimators.iterative import FAMILIES, At, fail, learned
 
-FINE = ("refused", "went on")
+FINE = ("refused", "refused later", "went on")
 families = pytest.mark.parametrize("family", FAMILIES)
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
