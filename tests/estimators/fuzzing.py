@@ -33,7 +33,7 @@ from skdeepgmm import (
 )
 from skdeepgmm.exceptions import TrainingDivergedError
 
-#: Seconds after which a fit counts as hanging; the ordinary ones take a few hundredths.
+#: Seconds of computing after which a fit counts as hanging; the ordinary ones take a few hundredths.
 HANGS_AFTER = 20
 #: Every feature of data that no model has seen.
 FAR = 1e100
@@ -524,13 +524,13 @@ def alarm():
     def hung(*_):
         raise Hung
 
-    before = signal.signal(signal.SIGALRM, hung)
-    signal.alarm(HANGS_AFTER)
+    before = signal.signal(signal.SIGPROF, hung)
+    signal.setitimer(signal.ITIMER_PROF, HANGS_AFTER)  # of this process, not the clock
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 @contextlib.contextmanager
