@@ -33,7 +33,7 @@ from skdeepgmm import (
 )
 from skdeepgmm.exceptions import TrainingDivergedError
 
-#: Seconds of computing after which a fit counts as hanging; the ordinary ones take a few hundredths.
+#: Seconds of computing after which a fit counts as hanging; most take hundredths.
 HANGS_AFTER = 20
 #: Every feature of data that no model has seen.
 FAR = 1e100
