@@ -12,6 +12,8 @@ from torch import Tensor
 
 #: Key of what stands for a tensor.
 _TENSOR = "tensor"
+#: Entries of states whose form is not that of a new model.
+_VARYING = {"events", "state"}
 
 
 def to_arrays(tree: Any) -> Any:
@@ -52,19 +54,47 @@ def _unpacked(packed: dict[str, Any], device: torch.device) -> Tensor:
     return tensor.permute(back)
 
 
-def check_like(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raise ValueError unless one state has the tensors of another, in their shapes."""
-    if set(found) != set(expected):
-        raise ValueError("is damaged: it has the state of another model")
-    for name, value in expected.items():
-        if not isinstance(value, Tensor):
-            continue
-        other = found[name]
-        if not isinstance(other, Tensor) or (other.shape, other.dtype) != (
-            value.shape,
-            value.dtype,
-        ):
+def check_like(found: Any, expected: Any, name: str = "state") -> None:
+    """Raise ValueError unless a tree has the form of another.
+
+    That is the same names, lengths and types, and tensors of the same shapes. What
+    happened in the training, and what optimisers have averaged, varies: see
+    :func:`check_optimizer`.
+    """
+    if isinstance(expected, Mapping):
+        if not isinstance(found, Mapping) or set(found) != set(expected):
+            raise ValueError(f"is damaged: its {name} is that of another model")
+        for key in set(expected) - _VARYING:
+            check_like(found[key], expected[key], str(key))
+    elif isinstance(expected, (list, tuple)):
+        if type(found) is not type(expected) or len(found) != len(expected):
             raise ValueError(f"is damaged: its {name} does not fit the model")
+        for each, other in zip(found, expected, strict=True):
+            check_like(each, other, name)
+    elif _form(found) != _form(expected):
+        raise ValueError(f"is damaged: its {name} does not fit the model")
+
+
+def _form(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return Tensor, value.shape, value.dtype
+    return type(value)
+
+
+def check_optimizer(found: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError unless an optimiser can go on from what another has averaged.
+
+    Its kernels read what they are given, whatever its shape.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    twins = [torch.zeros_like(p, requires_grad=True) for p in parameters]
+    for twin in twins:
+        twin.grad = torch.zeros_like(twin)
+    twin_optimizer = type(optimizer)(twins, **optimizer.defaults)
+    twin_optimizer.step()
+    expected = twin_optimizer.state_dict()["state"]
+    for index, values in found["state"].items():
+        check_like(values, expected[index], "optimizer")
 
 
 def generator_states(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:

@@ -71,7 +71,9 @@ def rows_to_tensor(
 
 
 def to_numpy(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> NDArray[Any]:
-    """Return a NumPy copy of ``tensor`` that owns its memory."""
+    """Return a NumPy copy of ``tensor`` that owns its memory; bfloat16 as float32."""
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.float()
     array: NDArray[Any] = tensor.detach().to("cpu", dtype or tensor.dtype).numpy()
     return array.copy()
 

@@ -33,7 +33,7 @@ BATCH_BYTES = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
 #: extreme ones.
 EXTREME = 1e3
 #: Rows whose quartiles are taken, and what these are apart under a normal distribution.
-QUARTILE_ROWS, NORMAL_QUARTILES = 2**12, 1.3489795
+QUARTILE_ROWS, NORMAL_QUARTILES = 2**10, 1.3489795
 #: Largest standardised values: in float32 a square times the least responsibility must
 #: be negligible.
 LARGEST = {torch.float32: 1e13, torch.float64: 1e140}

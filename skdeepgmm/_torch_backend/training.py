@@ -160,6 +160,10 @@ class TrainingState:
         history: list[dict[str, float]] = [{} for _ in range(n_epochs)]
         for name, (epochs, values) in columns.items():
             for n, value in zip(epochs, values, strict=True):
+                # A held-out score alone may be infinite.
+                is_loss = isinstance(value, float) and math.isfinite(value)
+                if not (is_loss or (name == "score" and isinstance(value, float))):
+                    raise ValueError(f"is damaged: its losses {name!r} are no numbers")
                 history[n][name] = value
         vars(self).update(state, history=history, best=Best(**state["best"]))
 
@@ -250,6 +254,8 @@ def restore(
     model.load_state_dict(found["model"])
     model.step_scale = found["step_scale"]
     state.load_state_dict(found["training"])
+    if state.best.state is not None:
+        check_like(state.best.state, model.state_dict())
     set_generator_states(generators, found["generators"])
 
 

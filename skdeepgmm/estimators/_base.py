@@ -1,8 +1,9 @@
 """What all estimators share: input validation, device, seeds, output containers."""
 
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import update_wrapper, wraps
 from inspect import getattr_static, isfunction, unwrap
+from numbers import Integral
 from types import FunctionType
 
 import numpy as np
@@ -21,6 +22,7 @@ from skdeepgmm._torch_backend.device import (
 )
 from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm.chunked import ChunkedArray, masked_as_nan
+from skdeepgmm.estimators._checks import check_finite
 from skdeepgmm.estimators._sklearn_compat import (
     Interval,
     InvalidParameterError,
@@ -48,6 +50,9 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
     :func:`all_or_nothing`.
     """
 
+    #: Fitted attributes with NaN where there was nothing to measure.
+    _attributes_with_gaps = ("history_",)
+
     def __init_subclass__(cls, **kwargs):
         for name in dir(cls):
             method = getattr_static(cls, name)
@@ -60,16 +65,24 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
                 setattr(cls, name, _in_own_state(method))
 
     def _validate_params(self):
-        """Check types and ranges; True and False are no numbers."""
+        """Check types and ranges; numbers are no truth values and fit into 64 bits."""
         super()._validate_params()
         for name, value in self.get_params(deep=False).items():
             constraints = self._parameter_constraints.get(name, ())
-            is_number = any(isinstance(kind, Interval) for kind in constraints)
-            if is_number and isinstance(value, (bool, np.bool_)):
+            if not any(
+                kind is Integral or isinstance(kind, Interval) for kind in constraints
+            ):
+                continue
+            if isinstance(value, (bool, np.bool_)):
                 raise InvalidParameterError(
                     f"The {name!r} parameter of {type(self).__name__} must be a number "
                     f"or another value that its documentation lists. Got {value!r} "
                     "instead."
+                )
+            if isinstance(value, Integral) and not -(2**63) <= value < 2**63:
+                raise InvalidParameterError(
+                    f"The {name!r} parameter of {type(self).__name__} must be a number "
+                    f"of 64 bits. Got the integer {value!r} instead."
                 )
 
     def _check_X(self, X, *, reset, min_samples=1, allow_nan=False):
@@ -179,9 +192,10 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
             Returns the context in which callbacks are told of the end.
         """
         context = self._init_callback_context(max_subtasks=max_subtasks)
-        context.call_on_fit_task_begin(estimator=self, **data)
+        with marked_as_callbacks():
+            context.call_on_fit_task_begin(estimator=self, **data)
         yield context
-        with ending():
+        with ending(), marked_as_callbacks():
             context.call_on_fit_task_end(
                 estimator=self,
                 reconstruction_attributes=lambda: whole_state(without_callbacks(self)),
@@ -212,13 +226,15 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
             Whether a callback asked for the end of the fit.
         """
         task = tasks.subcontext("initialization", max_subtasks=n_iter)
-        task.call_on_fit_task_begin(estimator=self, **data)
+        with marked_as_callbacks():
+            task.call_on_fit_task_begin(estimator=self, **data)
         result = train(task)
-        asked_to_stop = task.call_on_fit_task_end(
-            estimator=self,
-            reconstruction_attributes=lambda: self._so_far(attributes(result)),
-            **data,
-        )
+        with marked_as_callbacks():
+            asked_to_stop = task.call_on_fit_task_end(
+                estimator=self,
+                reconstruction_attributes=lambda: self._so_far(attributes(result)),
+                **data,
+            )
         return result, asked_to_stop
 
     def _run_task(self, context, name, data, attributes):
@@ -239,12 +255,13 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         if context is None or not getattr(self, "_skl_callbacks", None):
             return False
         task = context.subcontext(task_name=name)
-        task.call_on_fit_task_begin(estimator=self, **data)
-        return task.call_on_fit_task_end(
-            estimator=self,
-            reconstruction_attributes=lambda: self._so_far(attributes()),
-            **data,
-        )
+        with marked_as_callbacks():
+            task.call_on_fit_task_begin(estimator=self, **data)
+            return task.call_on_fit_task_end(
+                estimator=self,
+                reconstruction_attributes=lambda: self._so_far(attributes()),
+                **data,
+            )
 
     def _so_far(self, attributes):
         """Return what makes a copy of this estimator in mid-fit a fitted one.
@@ -255,6 +272,22 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
         kept = {*self.get_params(deep=False), *SET_BEFORE_TRAINING}
         state = {name: v for name, v in vars(self).items() if name in kept}
         return whole_state({**state, **attributes})
+
+
+@contextmanager
+def marked_as_callbacks():
+    """Mark the errors of the user's callbacks as such."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(AttributeError):
+            error.is_of_callback = True
+        raise
+
+
+def is_of_callback(error):
+    """Tell whether a callback of the user has raised this."""
+    return getattr(error, "is_of_callback", False)
 
 
 def without_callbacks(estimator):
@@ -347,9 +380,15 @@ def all_or_nothing(estimator):
     """Run a fit in its own torch state; if it raises, undo what it has set.
 
     Yields an ExitStack, for contexts that begin when X is known and end with the fit.
+
+    Raises
+    ------
+    ValueError
+        If a fitted attribute is not finite.
     """
     with undone_on_failure(estimator), training_mode(), ExitStack() as stack:
         yield stack
+        check_finite(estimator)
 
 
 def callback_data(X, y=None, sample_weight=None):

@@ -21,9 +21,11 @@ from skdeepgmm._files.tree import flatten, rebuild
 from skdeepgmm._files.writing import read_file, remove_file, replace_file, target_of
 from skdeepgmm._torch_backend import convert
 from skdeepgmm.chunked import ChunkedArray
+from skdeepgmm.estimators._base import is_of_callback
+from skdeepgmm.estimators._checks import check_finite
 from skdeepgmm.estimators._sklearn_compat import Interval
 from skdeepgmm.estimators._warnings import warn_caller
-from skdeepgmm.exceptions import CheckpointWarning
+from skdeepgmm.exceptions import CheckpointWarning, TrainingDivergedError
 
 FORMAT_VERSION = 1
 #: For the ``_parameter_constraints`` of the estimators.
@@ -67,10 +69,11 @@ class Checkpoint:
 
     def __init__(self, estimator, device, data, start=None):
         self.path, self.saved = estimator.checkpoint_path, None
+        self.estimator = estimator
         if self.path is None:
             return
         self.every = estimator.checkpoint_every
-        self.target = target_of(self.path)
+        self.target = self._target()
         folder = os.path.dirname(self.target)
         if not os.path.isdir(folder):
             raise FileNotFoundError(
@@ -81,6 +84,15 @@ class Checkpoint:
         self.has_warned = self.has_written = False
         self.fingerprint = fingerprint(estimator, device, data, start)
         self._load()
+
+    def _target(self):
+        named = f"checkpoint_path={os.fspath(self.path)!r}"
+        try:
+            return target_of(self.path)
+        except OSError as error:
+            raise OSError(f"{named} cannot be a file: {error}") from error
+        except ValueError as error:  # a zero byte
+            raise ValueError(f"{named} is no name of a file: {error}.") from error
 
     @property
     def is_on(self):
@@ -110,9 +122,16 @@ class Checkpoint:
             self.kept, self.has_written = self.previous, True
 
     def complete(self, was_interrupted=False):
-        """Remove the checkpoint of a fit that has come to its end."""
+        """Remove the checkpoint of a fit that has come to its end.
+
+        Raises
+        ------
+        ValueError
+            If what was learned is not finite.
+        """
         if self.path is None or was_interrupted:
             return
+        check_finite(self.estimator)  # it stays if the fit is refused
         if self.has_written or self.saved is not None:
             for name in (self.target, self.previous):
                 remove_file(name)
@@ -136,10 +155,27 @@ class Checkpoint:
         except (*_FAULTS, ValueError) as error:
             if self.saved is None:
                 raise
-            raise ValueError(
-                f"checkpoint_path={os.fspath(self.path)!r} does not fit this fit: "
-                f"{str(error)[:300]!r}. Remove it to start anew."
-            ) from error
+            raise self._misfit(error) from error
+
+    @contextmanager
+    def going_on(self):
+        """Do so in the rest of the fit: some of it shows only in the training.
+
+        What callbacks raise is theirs, and training may diverge.
+        """
+        try:
+            yield
+        except _FAULTS as error:
+            is_known = isinstance(error, TrainingDivergedError) or is_of_callback(error)
+            if self.saved is None or is_known:
+                raise
+            raise self._misfit(error) from error
+
+    def _misfit(self, error):
+        return ValueError(
+            f"checkpoint_path={os.fspath(self.path)!r} does not fit this fit: "
+            f"{str(error)[:300]!r}. Remove it to start anew."
+        )
 
     def _load(self):
         """Find what was saved of this fit: the newest file that can be read."""

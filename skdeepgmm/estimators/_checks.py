@@ -3,6 +3,8 @@
 from contextlib import contextmanager
 from numbers import Integral
 
+import numpy as np
+
 
 def is_integer(value):
     """Tell whether ``value`` is an integer; True and False are none."""
@@ -45,3 +47,32 @@ def missing_values_explained(estimator):
             "Pipeline, or use GaussianMixture or SGDGaussianMixture, which take NaN as "
             "missing."
         ) from error
+
+
+def check_finite(estimator):
+    """Raise ValueError if what an estimator has learned is not finite.
+
+    ``lower_bound_`` is -inf before the first iteration, and what the class names in
+    ``_attributes_with_gaps`` has NaN where there was nothing to measure.
+    """
+    free = {*estimator.get_params(deep=False), *estimator._attributes_with_gaps}
+    for name, value in vars(estimator).items():
+        is_unknown = name == "lower_bound_" and value == -np.inf
+        if not (name in free or is_unknown or _is_finite(value)):
+            raise ValueError(
+                f"{name} of this {type(estimator).__name__} would not be finite: "
+                "numbers have overflowed in the fit. Rescale X, for example with "
+                "sklearn.preprocessing.StandardScaler, give it as float64, or choose "
+                "parameters that are less extreme."
+            )
+
+
+def _is_finite(value):
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_finite, value))
+    if isinstance(value, (float, np.floating, np.ndarray)):
+        value = np.asarray(value)
+        return value.dtype.kind != "f" or bool(np.isfinite(value).all())
+    return True

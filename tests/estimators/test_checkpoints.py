@@ -388,3 +388,9 @@ def test_minmax_em_that_was_cut_off_while_the_encoder_began(path, monkeypatch):
     assert path.exists()
     model = construct(checkpoint_path=path).fit(data())
     assert_same(learned(model), whole("minmax_em"))
+
+
+@pytest.mark.parametrize("path", ["", "/", "a\0b", "/dev/null"])
+def test_paths_of_no_file_are_named(path):
+    with pytest.raises((OSError, ValueError), match="checkpoint_path="):
+        em(checkpoint_path=path).fit(rows())

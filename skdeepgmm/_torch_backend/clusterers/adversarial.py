@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skdeepgmm._torch_backend.checkpoint import check_optimizer
 from skdeepgmm._torch_backend.clusterers.augmentation import Augmentation
 from skdeepgmm._torch_backend.clusterers.weights import WeightAverage
 from skdeepgmm._torch_backend.cuda_graphs import Recorder, set_lr
@@ -173,6 +174,8 @@ class AdversarialTrainer:
 
     def restore(self, found: Any, state: TrainingState) -> None:
         """Go on where a trainer of the same data, settings and seed was."""
+        for name, optimizer in self.optimizers.items():
+            check_optimizer(found["model"]["optimizers"][name], optimizer)
         restore(found, self, state, self._generators())
         self._order.rest = found["rest"]
 

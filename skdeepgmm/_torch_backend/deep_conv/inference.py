@@ -9,6 +9,14 @@ from skdeepgmm._torch_backend.deep_conv.network import Network
 from skdeepgmm._torch_backend.inference import over_parts
 from skdeepgmm._torch_backend.rows import TrainingRows
 
+#: Largest standardised values that networks see: squares of larger ones would overflow.
+FARTHEST = 1e9
+
+
+def near(x: Tensor) -> Tensor:
+    """Return standardised images with values that a network can compute with."""
+    return x.clamp(-FARTHEST, FARTHEST)
+
 
 def responsibilities(
     network: Network, parts: Iterable[Tensor], size: int, layer: int = -1
@@ -25,7 +33,7 @@ def responsibilities(
         Number of the mixture.
     """
     index = network.places[layer] + 1
-    return over_parts(lambda x: network.up_to(x, index).flatten(1), parts, size)
+    return over_parts(lambda x: network.up_to(near(x), index).flatten(1), parts, size)
 
 
 def scores(
@@ -36,7 +44,9 @@ def scores(
     That of the first mixture is in the units of the data; standardization has added
     ``log_volume`` to it.
     """
-    found = over_parts(lambda x: torch.stack(network.log_prob(x), dim=1), parts, size)
+    found = over_parts(
+        lambda x: torch.stack(network.log_prob(near(x)), dim=1), parts, size
+    )
     found[:, 0] -= log_volume
     return found
 

@@ -155,9 +155,20 @@ class DeepClusterer(
         """Return network output as rows in the range and type of the training data.
 
         In the container that the caller expects who gave ``like``.
+
+        Raises
+        ------
+        ValueError
+            If values are beyond that type.
         """
         dtype = convert.torch_dtype(self.means_)
-        return self._output(self._preprocessing.from_network(tensor), like, dtype)
+        rows = self._preprocessing.from_network(tensor)
+        if rows.numel() and not rows.abs().max() <= convert.largest_value(dtype):
+            raise ValueError(
+                f"Generated values are beyond {dtype}, the type of the data X of the "
+                "fit. Fit on rescaled data, or on float64."
+            )
+        return self._output(rows, like, dtype)
 
     def _check_embedding(self, Z):
         """Return a validated embedding as a float64 tensor on the device."""
@@ -358,5 +369,5 @@ def training_errors(estimator):
         sizes = ", ".join(f"{n}={values[n]!r}" for n in SIZES if n in values)
         raise MemoryError(
             f"The networks or their batches need more memory than there is: {sizes}. "
-            f"Lower these, or give smaller images. ({error})"
+            f"Lower these, or give smaller images. ({str(error).splitlines()[0]})"
         ) from error

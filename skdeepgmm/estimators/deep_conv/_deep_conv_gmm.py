@@ -227,6 +227,7 @@ class DeepConvGMM(
     (3, 64)
     """
 
+    _attributes_with_gaps = ("history_", "lower_bounds_")
     _parameter_constraints = {
         "layers": [str, list, tuple],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
@@ -339,6 +340,7 @@ class DeepConvGMM(
             stack.enter_context(self._threads(X, spec))
             learned = {"X": X, "y": y, "sample_weight": sample_weight}
             checkpoint = Checkpoint(self, self._device(X), learned)
+            stack.enter_context(checkpoint.going_on())
             run = DeepConvFit(self, X, spec, data, sample_weight, checkpoint)
             ctrl_c = run.interruption
             with self._fit_tasks(data, self.max_iter, lambda: ctrl_c) as tasks:

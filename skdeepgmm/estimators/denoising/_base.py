@@ -12,7 +12,7 @@ from skdeepgmm._torch_backend.denoising.prior import mean_log_density
 from skdeepgmm._torch_backend.denoising.restoration import Settings, denoise, inpaint
 from skdeepgmm.estimators._base import TorchEstimator
 from skdeepgmm.estimators._checks import check_integer
-from skdeepgmm.estimators.denoising._images import ImageBatch, check_sizes
+from skdeepgmm.estimators.denoising._images import LARGEST, ImageBatch, check_sizes
 from skdeepgmm.estimators.denoising._prior import patch_prior
 
 #: Smallest noise, as a share of the range: the square of less, or its inverse, is no
@@ -148,7 +148,7 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
                 f"{picture.scale:g}: variances underflow. Give sigma in the units of "
                 "the images, sigma=0 to leave them as they are, or set data_range."
             )
-        if sigma > 1 and not self._is_signal(picture):
+        if sigma > (LARGEST if self._is_signal(picture) else 1.0):
             raise ValueError(
                 f"sigma={self.sigma:g} is more than the whole range of image {index}, "
                 f"{picture.scale:g}. Give sigma in the units of the images, or set "

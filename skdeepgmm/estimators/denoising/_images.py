@@ -22,6 +22,8 @@ OPPONENT = np.array(
 )
 NOISE_GAIN = np.sqrt((OPPONENT**2).sum(axis=1))
 
+#: Largest value, as a multiple of the range: squares of larger ones overflow.
+LARGEST = 1e15
 #: A matrix with sides of so many values or more, whose neighbouring rows and columns
 #: are so correlated, looks like one image.
 SMALLEST_IMAGE, IMAGE_SMOOTHNESS = 12, 0.6
@@ -125,6 +127,12 @@ def picture(array, data_range, name, missing=None):
     scale = data_range or guess_range(seen, name)
     with np.errstate(over="ignore"):  # of values that do not matter
         pixels = (array / scale).astype(np.float32)
+    if np.abs(pixels if missing is None else pixels[~missing]).max(initial=0) > LARGEST:
+        raise ValueError(
+            f"{name} has values of more than {LARGEST:g} times data_range={scale:g}: "
+            "their squares overflow. Set data_range to the largest minus the smallest "
+            "possible value."
+        )
     if array.ndim == 3 and array.shape[2] == 1:
         pixels = pixels[:, :, 0]
     return Picture(pixels, float(scale), array)

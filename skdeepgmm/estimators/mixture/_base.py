@@ -240,7 +240,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         Returns
         -------
         log_prob : ndarray of shape (n_samples,)
-            log p(x), in nats.
+            log p(x), in nats; -inf where it is below all numbers of its type.
         """
         return self._score(scoring.score_samples, X)
 

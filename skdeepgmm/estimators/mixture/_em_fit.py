@@ -24,6 +24,7 @@ from skdeepgmm.estimators._verbose import VerboseReport
 from skdeepgmm.estimators.mixture._init_params import initial_responsibilities
 from skdeepgmm.estimators.mixture._validation import (
     check_means,
+    check_near,
     check_precisions,
     check_reg_covar,
     check_weights,
@@ -210,7 +211,11 @@ class EMFit:
             return trees.to_tensors(saved["current"], device)
 
     def _result(self, state):
-        return EMResult.from_state_dict(state, self.covariance_class)
+        result = EMResult.from_state_dict(state, self.covariance_class)
+        shape = (self.estimator.n_components, self.X.shape[1])
+        if tuple(result.mixture.means.shape) != shape:
+            raise ValueError("its means are of another mixture")
+        return result
 
     # Units -----------------------------------------------------------------------
 
@@ -251,9 +256,9 @@ class EMFit:
             for name in ("weights", "means", "precisions")
         )
         if weights is not None:
-            weights = check_weights(weights, size)
+            weights = check_weights(weights, size, "weights_init")
         if means is not None:
-            means = check_means(means, size, n_features)
+            means = check_means(means, size, n_features, "means_init")
         if precisions is not None:
             precisions = check_precisions(
                 precisions, self.covariance_class, size, n_features
@@ -268,6 +273,7 @@ class EMFit:
             estimated = self._initial_from_data(guard)
         if means is not None:
             means = self.standardization(means)
+            check_near(means)
         if precisions is not None:
             covariance = self.covariance_class.from_precisions(precisions)
             covariance = covariance.scaled(1.0 / self.standardization.scale)

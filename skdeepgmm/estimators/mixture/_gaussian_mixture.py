@@ -287,6 +287,7 @@ default='kmeans'
             fresh = not (self.warm_start and hasattr(self, "converged_"))
             start = None if fresh else fitted_attributes(self)
             checkpoint = self._checkpoint(X, sample_weight, start)
+            stack.enter_context(checkpoint.going_on())
             run = EMFit(self, X, data, sample_weight, checkpoint=checkpoint)
             n_init = self.n_init if fresh else 1
             n_tasks = self.max_iter if n_init == 1 else n_init

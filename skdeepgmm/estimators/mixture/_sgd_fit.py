@@ -10,7 +10,11 @@ from skdeepgmm._torch_backend.mixture.overcomplete import overcomplete_size
 from skdeepgmm._torch_backend.rows import TrainingRows
 from skdeepgmm._torch_backend.schedules import MergingPlan, RunPlan
 from skdeepgmm.estimators._epoch_fit import EpochFit, default_batch_size
-from skdeepgmm.estimators.mixture._validation import check_means, check_reg_covar
+from skdeepgmm.estimators.mixture._validation import (
+    check_means,
+    check_near,
+    check_reg_covar,
+)
 
 #: Rows read at a time for means and variances.
 CHUNK_ROWS = 2**14
@@ -63,7 +67,7 @@ class SGDFit(EpochFit):
         self.means_init = estimator.means_init
         if self.means_init is not None:
             self.means_init = check_means(
-                self.means_init, estimator.n_components, X.shape[1]
+                self.means_init, estimator.n_components, X.shape[1], "means_init"
             )
         source = ArraySource(X, self.device, CHUNK_ROWS, self._weight(sample_weight))
         self.missing = source.patterns is not None
@@ -205,9 +209,10 @@ class SGDFit(EpochFit):
     def _means(self, size):
         """Return initial means: user-supplied, around the data's mean, or samples."""
         if self.means_init is not None:
-            return self.standardization(
-                convert.float64_tensor(self.means_init, self.device)
-            )
+            means = convert.float64_tensor(self.means_init, self.device)
+            means = self.standardization(means)
+            check_near(means)
+            return means
         if self.estimator.init_params == "random":
             return sgd.random_means(size, self.X.shape[1], self.generator)
         return training_parameters.random_rows(self.rows, size, self.generator)

@@ -328,6 +328,7 @@ default='full'
             stack.enter_context(self._threads(batch_size_of(self, X), X.shape[1]))
             data = callback_data(X, y, sample_weight)
             checkpoint = self._checkpoint(X, sample_weight)
+            stack.enter_context(checkpoint.going_on())
             run = SGDFit(self, X, data, None, sample_weight, checkpoint)
             n_tasks = self.max_iter if self.n_init == 1 else self.n_init
             ctrl_c = run.interruption

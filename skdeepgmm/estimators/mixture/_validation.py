@@ -5,20 +5,25 @@ from sklearn.utils import check_array
 
 from skdeepgmm._torch_backend import convert
 
+#: Standard deviations from the data at which initial means are refused.
+FARTHEST = 1e15
 
-def check_weights(weights, n_components):
+
+def check_weights(weights, n_components, name="weights"):
     """Return mixture weights, checked to be a distribution.
 
     Parameters
     ----------
     weights : array-like of shape (n_components,)
+    name : str, default="weights"
+        Of the parameter, for messages that are not scikit-learn's.
 
     Raises
     ------
     ValueError
         If the shape is wrong, a weight lies outside [0, 1] or the sum is not one.
     """
-    weights = _parameter(weights)
+    weights = _parameter(weights, name)
     _check_shape(weights, (n_components,), "weights")
     if (weights < 0.0).any() or (weights > 1.0).any():
         raise ValueError(
@@ -34,19 +39,21 @@ def check_weights(weights, n_components):
     return weights
 
 
-def check_means(means, n_components, n_features):
+def check_means(means, n_components, n_features, name="means"):
     """Return means, checked for their shape.
 
     Parameters
     ----------
     means : array-like of shape (n_components, n_features)
+    name : str, default="means"
+        Of the parameter, for messages that are not scikit-learn's.
 
     Raises
     ------
     ValueError
         If the shape is wrong.
     """
-    means = _parameter(means)
+    means = _parameter(means, name)
     _check_shape(means, (n_components, n_features), "means")
     return means
 
@@ -85,7 +92,7 @@ def check_precisions(precisions, covariance_class, n_components, n_features):
         If the type has no precisions, the shape is wrong or a matrix is not symmetric
         and positive-definite.
     """
-    precisions = _parameter(precisions)
+    precisions = _parameter(precisions, "precisions_init")
     values = convert.float64_tensor(precisions, "cpu")
     covariance_class.check_precisions(values, n_components, n_features)
     return precisions
@@ -116,7 +123,7 @@ def check_covariances(covariances, covariance_class, n_components, n_features):
             f"covariances of covariance_type={covariance_class.name!r} should be the "
             f"tuple ({', '.join(names)})."
         )
-    arrays = map(_parameter, covariances)
+    arrays = map(_parameter, covariances, names)
     tensors = tuple(convert.float64_tensor(array, "cpu") for array in arrays)
     covariance_class.check_supplied(tensors, n_components, n_features)
     return tensors
@@ -171,12 +178,36 @@ def _indices_of(wanted, names):
     return np.array([known[name] for name in wanted])
 
 
-def _parameter(value):
+def check_near(means, name="means_init"):
+    """Raise unless squared distances from the data's mean can be computed.
+
+    Parameters
+    ----------
+    means : tensor of shape (n_components, n_features)
+        In standard deviations of the data.
+    name : str, default="means_init"
+    """
+    if float(means.abs().max()) > FARTHEST:
+        raise ValueError(
+            f"{name} lies more than {FARTHEST:g} standard deviations from the mean of "
+            "X: the density underflows. Give means in the units of X."
+        )
+
+
+def _parameter(value, name):
     if convert.is_tensor(value):
         value = convert.to_numpy(value)
-    return check_array(
-        value, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True
-    )
+    try:
+        return check_array(
+            value,
+            dtype=[np.float64, np.float32],
+            ensure_2d=False,
+            allow_nd=True,
+            ensure_min_samples=0,
+            input_name=name,
+        )
+    except TypeError as error:
+        raise TypeError(f"{name} must be an array of numbers: {error}.") from error
 
 
 def _check_shape(array, shape, name):

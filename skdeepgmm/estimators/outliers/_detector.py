@@ -147,8 +147,6 @@ class DensityOutlierDetector(
         return TrimmedMixtures(random_state=0)
 
     def _check_parameters(self):
-        if self.contamination != self.contamination:
-            raise ValueError("contamination == nan, must be in (0, 0.5].")
         check_scalar(
             self.contamination,
             "contamination",
@@ -157,6 +155,8 @@ class DensityOutlierDetector(
             max_val=0.5,
             include_boundaries="right",
         )
+        if self.contamination != self.contamination:
+            raise ValueError("contamination == nan, must be in (0, 0.5].")
         if not hasattr(self._model(), "score_samples"):
             raise TypeError(
                 "estimator must have the method score_samples; got "

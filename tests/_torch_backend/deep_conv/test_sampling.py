@@ -1,5 +1,7 @@
 """The way down: choice, samples, sharpening, filling."""
 
+import copy
+
 import pytest
 import torch
 
@@ -8,7 +10,9 @@ from skdeepgmm._torch_backend.deep_conv.sampling import (
     Sharpening,
     choose,
     descend,
+    down,
     fill,
+    marginal_log_joint,
     sharpen,
     value_and_gradient,
 )
@@ -63,3 +67,22 @@ def test_filling_keeps_what_is_known_and_finds_the_rest():
     torch.testing.assert_close(filled[seen], x[seen], rtol=0, atol=0)
     error = (filled - x)[~seen].square().mean()
     assert float(error) < 0.5 * float(x[~seen].var())
+
+
+def test_on_the_way_down_the_signal_takes_the_place_of_the_weights():
+    found, x = trained(), pictures(5)
+    first, top = found.places
+    other = copy.deepcopy(found)
+    weights = other.layers[first].weights
+    other.layers[first].weights = weights.flip(-1).square() + 0.01
+    signal = torch.softmax(found.log_prob(x)[0].new_ones(5, 1, 1, 4).cumsum(-1), -1)
+
+    def expected(network):
+        evidence = [None] * len(network.layers)
+        patches = network.up_to(x, first)
+        known = torch.full_like(patches, 0.1)
+        evidence[first] = marginal_log_joint(network.layers[first], patches, known)
+        evidence[top] = signal.log()
+        return down(network, evidence)
+
+    torch.testing.assert_close(expected(other), expected(found))

@@ -217,6 +217,19 @@ def test_far_samples_have_finite_probabilities(construct, scale, images, vectors
         assert np.isfinite(model.score_samples(X * scale)).all()
 
 
+def test_samples_beyond_the_type_of_the_data_are_refused(vectors):
+    X = vectors[0] / np.abs(vectors[0]).max()
+    model = minmax_em().fit(X)
+    narrow = minmax_em().fit((3e38 * X).astype(np.float32))
+    wide = minmax_em().fit(3e38 * X)
+    assert np.abs(wide.sample(200)[0]).max() > 3.4e38, "the case is none"
+    with pytest.raises(ValueError, match="are beyond"):
+        narrow.sample(200)
+    np.testing.assert_allclose(
+        wide.sample(200)[0] / 3e38, model.sample(200)[0], atol=1e-4
+    )
+
+
 @both
 def test_chunks_are_refused_clearly(construct, vectors):
     chunks = ChunkedArray([vectors[0]])

@@ -56,6 +56,15 @@ def test_values_that_overflow_are_refused(pictures):
             getattr(make(), method)(1e200 * pictures[0])
 
 
+@pytest.mark.parametrize("scale", [1e20, 1e200])
+def test_far_images_have_finite_results(scale, fitted, pictures):
+    X = scale * pictures[0][:5]
+    proba = fitted.predict_proba(X)
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0, rtol=1e-5)
+    assert (fitted.score_samples(X) < fitted.score_samples(X / scale)).all()
+    assert np.isfinite(fitted.score_samples(X)).all()
+
+
 def test_a_fitted_model_does_not_depend_on_settings_of_the_training(fitted, pictures):
     X, _ = pictures
     changed = make(max_iter=8).fit(X)

@@ -261,3 +261,26 @@ def test_rows_without_image_shape_are_signals():
     assert denoiser.patch_shape_ == (1, 8)
     found = denoiser.transform(noisy)
     assert np.square(found - steps).mean() < 0.6 * np.square(noisy - steps).mean()
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e100])
+def test_values_far_beyond_the_range_are_named(natural, scale, rng):
+    image = scale * rng.random((8, 9))
+    with pytest.raises(ValueError, match="Image 0 has values of more than"):
+        PatchGMMDenoiser.pretrained(sigma=0.05, data_range=1.0).transform([image])
+    wide = PatchGMMDenoiser.pretrained(sigma=0.05 * scale, data_range=scale)
+    found = wide.transform([image])[0] / scale
+    np.testing.assert_allclose(found, natural.transform([image / scale])[0], atol=1e-5)
+
+
+def test_noise_that_overflows_is_named(rng):
+    X = rng.random((6, 12))
+    model = PatchGMMDenoiser(1, patch_size=2, sigma=1e300, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="sigma=1e\\+300"):
+        model.transform(X)
+
+
+def test_tensors_of_bfloat16_are_images(natural):
+    image = torch.from_numpy(NOISY).bfloat16()
+    found = natural.transform([image])[0]
+    np.testing.assert_array_equal(found, natural.transform([image.float()])[0])

@@ -306,3 +306,9 @@ def test_searches_with_and_without_labels(rng, scoring):
     assert search.best_params_ == {"estimator__n_components": 2}
     if scoring is not None:  # -1 are the outliers, which have the low values
         assert search.best_score_ > 0.95
+
+
+@pytest.mark.parametrize("contamination", [np.zeros(3), np.full((2, 2), np.nan), "a"])
+def test_contamination_is_one_number(contamination, X):
+    with pytest.raises(TypeError, match="contamination"):
+        DensityOutlierDetector(contamination=contamination).fit(X)

@@ -398,6 +398,7 @@ class GANEMClusterer(DeepClusterer):
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)
             fit = self._Fit(self, X, labels, data)
+            stack.enter_context(fit.checkpoint.going_on())
             stack.enter_context(one_thread(fit.architecture.small))
             fit.initialize()
             with self._fit_tasks(data, fit.n_tasks, lambda: fit.interruption) as tasks:

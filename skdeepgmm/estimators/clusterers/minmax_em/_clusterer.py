@@ -373,6 +373,7 @@ class MinMaxEMClusterer(DeepClusterer):
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)
             fit = self._Fit(self, X, labels, data)
+            stack.enter_context(fit.checkpoint.going_on())
             stack.enter_context(one_thread(fit.architecture.small))
             fit.initialize()
             n_iter = fit.config.n_iter

@@ -167,15 +167,18 @@ def test_initial_means_lie_around_the_data():
     assert int((distinct == 0).sum()) == layer.n_sites * layer.n_components
 
 
-def test_initial_means_lie_around_the_rows_that_count():
+@pytest.mark.parametrize("shared", [True, False])
+def test_initial_means_lie_around_the_rows_that_count(shared):
     layers = [
-        random_init((1, 2, 4), 5, True, 1e-6, new_generator(0), torch.float64)
+        random_init((1, 2, 4), 5, shared, 1e-6, new_generator(0), torch.float64)
         for _ in range(2)
     ]
     x = images((1, 2, 4), n=6)
     weight = torch.tensor([2.0, 1, 1, 2, 0, 0], dtype=torch.float64)
     repeated = x[[0, 0, 1, 2, 3, 3]]
-    init_from_batch(layers[0], x, weight.repeat_interleave(2)[None, :, None])
+    if shared:  # the positions of an image are rows
+        weight = weight.repeat_interleave(2)
+    init_from_batch(layers[0], x, weight[None, :, None])
     init_from_batch(layers[1], repeated)
     torch.testing.assert_close(layers[0].means, layers[1].means)
     torch.testing.assert_close(layers[0].variances, layers[1].variances)
