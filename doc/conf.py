@@ -77,6 +77,11 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "plot_gallery": "True",
     "min_reported_time": 60,
+    # Pages of classes and functions show the examples that use them.
+    "backreferences_dir": "api/generated/backreferences",
+    "doc_module": ("skdeepgmm",),
+    # Examples print what is worth reading; the last expression is often a picture.
+    "capture_repr": (),
 }
 
 
