@@ -2,8 +2,8 @@
 A fit that goes on after a kill
 ===============================
 
-With ``checkpoint_path`` a fit writes down how far it has come. Whatever ends the program, the
-same call goes on from there, and ends where it would have ended.
+With ``checkpoint_path`` a fit writes down how far it has come. Whatever ends the
+program, the same call goes on from there, and ends where it would have ended.
 """
 
 # %%

@@ -2,9 +2,9 @@
 Choose the number of components
 ===============================
 
-:class:`skdeepgmm.GaussianMixtureIC` tries all sizes and forms of the covariances on one path
-of merges, and chooses by an information criterion. The data come from three correlated
-Gaussians.
+:class:`skdeepgmm.GaussianMixtureIC` tries all sizes and forms of the covariances on one
+path of merges, and chooses by an information criterion. The data come from three
+correlated Gaussians.
 """
 
 # %%
@@ -38,8 +38,8 @@ CriterionDisplay.from_estimator(search)
 # %%
 # Three criteria
 # --------------
-# AIC has a smaller penalty, for prediction; ICL also penalises components that overlap, for
-# clusters. Where groups are as plain as here, all agree.
+# AIC has a smaller penalty, for prediction; ICL also penalises components that overlap,
+# for clusters. Where groups are as plain as here, all agree.
 for criterion in ("bic", "aic", "icl"):
     chosen = GaussianMixtureIC(range(1, 9), criterion=criterion, random_state=0).fit(X)
     print(f"{criterion}: {chosen.n_components_} {chosen.covariance_type_}")
@@ -53,8 +53,8 @@ DensityDisplay.from_estimator(search.best_estimator_, X, ax=ax)
 # %%
 # The same by GridSearchCV
 # ------------------------
-# One split with all rows on both sides gives the usual criterion on the training data. Each
-# size is a fit of its own here.
+# One split with all rows on both sides gives the usual criterion on the training data.
+# Each size is a fit of its own here.
 rows = np.arange(len(X))
 grid = GridSearchCV(
     GaussianMixture(n_init=3, random_state=0),

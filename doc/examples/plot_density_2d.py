@@ -2,8 +2,8 @@
 A density in the plane
 ======================
 
-Contours of the density that a :class:`~skdeepgmm.GaussianMixture` learns, the ellipses of
-its components, and what is to be seen where there are more than two features.
+Contours of the density that a :class:`~skdeepgmm.GaussianMixture` learns, the ellipses
+of its components, and what is to be seen where there are more than two features.
 """
 
 # %%
@@ -28,7 +28,8 @@ for ax, n_components in zip(axes, (1, 3, 8), strict=True):
 # %%
 # Several features: pairs of them
 # -------------------------------
-# A marginal of a mixture is a mixture again, so that each pair has its own exact density.
+# A marginal of a mixture is a mixture again, so that each pair has its own exact
+# density.
 flowers = load_iris(as_frame=True).data
 gm = GaussianMixture(n_components=3, random_state=0).fit(flowers)
 DensityDisplay.from_estimator(gm, flowers, features=[(0, 1), (2, 3)])
@@ -38,22 +39,17 @@ DensityDisplay.from_estimator(gm, flowers, features=[(0, 1), (2, 3)])
 # -----------
 # Petals of 4.5 cm: what is left of the density of the sepals.
 sepals = ["sepal length (cm)", "sepal width (cm)"]
+near = gm.condition({"petal length (cm)": 4.5})
 fig, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
 for ax, model, title in (
     (axes[0], gm.marginal(sepals), "all flowers"),
-    (
-        axes[1],
-        gm.condition({"petal length (cm)": 4.5}).marginal(sepals),
-        "petal 4.5 cm",
-    ),
+    (axes[1], near.marginal(sepals), "petal 4.5 cm"),
 ):
     DensityDisplay.from_estimator(model, flowers[sepals], ax=ax)
     ax.set_title(title)
 
 # %%
 # Its mean, in words:
-near = gm.condition({"petal length (cm)": 4.5})
-for name, value in zip(
-    near.feature_names_in_, near.weights_ @ near.means_, strict=True
-):
+expected = near.weights_ @ near.means_
+for name, value in zip(near.feature_names_in_, expected, strict=True):
     print(f"{name}: {np.round(value, 1)}")

@@ -2,9 +2,9 @@
 A walk through a latent space
 =============================
 
-:class:`skdeepgmm.MinMaxEMClusterer` learns a latent space in which clusters are Gaussians, an
-encoder that goes there and a generator that comes back. With two dimensions the whole space
-can be looked at.
+:class:`skdeepgmm.MinMaxEMClusterer` learns a latent space in which clusters are
+Gaussians, an encoder that goes there and a generator that comes back. With two
+dimensions the whole space can be looked at.
 """
 
 # %%
@@ -40,8 +40,8 @@ LatentSpaceDisplay.from_estimator(clusterer, X, y)
 # %%
 # Every point of it
 # -----------------
-# The generator draws the image of each point on a grid: within a cluster the digit changes
-# its form, between two it turns into another.
+# The generator draws the image of each point on a grid: within a cluster the digit
+# changes its form, between two it turns into another.
 Z = clusterer.transform(X)
 low, high = Z.min(axis=0) - 0.5, Z.max(axis=0) + 0.5
 columns, rows = np.linspace(low[0], high[0], 16), np.linspace(high[1], low[1], 12)

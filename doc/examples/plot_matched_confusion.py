@@ -2,15 +2,15 @@
 Clusters against classes, matched
 =================================
 
-Clusters have no names. :class:`~skdeepgmm.plotting.MatchedConfusionDisplay` gives each the
-class that it fits best, one to one, and shows what is left in the wrong place.
+Clusters have no names. :class:`~skdeepgmm.plotting.MatchedConfusionDisplay` gives each
+the class that it fits best, one to one, and shows what is left in the wrong place.
 """
 
 # %%
 # Two clusterings of digits
 # -------------------------
-# k-means takes clusters to be round. A mixture of factor analysers gives each cluster the
-# directions in which its images vary.
+# k-means takes clusters to be round. A mixture of factor analysers gives each cluster
+# the directions in which its images vary.
 import matplotlib.pyplot as plt
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits

@@ -39,7 +39,7 @@ clusterer = MinMaxEMClusterer(
     random_state=0,
 )
 clusterer.fit(X_train, known)
-spreading = LabelSpreading(kernel="knn").fit(X_train, known)
+spreading = LabelSpreading(kernel="knn", n_neighbors=30).fit(X_train, known)
 
 for name, model in (("MinMax+EM", clusterer), ("LabelSpreading", spreading)):
     accuracy = np.mean(model.predict(X_test) == y_test)

@@ -2,16 +2,16 @@
 One fit against ten restarts
 ============================
 
-EM ends in the optimum next to where it began. The usual way out is to begin ten times. A fit
-with ``init_params="merge"`` begins once, with twice as many components, and merges pairs of
-them where that costs the least likelihood.
+EM ends in the optimum next to where it began. The usual way out is to begin ten times.
+A fit with ``init_params="merge"`` begins once, with twice as many components, and
+merges pairs of them where that costs the least likelihood.
 """
 
 # %%
 # Twenty groups
 # -------------
-# Twenty Gaussians of unequal weights and shapes in six dimensions. k-means puts two means
-# into one group and one between two others, and EM does not part them.
+# Twenty Gaussians of unequal weights and shapes in six dimensions. k-means puts two
+# means into one group and one between two others, and EM does not part them.
 import time
 
 import matplotlib.pyplot as plt
@@ -64,8 +64,8 @@ ax.legend(fontsize="small")
 # %%
 # The worst single fit, and the merged one
 # ----------------------------------------
-# Two of the six features. On easy data, of few groups far apart, all of these fits are the
-# same, and the plain one is enough.
+# Two of the six features. On easy data, of few groups far apart, all of these fits are
+# the same, and the plain one is enough.
 fig, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
 worst = single[int(scores.argmin())]
 for ax, (gm, score, _), name in (

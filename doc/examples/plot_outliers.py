@@ -2,9 +2,9 @@
 Outliers in a Pipeline, beside IsolationForest
 ==============================================
 
-:class:`skdeepgmm.DensityOutlierDetector` ranks samples by their density. Here it looks for
-malignant samples among benign ones, in a Pipeline, and for outliers that a forest of axis
-parallel cuts has trouble to see.
+:class:`skdeepgmm.DensityOutlierDetector` ranks samples by their density. Here it looks
+for malignant samples among benign ones, in a Pipeline, and for outliers that a forest
+of axis parallel cuts has trouble to see.
 """
 
 # %%
@@ -46,8 +46,9 @@ OutlierScoresDisplay.from_estimator(detectors["DensityOutlierDetector"], X, trut
 # %%
 # Outliers between the features
 # -----------------------------
-# Two features that go together: each value of an outlier is ordinary by itself, the pair is
-# not. A density with full covariances knows that; cuts along the axes hardly do.
+# Two features that go together: each value of an outlier is ordinary by itself, the
+# pair is not. A density with full covariances knows that; cuts along the axes hardly
+# do.
 rng = np.random.default_rng(0)
 inliers = rng.normal(size=(500, 1)) @ [[1.0, 1.0]] + 0.1 * rng.normal(size=(500, 2))
 outliers = rng.normal(size=(15, 1)) @ [[1.0, -1.0]] + [[0.0, 0.0]]

@@ -28,7 +28,7 @@ settings = {
     "random_state": 0,
 }
 em = GaussianMixture(**settings).fit(X_train)
-sgd = SGDGaussianMixture(**settings).fit(X_train)
+sgd = SGDGaussianMixture(tol=1.0, **settings).fit(X_train)
 
 print(f"EM : {em.score(X_test):8.2f} nats per held-out image")
 print(f"SGD: {sgd.score(X_test):8.2f} nats per held-out image")
@@ -36,8 +36,8 @@ print(f"SGD: {sgd.score(X_test):8.2f} nats per held-out image")
 # %%
 # The course of training
 # ----------------------
-# One value for every epoch. While components are annealed the objective is another one; the
-# step at two thirds is where surplus components are merged.
+# One value for every epoch. While components are annealed the objective is another one;
+# the step at two thirds is where surplus components are merged.
 TrainingCurveDisplay.from_estimator(sgd)
 
 # %%
