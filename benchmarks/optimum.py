@@ -331,6 +331,19 @@ def summary(rows, name, cost, reference_cost):
     ]
 
 
+def front_page(rows):
+    """Return the means that README shows."""
+    full = [row for row in rows if row["covariance_type"] == "full"]
+    means = {
+        key: float(np.mean([row[name] for row in full]))
+        for key, name in (("merged", "merge"), ("sgd", "sgd"), ("single", "single"))
+    }
+    cost, reference = (
+        sum(row[name] for row in full) for name in ("cpu_merge", "cpu_single")
+    )
+    return means | {"CPU ratio": cost / reference}
+
+
 def report(found):
     """Return the Markdown text."""
     text = ["# What one fit finds\n", __doc__.split("\n\n", 1)[1] + "\n"]
@@ -375,7 +388,8 @@ def report(found):
         )
     if rows := found.get("mnist"):
         text.append("## MNIST, K = 50, 'diag'\n")
-        head = ["seed", "scikit-learn EM", "SGD", "merged EM", "CPU s", "", ""]
+        head = ["seed", "scikit-learn EM", "SGD", "merged EM"]
+        head += ["CPU s", "SGD's", "merged EM's"]
         text.append(
             table(
                 head,
@@ -437,6 +451,8 @@ def main():
         found = json.loads(path.read_text()) if path.exists() else {}
         found = {name: {**found, part: rows}.get(name) for name in PARTS}
         found = {name: rows for name, rows in found.items() if rows}
+        if "mixtures" in found:
+            found["front_page"] = front_page(found["mixtures"])
         path.write_text(json.dumps(found, indent=1) + "\n")
         (args.out / "optimum.md").write_text(report(found))
 

@@ -116,11 +116,6 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
     skdeepgmm.plotting.CriterionDisplay : The criterion against the number of
         components.
 
-    Notes
-    -----
-    A model file holds ``best_estimator_``, not the search:
-    ``skdeepgmm.save(search.best_estimator_, path)``.
-
     References
     ----------
     .. [1] Schwarz (1978). "Estimating the dimension of a model". Annals of Statistics,
