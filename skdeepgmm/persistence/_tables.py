@@ -229,6 +229,7 @@ ATTRIBUTES = {
         ),
         "estimators_": needed(ListOf(Spec(), "N")),
         **_NAMES,
+        "n_features_in_": needed(_NAMES["n_features_in_"]),
     },
     "TrimmedMixtures": {
         "mixtures_": needed(ListOf(Spec(), "M")),
