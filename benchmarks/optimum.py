@@ -19,8 +19,8 @@
 
 Scores are held-out log-likelihoods in nats per sample. The constants of the starts were
 chosen on mixtures with seeds 0 to 19, the learning rate of SGDGaussianMixture after its
-merging also in view of the test images of MNIST with seed 1. Data come from the folder SKDEEPGMM_DATA, else
-from ../shared/data beside the project.
+merging also in view of the test images of MNIST with seed 1. Data come from the folder
+SKDEEPGMM_DATA, else from ../shared/data beside the project.
 """
 
 import argparse
