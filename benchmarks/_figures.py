@@ -15,13 +15,16 @@ from typing import NamedTuple
 RESULTS = Path(__file__).parent / "results"
 #: Keys that name an item of a list.
 NAMES = ("name", "variant", "set", "covariance_type", "model")
-#: ``NAME @min`` is the figure in minutes, and so on.
+#: ``NAME @min`` is the figure in minutes, ``@/60`` that for one of sixty parts.
 UNITS = {
     "": lambda x: x,
     "@min": lambda x: x / 60,
     "@h": lambda x: x / 3600,
     "@%": lambda x: 100 * x,
     "@error": lambda x: 100 * (1 - x),
+    "@/5": lambda x: x / 5,
+    "@/10": lambda x: x / 10,
+    "@/60": lambda x: x / 60,
 }
 STATEMENT = re.compile(r"([-+−]?[\d,]*\.?\d+)(?: ± ([\d.]+))?( \D*|\D*)")
 

@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "numpydoc",
+    "matplotlib.sphinxext.plot_directive",
     "sphinx_gallery.gen_gallery",
     "measured",
 ]
@@ -40,6 +41,16 @@ if os.environ.get("SKDEEPGMM_DOC_ONLINE"):
 
 exclude_patterns = ["_build", "_extensions", "**/GALLERY_HEADER.rst"]
 templates_path = ["_templates"]
+# The guide's figures: the code of a page as it stands, one file a figure. What they
+# write falls into a folder that git ignores.
+plot_include_source = True
+plot_html_show_source_link = False
+plot_html_show_formats = False
+plot_formats = [("png", 100)]
+plot_rcparams = {"figure.figsize": (6, 3.5), "savefig.bbox": "tight"}
+plot_apply_rcparams = True
+plot_working_directory = str(Path(__file__).parent / "_build" / "plots")
+Path(plot_working_directory).mkdir(parents=True, exist_ok=True)
 html_theme = "pydata_sphinx_theme"
 html_title = f"skdeepgmm {version}"
 html_static_path = ["_static"]
@@ -66,6 +77,11 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "plot_gallery": "True",
     "min_reported_time": 60,
+    # Pages of classes and functions show the examples that use them.
+    "backreferences_dir": "api/generated/backreferences",
+    "doc_module": ("skdeepgmm",),
+    # Examples print what is worth reading; the last expression is often a picture.
+    "capture_repr": (),
 }
 
 

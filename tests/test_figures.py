@@ -31,6 +31,8 @@ NAMED = re.compile(
 QUIET_RST = (
     r"(?ms)^\.\. (?:code-block|math)::.*?(?=^\S|\Z)",
     r"(?ms)^( +)\.\. (?:code-block|math)::.*?(?=^\1\S|^\S|\Z)",
+    # What doctests print is proved by running them.
+    r"(?ms)^ *>>>.*?(?=^\s*$|\Z)",
     r"(?ms)^\.\. results:start.*?^\.\. results:end",
     r"(?ms)^\.\. (?:rubric:: References|\[\d\]).*?(?=^\S|\Z)",
     r"(?ms)^References\n-+\n.*\Z",

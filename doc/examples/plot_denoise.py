@@ -50,7 +50,7 @@ show(
 
 # %%
 # The estimate of the noise, in grey levels:
-denoiser.estimate_sigma([noisy]).round(1)
+print(denoiser.estimate_sigma([noisy])[0].round(1))
 
 # %%
 # In-paint

@@ -17,6 +17,11 @@ from sklearn.semi_supervised import LabelSpreading
 
 from skdeepgmm import MinMaxEMClusterer
 from skdeepgmm.datasets import load_digits_images
+from skdeepgmm.plotting import (
+    InterpolationDisplay,
+    SamplesDisplay,
+    TrainingCurveDisplay,
+)
 
 X, y = load_digits_images(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
@@ -30,11 +35,11 @@ clusterer = MinMaxEMClusterer(
     n_clusters=10,
     image_shape=(8, 8),
     semi_supervised=True,
-    max_iter=40,  # shorter than the default, to keep this page quick
+    max_iter=12,  # much shorter than the default, to keep this page quick
     random_state=0,
 )
 clusterer.fit(X_train, known)
-spreading = LabelSpreading(kernel="knn").fit(X_train, known)
+spreading = LabelSpreading(kernel="knn", n_neighbors=30).fit(X_train, known)
 
 for name, model in (("MinMax+EM", clusterer), ("LabelSpreading", spreading)):
     accuracy = np.mean(model.predict(X_test) == y_test)
@@ -44,32 +49,32 @@ for name, model in (("MinMax+EM", clusterer), ("LabelSpreading", spreading)):
 # Generated images
 # ----------------
 # One row a cluster. With labels, cluster k is digit k.
-fig, axes = plt.subplots(10, 12, figsize=(6, 5), layout="constrained")
-for cluster, row in enumerate(axes):
-    images, _ = clusterer.sample(12, cluster=cluster)
-    for ax, image in zip(row, images, strict=True):
-        ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
-        ax.set_axis_off()
+fig, axes = plt.subplots(10, 1, figsize=(6, 5), layout="constrained")
+for cluster, ax in enumerate(axes):
+    SamplesDisplay.from_estimator(
+        clusterer,
+        n_samples=12,
+        sample_params={"cluster": cluster},
+        ax=ax,
+        n_columns=12,
+        cmap="gray_r",
+    )
+    ax.set_title("")
 
 # %%
 # From one image to another
 # -------------------------
 # The latent line between two held-out images.
-fig, axes = plt.subplots(4, 10, figsize=(7, 3), layout="constrained")
-for i, row in enumerate(axes):
-    line = clusterer.interpolate(X_test[2 * i], X_test[2 * i + 1], n_samples=10)
-    for ax, image in zip(row, line, strict=True):
-        ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
-        ax.set_axis_off()
+InterpolationDisplay.from_estimator(
+    clusterer, X_test[:8:2], X_test[1:8:2], cmap="gray_r"
+)
 
 # %%
 # The course of training
 # ----------------------
 # ``consistency`` is the square of the distance between a latent and what the encoder
 # finds in its picture; ``occupancies_`` shows that no cluster becomes empty.
-fig, axes = plt.subplots(1, 3, figsize=(9, 2.5), layout="constrained")
-for ax, name in zip(axes, ("energy", "consistency"), strict=False):
-    ax.plot(np.arange(1, clusterer.n_iter_ + 1), clusterer.history_[name])
-    ax.set(xlabel="EM iteration", title=name)
-axes[2].plot(np.arange(1, clusterer.n_iter_ + 1), clusterer.occupancies_)
-axes[2].set(xlabel="EM iteration", title="share of each cluster", ylim=(0, None))
+TrainingCurveDisplay.from_estimator(clusterer, names=["energy", "consistency"])
+fig, ax = plt.subplots(figsize=(5, 2.5), layout="constrained")
+ax.plot(np.arange(1, clusterer.n_iter_ + 1), clusterer.occupancies_)
+ax.set(xlabel="EM iteration", title="share of each cluster", ylim=(0, None))

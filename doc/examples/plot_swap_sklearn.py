@@ -61,4 +61,4 @@ fig.suptitle("Means (above) and samples (below)")
 # Each component is matched with one digit.
 from skdeepgmm.metrics import clustering_accuracy
 
-clustering_accuracy(y_test, ours.predict(X_test))
+print(f"{clustering_accuracy(y_test, ours.predict(X_test)):.3f}")
