@@ -20,7 +20,9 @@ from skdeepgmm._torch_backend.mixture.em import (
 )
 from skdeepgmm._torch_backend.rng import new_generator
 from tests._torch_backend.mixture.problems import (
+    all_types,
     as_block,
+    dense_covariances,
     dense_responsibilities,
     random_mixture,
     source_of,
@@ -95,6 +97,20 @@ def test_maximize_equals_weighted_numpy_plus_the_ridge(rng, name, offset):
     expected = expected + ORACLES[name].project(ridges, np.ones(3))
     np.testing.assert_allclose(fitted.means, means, rtol=1e-12, atol=1e-9)
     np.testing.assert_allclose(fitted.covariance.values, expected, rtol=1e-6, atol=1e-6)
+
+
+@all_types
+def test_expected_statistics_lead_back_to_the_mixture(rng, name):
+    mixture = random_mixture(name, rng)
+    ridge = torch.tensor([0.0, 0.01, 0.02, 0.03], dtype=torch.float64)
+    stats = mixture.expected_statistics(ridge)
+    again, failed = maximize(type(mixture.covariance), stats, ridge)
+    assert not failed.any()
+    torch.testing.assert_close(again.weights, mixture.weights)
+    torch.testing.assert_close(again.means, mixture.means)
+    np.testing.assert_allclose(
+        dense_covariances(again), dense_covariances(mixture), rtol=1e-9, atol=1e-12
+    )
 
 
 @types
