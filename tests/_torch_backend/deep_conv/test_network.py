@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from skdeepgmm._torch_backend import annealing
+from skdeepgmm._torch_backend.deep_conv.network import as_distribution
 from skdeepgmm._torch_backend.deep_conv.schedules import RunPlan
 from tests._torch_backend.deep_conv.problems import (
     learner,
@@ -97,3 +98,12 @@ def test_empty_components_are_seeded_anew():
         model.step((x, None))
     assert (0, 2) in model.events
     assert float(mixture.weights[0, 2]) * 5 > 0.05
+
+
+@pytest.mark.parametrize(
+    "signal", [[0.5, 1.5, 2.0], [-1.0, 0.0, 3.0], [0.0, -1.0, 0.0]]
+)
+def test_signals_become_probabilities(signal):
+    found = as_distribution(torch.tensor(signal))
+    assert float(found.min()) >= 0.0
+    assert float(found.sum()) == pytest.approx(1.0)

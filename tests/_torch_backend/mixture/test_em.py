@@ -11,6 +11,7 @@ from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import CenteredKernel, add_block
 from skdeepgmm._torch_backend.mixture.em import (
+    MAX_RESEEDS,
     DegeneracyGuard,
     EMConfig,
     EMResult,
@@ -253,6 +254,33 @@ def test_no_iterations_return_the_start(rng):
 
 
 # Degenerate components -----------------------------------------------------------
+
+
+def test_a_component_is_reseeded_so_often_and_no_more(rng):
+    guard = DegeneracyGuard(source_of(clusters(rng)), new_generator(0))
+    mixture = start_at("full", rng.normal(size=(3, 3)))
+    nk, failed = torch.tensor([90.0, 0.0, 90.0]), torch.zeros(3, dtype=torch.bool)
+    moved = []
+    for _ in range(MAX_RESEEDS + 2):
+        mixture, has_moved = guard(mixture, failed, nk)
+        moved.append(has_moved)
+    assert moved == [True] * MAX_RESEEDS + [False] * 2
+    assert guard.events == {1: "empty, kept with floored variances"}
+
+
+@pytest.mark.parametrize(
+    ("variances", "is_point"), [([0.0, 0.0, 0.0], True), ([1.0, 1.0, 0.0], False)]
+)
+def test_components_on_one_point_move_and_flat_ones_stay(rng, variances, is_point):
+    guard = DegeneracyGuard(source_of(clusters(rng)), new_generator(0))
+    mixture = start_at("diag", rng.normal(size=(3, 3)))
+    mixture.covariance.values[1] = torch.tensor(variances, dtype=torch.float64)
+    nk, failed = torch.full((3,), 50.0), torch.tensor([False, True, False])
+    repaired, moved = guard(mixture, failed, nk)
+    assert moved == is_point
+    assert ("one point" in guard.events[1]) == is_point
+    stays = torch.equal(repaired.means[1], mixture.means[1])
+    assert stays != is_point
 
 
 @types

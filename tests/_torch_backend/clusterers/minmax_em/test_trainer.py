@@ -416,3 +416,9 @@ def test_the_gradient_penalty_pulls_the_discriminators_slope_towards_one():
         model._train_discriminator(real, fake)
     assert before > 0.1
     assert excess() < before
+
+
+def test_the_latent_error_is_that_of_the_way_back():
+    model = make()
+    model.generator, model.average.module = torch.nn.Identity(), torch.nn.Identity()
+    assert float(model._latent_error()) == 0.0
