@@ -74,6 +74,16 @@ def test_weighted_images_count_like_repeated_ones():
         torch.testing.assert_close(parameters(first), parameters(second))
 
 
+def test_heavy_images_move_a_layer_all_the_way_and_no_farther():
+    x, heavy = pictures(20), torch.full((20,), 1000.0, dtype=torch.float64)
+    whole = learner([RunPlan(1.0, 10**9), RunPlan(1.0, 10**9)])
+    slow = learner([RunPlan(0.5, 10**9), RunPlan(0.5, 10**9)])
+    whole.step((x, None))
+    slow.step((x, heavy))
+    for first, second in zip(whole.mixtures, slow.mixtures, strict=True):
+        torch.testing.assert_close(parameters(first), parameters(second))
+
+
 def test_a_restored_learner_repeats_its_steps():
     model, x = learner(), pictures()
     for _ in range(10):
