@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _harness import RESULTS, machine
 
-from tests.estimators import fuzzing
+from tests.estimators import fuzzing, laws
 
 FINE = ("lawful", "refused")
 
@@ -46,7 +46,7 @@ def try_inputs(name, seed, numbers):
     counts = collections.Counter()
     for number in numbers:
         rng = np.random.default_rng([seed, number])
-        outcome, note = fuzzing.verdict(fuzzing.attack(name, rng))
+        outcome, note = laws.verdict(fuzzing.attack(name, rng))
         counts[outcome] += 1
         if outcome not in FINE:
             print(f"--- {number}: {outcome}\n{note}", flush=True)

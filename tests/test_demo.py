@@ -65,7 +65,8 @@ def test_every_public_mixture_takes_part():
         if inspect.isclass(getattr(skdeepgmm, name))
         and hasattr(getattr(skdeepgmm, name), "sample")
     }
-    assert public == set(demo.OURS)
+    searches = {"GaussianMixtureIC"}  # whose best one is a GaussianMixture
+    assert public - searches == set(demo.OURS)
 
 
 def test_no_model_is_an_outlier_detector_and_all_have_the_seed():

@@ -184,7 +184,7 @@ class ArraySource:
 
         Fill values such as 1e20 would make a constant of everything else.
         """
-        median, spread = self._quartiles()
+        median, spread = quartiles(self._evenly_spaced(QUARTILE_ROWS))
         extreme = (spread > 0.0) & (variance > (EXTREME * spread).square())
         if not bool(extreme.any()):
             return mean, variance
@@ -193,17 +193,10 @@ class ArraySource:
         self._check_extremes(mean, variance.sqrt())
         return mean, variance
 
-    def _quartiles(self) -> tuple[Tensor, Tensor]:
-        """Return median and deviation, by the quartiles, of evenly spaced rows."""
-        step = max(1, self.n_samples // QUARTILE_ROWS)
-        rows = rows_to_tensor(self.X[::step], self.device, torch.float64)
-        ordered = rows.sort(dim=0).values  # NaN last
-        most = (~torch.isnan(rows)).sum(0, keepdim=True).clamp_min(1) - 1
-        low, median, high = (
-            ordered.gather(0, (level * most).long())[0].nan_to_num(0.0)
-            for level in (0.25, 0.5, 0.75)
-        )
-        return median, (high - low) / NORMAL_QUARTILES
+    def _evenly_spaced(self, n_rows: int) -> Tensor:
+        """Return about so many rows, float64, from all over X."""
+        step = max(1, self.n_samples // n_rows)
+        return rows_to_tensor(self.X[::step], self.device, torch.float64)
 
     def _check_extremes(self, center: Tensor, spread: Tensor) -> None:
         """Raise where squares of standardised values leave the data's dtype."""
@@ -353,6 +346,30 @@ class Pattern:
     def frequent(self) -> bool:
         """Whether the pattern is worth a pass of its own."""
         return len(self.rows) >= FREQUENT_ROWS
+
+
+def quartiles(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the median, and the deviation by the quartiles, of every feature.
+
+    NaN entries do not count; a feature without others has zeros.
+    """
+    missing = torch.isnan(rows)
+    levels = (0.25, 0.5, 0.75)
+    if not bool(missing.any()):
+        # Selecting takes a fraction of the time of sorting, and more along columns.
+        columns = rows.T.contiguous()
+        low, median, high = (
+            columns.kthvalue(1 + int(level * (len(rows) - 1))).values
+            for level in levels
+        )
+    else:
+        ordered = rows.sort(dim=0).values  # NaN last
+        most = (~missing).sum(0, keepdim=True).clamp_min(1) - 1
+        low, median, high = (
+            ordered.gather(0, (level * most).long())[0].nan_to_num(0.0)
+            for level in levels
+        )
+    return median, (high - low) / NORMAL_QUARTILES
 
 
 def find_patterns(X: ArrayLike2D, batch_size: int) -> list[Pattern] | None:

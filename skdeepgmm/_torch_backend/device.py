@@ -1,7 +1,7 @@
 """Choice of the compute device, and the state of torch that a fit needs."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 
@@ -39,19 +39,26 @@ def resolve_device(name: str, tensor: object = None) -> torch.device:
     return device
 
 
-@contextmanager
-def own_state() -> Iterator[None]:
+def own_state() -> AbstractContextManager[None]:
     """Compute as if the caller had set nothing: no autocast, tensors on the CPU.
 
     Global settings that would change results are overridden, not changed.
     """
+    # Each torch call in a device context pays for it.
+    is_elsewhere = torch.get_default_device().type != "cpu"
+    autocast = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    if is_elsewhere or autocast:
+        return _overridden(is_elsewhere, autocast)
+    return nullcontext()
+
+
+@contextmanager
+def _overridden(is_elsewhere: bool, autocast: list[str]) -> Iterator[None]:
     with ExitStack() as stack:
-        # Each torch call in a device context pays for it.
-        if torch.get_default_device().type != "cpu":
+        if is_elsewhere:
             stack.enter_context(torch.device("cpu"))
-        for kind in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
+        for kind in autocast:
+            stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 
 
@@ -61,17 +68,20 @@ def own_state() -> Iterator[None]:
 SMALL_WORK, SMALL_NETWORKS = 10**8, 4_000_000
 
 
-@contextmanager
-def one_thread(small: bool = True) -> Iterator[None]:
+def one_thread(small: bool = True) -> AbstractContextManager[None]:
     """Compute on one thread where the work is small; the caller's number comes back.
 
     Sums then are in one order, whatever the number of threads was. torch keeps that
     number for each thread of the program.
     """
+    if not small or torch.get_num_threads() == 1:
+        return nullcontext()
+    return _one_of_several()
+
+
+@contextmanager
+def _one_of_several() -> Iterator[None]:
     previous = torch.get_num_threads()
-    if not small or previous == 1:
-        yield
-        return
     try:
         torch.set_num_threads(1)
         yield

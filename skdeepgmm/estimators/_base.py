@@ -67,9 +67,9 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
     def _validate_params(self):
         """Check types and ranges; numbers are no truth values and fit into 64 bits."""
         super()._validate_params()
-        for name, value in self.get_params(deep=False).items():
-            constraints = self._parameter_constraints.get(name, ())
-            if not any(
+        for name, constraints in self._parameter_constraints.items():
+            value = getattr(self, name, None)
+            if not isinstance(value, (bool, np.bool_, Integral)) or not any(
                 kind is Integral or isinstance(kind, Interval) for kind in constraints
             ):
                 continue
@@ -79,7 +79,7 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
                     f"or another value that its documentation lists. Got {value!r} "
                     "instead."
                 )
-            if isinstance(value, Integral) and not -(2**63) <= value < 2**63:
+            if not -(2**63) <= value < 2**63:
                 raise InvalidParameterError(
                     f"The {name!r} parameter of {type(self).__name__} must be a number "
                     f"of 64 bits. Got the integer {value!r} instead."

@@ -6,6 +6,7 @@ from skdeepgmm.layers import Folding, Mixture, Pooling
 
 REGISTRY = {
     "GaussianMixture": "skdeepgmm.estimators",
+    "GaussianMixtureIC": "skdeepgmm.estimators",
     "SGDGaussianMixture": "skdeepgmm.estimators",
     "GANEMClusterer": "skdeepgmm.estimators",
     "MinMaxEMClusterer": "skdeepgmm.estimators",

@@ -72,6 +72,7 @@ class Encoder:
             (float, self._float),
             (np.ndarray, self._array),
             (list, self._list),
+            (range, lambda value, where: self._list(list(value), where)),
             (tuple, self._tuple),
             (dict, self._dict),
             (np.dtype, self._dtype),

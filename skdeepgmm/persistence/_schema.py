@@ -320,7 +320,27 @@ def _check_trimmed(state, model, where):
             fail(place, f"of D={model.sizes['D']} features", found)
 
 
+def _check_search(state, model, where):
+    inner = {"best_estimator_": state["best_estimator_"]}
+    for number, mixture in enumerate(state.get("estimators_", ())):
+        inner[f"estimators_[{number}]"] = mixture
+    for name, mixture in inner.items():
+        if type(mixture).__name__ != "GaussianMixture" or not _is_fitted(mixture):
+            fail(f"{where}.{name}", "a fitted GaussianMixture", kind_of(mixture))
+        if mixture.n_features_in_ != model.sizes.get("D", mixture.n_features_in_):
+            found = str(mixture.n_features_in_)
+            fail(f"{where}.{name}", f"of D={model.sizes['D']} features", found)
+    best = state["best_estimator_"]
+    for name, wanted in (
+        ("n_components_", len(best.means_)),
+        ("covariance_type_", best.covariance_type),
+    ):
+        if state[name] != wanted:
+            fail(f"{where}.{name}", f"{wanted}", f"{state[name]}"[:50])
+
+
 RULES = {
+    "GaussianMixtureIC": _check_search,
     "TrimmedMixtures": _check_trimmed,
     "GaussianMixture": _check_flat,
     "SGDGaussianMixture": _check_flat,

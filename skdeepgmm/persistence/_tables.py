@@ -23,6 +23,7 @@ from skdeepgmm.persistence._specs import (
     Shares,
     Spec,
     Strings,
+    Text,
     Tuple,
     needed,
 )
@@ -202,6 +203,31 @@ ATTRIBUTES = {
     "MixtureImputer": {
         "estimator_": needed(Spec()),
         "missing_features_": needed(Array(("M",), kinds="i", low=0.0)),
+        **_NAMES,
+        "n_features_in_": needed(_NAMES["n_features_in_"]),
+    },
+    "GaussianMixtureIC": {
+        "best_estimator_": needed(Spec()),
+        "best_criterion_": needed(_ANY_NUMBER),
+        "n_components_": needed(Integer(low=1)),
+        "covariance_type_": needed(Text()),
+        "results_": needed(
+            Fields(
+                {
+                    "covariance_type": Strings(("N",)),
+                    **dict.fromkeys(
+                        ("bic", "aic", "icl", "log_likelihood"),
+                        Array(("N",), finite=False),
+                    ),
+                    **dict.fromkeys(
+                        ("n_components", "n_parameters", "n_iter", "rank"),
+                        Array(("N",), kinds="i", low=0.0),
+                    ),
+                    "degenerate": Array(("N",), kinds="b"),
+                }
+            )
+        ),
+        "estimators_": needed(ListOf(Spec(), "N")),
         **_NAMES,
         "n_features_in_": needed(_NAMES["n_features_in_"]),
     },

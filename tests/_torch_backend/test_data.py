@@ -165,3 +165,17 @@ def test_sample_weights_follow_their_rows(rng):
     np.testing.assert_array_equal(
         torch.cat([b.weight for b in source.blocks()]), weight
     )
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_quartiles_are_those_of_the_observed_values(rng, missing):
+    X = rng.normal(size=(101, 4)) * [1, 10, 1e-3, 5] + [0, 3, 0, 1e6]
+    if missing:
+        X[rng.random(X.shape) < 0.3] = np.nan
+        X[:, 3] = np.nan
+    median, deviation = data.quartiles(torch.from_numpy(X))
+    seen = np.where(np.isnan(X).all(axis=0), 0.0, X)
+    low, middle, high = np.nanquantile(seen, [0.25, 0.5, 0.75], axis=0, method="lower")
+    np.testing.assert_array_equal(median, middle)
+    # Of a normal distribution the quartiles are 1.349 deviations apart.
+    np.testing.assert_allclose(deviation, (high - low) / 1.3489795)

@@ -17,8 +17,8 @@ from skdeepgmm._files.container import pack
 from skdeepgmm._files.tree import flatten
 from skdeepgmm.estimators import _checkpoint
 from skdeepgmm.exceptions import TrainingDivergedError
-from tests.estimators.fuzzing import Hung, alarm, quiet, unlawful_attributes
 from tests.estimators.iterative import FAMILIES, At, assert_same, fail, learned
+from tests.estimators.laws import Hung, alarm, quiet, unlawful_attributes
 from tests.persistence import mutations
 
 VALUES = (

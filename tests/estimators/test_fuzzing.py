@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skdeepgmm import GaussianMixture
-from tests.estimators import fuzzing
+from tests.estimators import fuzzing, laws
 
 
 @pytest.mark.slow
@@ -13,7 +13,7 @@ def test_results_are_lawful_or_the_input_is_refused(name):
     outcomes = []
     for number in range(100):
         rng = np.random.default_rng([12, number])
-        outcome, note = fuzzing.verdict(fuzzing.attack(name, rng))
+        outcome, note = laws.verdict(fuzzing.attack(name, rng))
         assert outcome in ("lawful", "refused"), (number, note)
         outcomes.append(outcome)
     assert outcomes.count("lawful") > 10
@@ -52,7 +52,7 @@ def test_what_is_wrong_is_found(cls, expected, monkeypatch, rng):
     monkeypatch.setitem(fuzzing.SUBJECTS, "GaussianMixture", subject)
     X = fuzzing.numbers(rng, (12, 3))
     found = fuzzing.Attack("GaussianMixture", params, X, {}, {"tol": 0.1})
-    assert fuzzing.verdict(found)[0] == expected
+    assert laws.verdict(found)[0] == expected
 
 
 def test_a_fit_that_hangs_is_ended(monkeypatch, rng):
@@ -60,8 +60,8 @@ def test_a_fit_that_hangs_is_ended(monkeypatch, rng):
         while True:
             pass
 
-    monkeypatch.setattr(fuzzing, "HANGS_AFTER", 1)
+    monkeypatch.setattr(laws, "HANGS_AFTER", 1)
     subject = (spoilt("fit", hang), {}, ())
     monkeypatch.setitem(fuzzing.SUBJECTS, "GaussianMixture", subject)
     found = fuzzing.Attack("GaussianMixture", {}, None, {})
-    assert fuzzing.verdict(found)[0] == "hung"
+    assert laws.verdict(found)[0] == "hung"

@@ -13,6 +13,7 @@ from skdeepgmm import (
     DensityOutlierDetector,
     GANEMClusterer,
     GaussianMixture,
+    GaussianMixtureIC,
     MinMaxEMClusterer,
     MixtureImputer,
     PatchGMMDenoiser,
@@ -101,6 +102,12 @@ def _detector():
     return DensityOutlierDetector(mixture).fit(rows())
 
 
+def _search():
+    return GaussianMixtureIC(
+        range(1, 3), covariance_type=["diag", "spherical"], random_state=0
+    ).fit(rows())
+
+
 def _imputer():
     X = rows()
     X[::3, 1] = np.nan
@@ -127,6 +134,7 @@ MAKERS = {
     "detector": _detector,
     "default_detector": lambda: DensityOutlierDetector().fit(rows()),
     "imputer": _imputer,
+    "search": _search,
     "trimmed": lambda: DensityOutlierDetector().fit(rows()).estimator_,
     "frozen": lambda: DensityOutlierDetector(FrozenEstimator(_flat("tied"))).fit(
         rows()

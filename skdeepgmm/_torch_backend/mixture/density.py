@@ -86,6 +86,8 @@ class MixtureDensity:
 
     def arithmetic(self, dtype: torch.dtype) -> torch.dtype:
         """Return the type in which log-densities are right to about 1e-3 nats."""
+        if dtype == torch.float64:
+            return dtype
         error = self.covariance.rounding(self.means)
         return dtype if error <= MAX_CANCELLATION[dtype] else torch.float64
 

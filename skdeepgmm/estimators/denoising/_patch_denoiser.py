@@ -465,6 +465,8 @@ class PatchGMMDenoiser(BasePatchDenoiser):
             max_iter=self.max_iter,
             tol=self.tol,
             reg_covar=self.reg_covar,
+            # Of patches it finds a better mixture than k-means does.
+            init_params="merge",
             random_state=self._random_state(),
             verbose=self.verbose,
             device=self.device,

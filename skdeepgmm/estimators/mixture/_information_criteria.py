@@ -7,7 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import DensityMixin
+from sklearn.base import DensityMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
@@ -34,7 +34,8 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
     All sizes come from one fit: a mixture of twice the largest size is merged pair by
     pair, where that costs the least likelihood (:meth:`GaussianMixture.merged`), with a
     few EM iterations after each merge. The path passes through a good mixture of every
-    size, in about the time of three fits, and needs no restarts.
+    size, in about the time of three fits, and needs no restarts; the sizes about the
+    best one are fitted on their own as well, and the better mixture is kept.
 
     Parameters
     ----------
@@ -115,11 +116,6 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
     GaussianMixture : The model.
     skdeepgmm.plotting.CriterionDisplay : The criterion against the number of
         components.
-
-    Notes
-    -----
-    A model file holds ``best_estimator_``, not the search:
-    ``skdeepgmm.save(search.best_estimator_, path)``.
 
     References
     ----------
@@ -222,7 +218,9 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
             sizes, types = self._sizes(X, sample_weight), self._types()
             seed = self._random_state().randint(np.iinfo(np.int32).max)
             paths = Parallel(n_jobs=self.n_jobs)(
-                delayed(_path)(self._mixture(name, seed), sizes, X, sample_weight)
+                delayed(_path)(
+                    self._mixture(name, seed), sizes, X, sample_weight, self.criterion
+                )
                 for name in types
             )
             self._set_results([row for path in paths for row in path])
@@ -433,7 +431,7 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
         return tags
 
 
-def _path(mixture, sizes, X, sample_weight):
+def _path(mixture, sizes, X, sample_weight, criterion):
     """Return a fitted mixture and its criteria for every size, the largest first.
 
     Parameters
@@ -444,6 +442,8 @@ def _path(mixture, sizes, X, sample_weight):
         From the largest down.
     X : ndarray or tensor of shape (n_samples, n_features)
     sample_weight : ndarray of shape (n_samples,) or None
+    criterion : str
+        What is to be least.
 
     Returns
     -------
@@ -453,7 +453,8 @@ def _path(mixture, sizes, X, sample_weight):
     if sample_weight is not None:
         n_samples = np.count_nonzero(sample_weight)
     first = min(math.ceil(OVERCOMPLETE * sizes[0]), n_samples)
-    rows, n_iter_path = [], mixture.max_iter
+    alone = clone(mixture).set_params(init_params="merge")
+    rows, n_iter_path = {}, mixture.max_iter
     # What a mixture on the way warns of is not the user's to change.
     with warnings.catch_warnings(), part_of_another():
         warnings.simplefilter("ignore")
@@ -462,13 +463,44 @@ def _path(mixture, sizes, X, sample_weight):
         mixture.set_params(max_iter=n_iter_path, warm_start=True)
         for size in range(sizes[0], sizes[-1] - 1, -1):
             mixture = mixture.merged(size)
-            degenerate = _fit_quietly(mixture, X, sample_weight)
+            row = _row(mixture, X, sample_weight)
             if size in sizes:
-                row = {"covariance_type": mixture.covariance_type, "n_components": size}
-                row |= _criteria(mixture, X, sample_weight)
-                row |= {"n_iter": mixture.n_iter_, "degenerate": degenerate}
-                rows.append((mixture, row))
-    return rows
+                rows[size] = row
+        _fit_around_the_best(rows, alone, X, sample_weight, criterion)
+    return [rows[size] for size in sizes]
+
+
+def _fit_around_the_best(rows, mixture, X, sample_weight, criterion):
+    """Fit the sizes about the best one on their own too, and keep what is better.
+
+    An error early on the path is in all that comes later; these fits have none of it.
+    """
+
+    def key(row):
+        return row[1]["degenerate"], row[1][criterion]
+
+    sizes, seen = sorted(rows), set()
+    while True:
+        best = sizes.index(min(rows, key=lambda size: key(rows[size])))
+        near = sizes[max(0, best - 1) : best + 2]
+        new = [size for size in near if size not in seen]
+        if not new:
+            return
+        for size in new:
+            seen.add(size)
+            row = _row(clone(mixture).set_params(n_components=size), X, sample_weight)
+            rows[size] = min(rows[size], row, key=key)
+
+
+def _row(mixture, X, sample_weight):
+    """Fit a mixture; returns it and its row of the table."""
+    degenerate = _fit_quietly(mixture, X, sample_weight)
+    row = {
+        "covariance_type": mixture.covariance_type,
+        "n_components": len(mixture.means_),
+    }
+    row |= _criteria(mixture, X, sample_weight)
+    return mixture, row | {"n_iter": mixture.n_iter_, "degenerate": degenerate}
 
 
 def _fit_quietly(mixture, X, sample_weight):

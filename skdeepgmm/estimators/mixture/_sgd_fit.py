@@ -22,6 +22,8 @@ CHUNK_ROWS = 2**14
 LARGEST_BATCH = 512
 #: Share of the epochs in which there are more components than wanted.
 BEFORE_MERGING = 2 / 3
+#: The smallest learning rate at the beginning of the rest, as a share of the first.
+LEAST_LR_AFTER_MERGING = 0.05
 
 
 def batch_size_of(estimator, X):
@@ -128,9 +130,10 @@ class SGDFit(EpochFit):
         if size > estimator.n_components:
             steps = total_steps // estimator.max_iter * self._epochs_before_merging
             rest = total_steps - steps
+            lr = _lr_after_merging(estimator.learning_rate, self.X.shape[1])
             plan = MergingPlan(
                 self._plan(steps, size),
-                RunPlan(estimator.learning_rate, rest, fresh=False),
+                RunPlan(lr, rest, fresh=False),
                 estimator.n_components,
             )
         return self.model(plan, self._initial(size))
@@ -250,3 +253,13 @@ def selection_score(result):
     _, state = result
     scores = [entry["score"] for entry in state.history if "score" in entry]
     return max(scores, default=state.history[-1]["log_likelihood"])
+
+
+def _lr_after_merging(learning_rate, n_features):
+    """Return the learning rate at the beginning of the steps after the merging.
+
+    The noise of log-densities adds up over the features: with many, steps as large as
+    the first ones would spread what has been found.
+    """
+    share = min(1.0, sgd.ANNEALED_FEATURES / n_features)
+    return learning_rate * max(LEAST_LR_AFTER_MERGING, share)

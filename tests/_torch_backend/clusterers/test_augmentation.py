@@ -137,3 +137,26 @@ def test_a_rotation_keeps_lengths_on_images_that_are_not_square(shape):
     angles = torch.atan2(*center(turned).T) - torch.atan2(*center(images).T)
     assert float(angles.abs().max()) > math.radians(25.0)
     assert float(angles.abs().max()) < math.radians(32.0)
+
+
+def test_turns_and_sizes_do_not_touch_each_other(square):
+    many = square.expand(200, -1, -1, -1)
+
+    def moved(rotation, scale):
+        found = random_affine(many, new_generator(0), 0.0, rotation, scale)
+        return centre(found) - torch.tensor([10.0, 15.0])
+
+    both, turned, scaled = moved(40.0, 0.3), moved(40.0, 0.0), moved(0.0, 0.3)
+    torch.testing.assert_close(both.norm(dim=1), scaled.norm(dim=1), rtol=0.05, atol=0)
+    angles = [torch.atan2(*each.T) for each in (both, turned)]
+    torch.testing.assert_close(*angles, rtol=0, atol=0.05)
+
+
+def test_patches_are_everywhere_equally_often():
+    images = torch.arange(40_000.0)[:, None, None, None].expand(-1, 1, 6, 6)
+    changed = (random_cutmix(images, new_generator(0), 1 / 6) != images)[:, 0]
+    for axis in (1, 2):
+        found = changed.any(axis).float().sum(0)
+        torch.testing.assert_close(
+            found / found.mean(), torch.ones(6), rtol=0.04, atol=0
+        )

@@ -128,3 +128,9 @@ def test_results_do_not_depend_on_the_number_of_rows(n_rows):
     assert len(everything) == 20
     part = in_batches(module, images[20 - n_rows :], 8)
     torch.testing.assert_close(part, everything[20 - n_rows :], rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("side", [9, 16, 17, 28, 32, 33, 64, 100, 128])
+def test_generators_begin_with_a_side_of_four_to_eight(side):
+    first = side / 2 ** networks.n_doublings((1, side, side + 5))
+    assert 4.0 < first <= 8.0

@@ -9,6 +9,7 @@ from skdeepgmm._torch_backend.clusterers.preprocessing import (
     measured,
     network_shape,
 )
+from skdeepgmm._torch_backend.moments import Moments
 
 CPU = torch.device("cpu")
 
@@ -49,6 +50,14 @@ def test_features_of_any_size_are_standardised(rng, scale):
     plain = measured(X, None, "linear")
     rows = made.to_network(X * scale, CPU)
     torch.testing.assert_close(rows, plain.to_network(X, CPU))
+
+
+def test_units_against_overflow_cost_no_digits(rng):
+    X = rng.normal(size=(50, 6)) * [1e-3, 0.3, 1.0, 3.0, 5.0, 1e5]
+    plain = Moments.of(X, None, CPU)
+    made = measured(X, None, "linear").standardization
+    assert torch.equal(made.shift, plain.mean)
+    assert torch.equal(made.scale, plain.variance.sqrt())
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "tanh", "linear"])

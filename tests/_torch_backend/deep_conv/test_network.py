@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from skdeepgmm._torch_backend import annealing
+from skdeepgmm._torch_backend.deep_conv.network import as_distribution
 from skdeepgmm._torch_backend.deep_conv.schedules import RunPlan
 from tests._torch_backend.deep_conv.problems import (
     learner,
@@ -73,6 +74,16 @@ def test_weighted_images_count_like_repeated_ones():
         torch.testing.assert_close(parameters(first), parameters(second))
 
 
+def test_heavy_images_move_a_layer_all_the_way_and_no_farther():
+    x, heavy = pictures(20), torch.full((20,), 1000.0, dtype=torch.float64)
+    whole = learner([RunPlan(1.0, 10**9), RunPlan(1.0, 10**9)])
+    slow = learner([RunPlan(0.5, 10**9), RunPlan(0.5, 10**9)])
+    whole.step((x, None))
+    slow.step((x, heavy))
+    for first, second in zip(whole.mixtures, slow.mixtures, strict=True):
+        torch.testing.assert_close(parameters(first), parameters(second))
+
+
 def test_a_restored_learner_repeats_its_steps():
     model, x = learner(), pictures()
     for _ in range(10):
@@ -97,3 +108,12 @@ def test_empty_components_are_seeded_anew():
         model.step((x, None))
     assert (0, 2) in model.events
     assert float(mixture.weights[0, 2]) * 5 > 0.05
+
+
+@pytest.mark.parametrize(
+    "signal", [[0.5, 1.5, 2.0], [-1.0, 0.0, 3.0], [0.0, -1.0, 0.0]]
+)
+def test_signals_become_probabilities(signal):
+    found = as_distribution(torch.tensor(signal))
+    assert float(found.min()) >= 0.0
+    assert float(found.sum()) == pytest.approx(1.0)

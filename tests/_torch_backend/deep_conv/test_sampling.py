@@ -86,3 +86,14 @@ def test_on_the_way_down_the_signal_takes_the_place_of_the_weights():
         return down(network, evidence)
 
     torch.testing.assert_close(expected(other), expected(found))
+
+
+def test_steps_of_sharpening_shrink_to_zero():
+    found, start = trained(), pictures(6) + 0.5
+    # So short that all steps have one direction: r, or r + r / 2.
+    for n_iter, length in ((1, 1e-4), (2, 1.5e-4)):
+        how = Sharpening(rate=1e-4, n_iter=n_iter, penalty=0.0, layer=None)
+        moved = sharpen(found, 0, start, how) - start
+        size = moved.square().mean((1, 2, 3)).sqrt()
+        expected = torch.full_like(size, length)
+        torch.testing.assert_close(size, expected, rtol=0.02, atol=0)

@@ -45,3 +45,11 @@ def test_layers_of_a_stream_wait_unless_it_was_opened_again():
     assert first.lr(0) == 0.2
     assert second.lr(59) == 0.0 < second.lr(60)
     assert all(plan.lr(7) == 0.2 for plan in stream_plans([5, 4], 0.2, 7, True))
+
+
+@pytest.mark.parametrize("total_steps", [1, 2, 3, 4, 7])
+def test_every_layer_learns_in_the_shortest_runs(total_steps):
+    plans = run_plans([5, 5, 5, 5, 5], 0.2, total_steps, 0.4)
+    assert plans[0].lr(0) == pytest.approx(0.2)
+    for plan in plans:
+        assert plan.lr(total_steps - 1) > 0.0

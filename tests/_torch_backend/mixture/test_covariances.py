@@ -9,7 +9,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 import skdeepgmm
-from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES, base
+from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES, base, full
 from tests._torch_backend.mixture.problems import (
     all_types,
     as_block,
@@ -277,3 +277,17 @@ def test_only_the_types_themselves_know_their_names():
         and (lines := asks_for_a_type(ast.parse(path.read_text(encoding="utf-8"))))
     }
     assert found == {}
+
+
+def test_one_component_at_a_time_gives_what_all_at_once_do(rng, monkeypatch):
+    mixture = random_mixture("full", rng)
+    x = as_block(rng.normal(size=(50, 4))).x
+    resp = torch.from_numpy(rng.dirichlet(np.ones(3), size=50).T.copy())
+
+    def results():
+        second = mixture.covariance.second_about(x, resp, mixture.means)
+        return second, mixture.covariance.log_prob(x, mixture.means)
+
+    expected = results()
+    monkeypatch.setattr(full, "WIDE", 1)
+    torch.testing.assert_close(results(), expected)

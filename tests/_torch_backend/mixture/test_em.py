@@ -11,6 +11,7 @@ from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import CenteredKernel, add_block
 from skdeepgmm._torch_backend.mixture.em import (
+    MAX_RESEEDS,
     DegeneracyGuard,
     EMConfig,
     EMResult,
@@ -20,7 +21,9 @@ from skdeepgmm._torch_backend.mixture.em import (
 )
 from skdeepgmm._torch_backend.rng import new_generator
 from tests._torch_backend.mixture.problems import (
+    all_types,
     as_block,
+    dense_covariances,
     dense_responsibilities,
     random_mixture,
     source_of,
@@ -95,6 +98,20 @@ def test_maximize_equals_weighted_numpy_plus_the_ridge(rng, name, offset):
     expected = expected + ORACLES[name].project(ridges, np.ones(3))
     np.testing.assert_allclose(fitted.means, means, rtol=1e-12, atol=1e-9)
     np.testing.assert_allclose(fitted.covariance.values, expected, rtol=1e-6, atol=1e-6)
+
+
+@all_types
+def test_expected_statistics_lead_back_to_the_mixture(rng, name):
+    mixture = random_mixture(name, rng)
+    ridge = torch.tensor([0.0, 0.01, 0.02, 0.03], dtype=torch.float64)
+    stats = mixture.expected_statistics(ridge)
+    again, failed = maximize(type(mixture.covariance), stats, ridge)
+    assert not failed.any()
+    torch.testing.assert_close(again.weights, mixture.weights)
+    torch.testing.assert_close(again.means, mixture.means)
+    np.testing.assert_allclose(
+        dense_covariances(again), dense_covariances(mixture), rtol=1e-9, atol=1e-12
+    )
 
 
 @types
@@ -237,6 +254,33 @@ def test_no_iterations_return_the_start(rng):
 
 
 # Degenerate components -----------------------------------------------------------
+
+
+def test_a_component_is_reseeded_so_often_and_no_more(rng):
+    guard = DegeneracyGuard(source_of(clusters(rng)), new_generator(0))
+    mixture = start_at("full", rng.normal(size=(3, 3)))
+    nk, failed = torch.tensor([90.0, 0.0, 90.0]), torch.zeros(3, dtype=torch.bool)
+    moved = []
+    for _ in range(MAX_RESEEDS + 2):
+        mixture, has_moved = guard(mixture, failed, nk)
+        moved.append(has_moved)
+    assert moved == [True] * MAX_RESEEDS + [False] * 2
+    assert guard.events == {1: "empty, kept with floored variances"}
+
+
+@pytest.mark.parametrize(
+    ("variances", "is_point"), [([0.0, 0.0, 0.0], True), ([1.0, 1.0, 0.0], False)]
+)
+def test_components_on_one_point_move_and_flat_ones_stay(rng, variances, is_point):
+    guard = DegeneracyGuard(source_of(clusters(rng)), new_generator(0))
+    mixture = start_at("diag", rng.normal(size=(3, 3)))
+    mixture.covariance.values[1] = torch.tensor(variances, dtype=torch.float64)
+    nk, failed = torch.full((3,), 50.0), torch.tensor([False, True, False])
+    repaired, moved = guard(mixture, failed, nk)
+    assert moved == is_point
+    assert ("one point" in guard.events[1]) == is_point
+    stays = torch.equal(repaired.means[1], mixture.means[1])
+    assert stays != is_point
 
 
 @types

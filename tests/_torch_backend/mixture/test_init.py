@@ -91,8 +91,11 @@ def test_soft_responsibilities_do_not_depend_on_the_batches(rng, name, batch_siz
 
 
 @types
-def test_sample_weights_act_as_repeated_rows(rng, name):
+@pytest.mark.parametrize("missing", [False, True])
+def test_sample_weights_act_as_repeated_rows(rng, name, missing):
     X, counts = rng.normal(size=(30, 3)), rng.integers(1, 4, size=30)
+    if missing:
+        X[rng.random(X.shape) < 0.3] = np.nan
     labels = np.arange(30) % 2
     weighted, repeated = (
         init.from_responsibilities(

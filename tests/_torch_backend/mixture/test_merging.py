@@ -1,5 +1,7 @@
 """Merging pairs of components: moments, Runnalls' bound, the greedy order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,16 @@ def test_the_bound_is_never_negative_and_zero_for_equal_components(rng, name):
     torch.testing.assert_close(
         once.log_joint(x).logsumexp(0), twice.log_joint(x).logsumexp(0)
     )
+
+
+@all_types
+def test_bounds_are_in_proportion_to_the_weights(rng, name):
+    mixture = random_mixture(name, rng, K, D)
+    heavy = replace(mixture, weights=7.0 * mixture.weights)
+    once, sevenfold = (
+        merging.merge_costs(each, all_pairs(each)) for each in (mixture, heavy)
+    )
+    torch.testing.assert_close(sevenfold, 7.0 * once)
 
 
 @types

@@ -89,6 +89,14 @@ def test_log_joint_is_torch_distributions_density(name):
     torch.testing.assert_close(model.log_joint(x)[0], oracle_log_joint(model, name, x))
 
 
+@types
+def test_the_log_likelihood_is_a_mean_whatever_the_parts(name, monkeypatch):
+    model, x = make_model(name), rows()
+    monkeypatch.setattr(sgd, "SCORE_ROWS", 7)
+    expected = oracle_log_joint(model, name, x).logsumexp(1).mean()
+    torch.testing.assert_close(model.log_likelihood(x), expected)
+
+
 def penalized(model, name, x, objective):
     """Return the trained objective as a function of leaf parameters."""
     now = model.parameters

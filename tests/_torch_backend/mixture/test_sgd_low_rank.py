@@ -8,6 +8,7 @@ from scipy.stats import multivariate_normal
 from skdeepgmm._torch_backend.mixture import sgd
 from skdeepgmm._torch_backend.mixture.covariances import LowRankCovariance
 from skdeepgmm._torch_backend.mixture.covariances.low_rank import LowRankFactor
+from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import TRUST
 from tests.oracles import ALL_TYPES, ORACLES
 
 N_COMPONENTS, N_FEATURES, RANK = 3, 5, 2
@@ -125,3 +126,21 @@ def test_integer_weights_are_repeated_rows(name, x, means, draw):
         np.testing.assert_allclose(
             getattr(weighted, field), getattr(repeated, field), atol=1e-8
         )
+
+
+def test_initial_variances_are_one(factor):
+    variances = np.diagonal(dense(factor), axis1=1, axis2=2)
+    np.testing.assert_allclose(variances, 1.0)
+    assert (factor[..., :-1] != 0.0).all()
+
+
+def test_factors_move_by_a_share_of_their_size_at_most(factor, draw):
+    size = (factor[..., :-1].square().sum((1, 2)) + factor[..., -1].sum(1)).sqrt()
+    step = torch.randn(factor.shape, generator=draw, dtype=torch.float64)
+    step[..., -1] = 0.0
+    for length in (1e-3, 1e3):
+        largest = torch.zeros(N_FEATURES, dtype=torch.float64)
+        moved = LowRankFactor.move(factor, length * step, largest) - factor
+        wanted = length * step.square().sum((1, 2)).sqrt()
+        found = moved.square().sum((1, 2)).sqrt()
+        torch.testing.assert_close(found, torch.minimum(wanted, TRUST * size))

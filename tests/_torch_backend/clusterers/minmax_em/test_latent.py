@@ -31,6 +31,14 @@ def test_means_are_unit_vectors_where_there_is_room():
     assert torch.equal(means, torch.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]))
 
 
+@pytest.mark.parametrize(
+    ("n_clusters", "dim"), [(2, 1), (4, 2), (8, 3), (9, 2), (5, 1)]
+)
+def test_means_that_fill_a_grid_lie_around_zero(n_clusters, dim):
+    means = latent.component_means(n_clusters, dim, separation=6.0)
+    torch.testing.assert_close(means.mean(0), torch.zeros(dim))
+
+
 @pytest.fixture
 def mixture():
     """Latents, means and weights of a mixture whose clusters overlap."""

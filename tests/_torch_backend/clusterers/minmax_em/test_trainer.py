@@ -416,3 +416,24 @@ def test_the_gradient_penalty_pulls_the_discriminators_slope_towards_one():
         model._train_discriminator(real, fake)
     assert before > 0.1
     assert excess() < before
+
+
+def test_the_latent_error_is_that_of_the_way_back():
+    model = make()
+    model.generator, model.average.module = torch.nn.Identity(), torch.nn.Identity()
+    assert float(model._latent_error()) == 0.0
+
+
+def test_the_initialization_has_the_whole_learning_rate():
+    model = make()
+    model.init_step()
+    (group,) = model.optimizers["encoder"].param_groups
+    assert float(group["lr"]) == pytest.approx(model.config.learning_rate)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms(monkeypatch):
+    model, descended = make(consistency=0.5, adversarial=7.0), []
+    monkeypatch.setattr(model, "_descend", lambda total, *_: descended.append(total))
+    terms = {"energy": 2.0, "consistency": 3.0, "adversarial": 5.0}
+    model._train_encoder_and_generator({k: torch.tensor(v) for k, v in terms.items()})
+    assert [float(total) for total in descended] == [2.0 + 0.5 * 3.0 + 7.0 * 5.0]

@@ -58,6 +58,20 @@ def test_mixture_has_the_density_and_posterior_of_its_formula(shared):
 
 
 @pytest.mark.parametrize("shared", [True, False])
+def test_the_tempered_form_has_equal_weights_and_one_variance(shared):
+    layer = mixture(shared)
+    layer.weights = 3.0 * layer.weights  # only their ratios count
+    rows = layer.rows(images(layer.input_shape, n=5))
+    natural = layer.natural(tempered=True)
+    found = log_joint_rows(natural, rows, rows.square()) + natural.offset[:, None, None]
+    for site in range(layer.n_sites):
+        each = layer.variances[site].mean(1)
+        pooled = np.average(each, weights=layer.weights[site])
+        density = norm.logpdf(rows[site][:, None], layer.means[site], np.sqrt(pooled))
+        np.testing.assert_allclose(found[site], density.sum(2) - np.log(3))
+
+
+@pytest.mark.parametrize("shared", [True, False])
 def test_rows_and_grid_are_inverse(shared):
     layer = mixture(shared)
     x = images(layer.input_shape)
