@@ -20,6 +20,7 @@ from skdeepgmm._torch_backend.device import (
 )
 from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm.chunked import ChunkedArray, masked_as_nan
+from skdeepgmm.estimators._collection import Collection, is_collection
 from skdeepgmm.estimators._sklearn_compat import (
     Interval,
     InvalidParameterError,
@@ -37,6 +38,11 @@ SET_BEFORE_TRAINING = (
     "_sklearn_output_config",
 )
 MAX_SEED = np.iinfo(np.int32).max
+#: Methods with a result for every row: lazy ones for lazy rows.
+LAZY = {
+    *("predict", "predict_proba", "score_samples", "decision_function"),
+    *("impute", "transform"),
+}
 
 
 class TorchEstimator(CallbackSupportMixin, BaseEstimator):
@@ -69,6 +75,8 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _check_X(self, X, *, reset, min_samples=1, allow_nan=False):
         """Return X as a float32 or float64 array, or as a tensor if it came as one."""
+        if is_collection(X):
+            return self._check_collection(X, reset, min_samples, allow_nan)
         if convert.is_tensor(X) or isinstance(X, ChunkedArray):
             return self._check_tensor_X(X, reset, min_samples, allow_nan)
         if isinstance(X, np.ma.MaskedArray):
@@ -81,6 +89,20 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
             ensure_min_samples=min_samples,
             ensure_all_finite="allow-nan" if allow_nan else True,
         )
+
+    def _check_collection(self, X, reset, min_samples, allow_nan):
+        """Return a dask collection as a Collection, where an estimator reads these."""
+        raise TypeError(
+            f"{type(self).__name__} does not learn from dask collections, got "
+            f"{type(X).__name__}. Start it with torchrun on arrays, memory maps or "
+            "ChunkedArray, or give it X.compute()."
+        )
+
+    def _check_columns(self, X):
+        """Check number and names of the columns of a dask collection."""
+        _check_feature_names(self, getattr(X, "_meta", None), reset=False)
+        if X.ndim == 2 and X.shape[1] != self.n_features_in_:
+            _check_n_features(self, np.empty((0, X.shape[1])), reset=False)
 
     def _check_tensor_X(self, X, reset, min_samples, allow_nan):
         """Validate a tensor where it lives, or chunks one by one."""
@@ -114,6 +136,8 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _check_weight(self, sample_weight, X):
         """Return float64 sample weights for the rows of X, None for no weights."""
+        if isinstance(X, Collection):
+            return X.weighted(sample_weight)
         if sample_weight is None:
             return None
         if convert.is_tensor(sample_weight):
@@ -138,6 +162,8 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _device(self, X=None):
         """Return the torch device on which to compute with X."""
+        if isinstance(X, Collection):
+            return X.device(self.device)
         return resolve_device(self.device, X)
 
     def _generator(self, random_state, device="cpu"):
@@ -275,6 +301,11 @@ def _computes(name, method):
 def _in_own_state(method):
     @wraps(method)
     def call(self, *args, **kwargs):
+        X = args[0] if args else kwargs.get("X")
+        if method.__name__ in LAZY and is_collection(X):
+            from skdeepgmm.estimators._dask import lazily
+
+            return lazily(self, method.__name__, X)
         with own_state(), one_thread(self._is_small()):
             return method(self, *args, **kwargs)
 
@@ -320,6 +351,8 @@ def callback_data(X, y=None, sample_weight=None):
     Labels that were not given are -1 for every row: scikit-learn's monitors compute
     a score, the log-likelihood too, only where y is given.
     """
+    if isinstance(X, Collection):
+        return X.callback_data(y)
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
     if y is None:
 

@@ -21,6 +21,7 @@ from skdeepgmm._files.tree import flatten, rebuild
 from skdeepgmm._files.writing import read_file, remove_file, replace_file, target_of
 from skdeepgmm._torch_backend import convert
 from skdeepgmm.chunked import ChunkedArray
+from skdeepgmm.estimators._collection import Collection, PartWeights
 from skdeepgmm.estimators._sklearn_compat import Interval
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.exceptions import CheckpointWarning
@@ -261,6 +262,8 @@ def described(value):
     """Return a value as a short text; large ones by their SHA-256."""
     if value is None or isinstance(value, (str, Number, np.generic)):
         return _short(repr(value.item() if isinstance(value, np.generic) else value))
+    if isinstance(value, (Collection, PartWeights)):
+        return value.described()
     if isinstance(value, np.random.RandomState):
         state = value.get_state(legacy=False)
         return f"a RandomState ({_short(described(state), 0)})"

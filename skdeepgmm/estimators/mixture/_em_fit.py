@@ -18,6 +18,7 @@ from skdeepgmm._torch_backend.mixture.em import (
     online_step,
 )
 from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
+from skdeepgmm.estimators._collection import Collection
 from skdeepgmm.estimators._interruption import Interruption
 from skdeepgmm.estimators._verbose import VerboseReport
 from skdeepgmm.estimators.mixture._init_params import initial_responsibilities
@@ -221,15 +222,16 @@ class EMFit:
 
     def _make_source(self, X):
         estimator = self.estimator
-        device = estimator._device(X)
-        size = estimator.batch_size
+        device, size = estimator._device(X), estimator.batch_size
+        n_bytes = row_bytes(
+            self.covariance_class,
+            estimator.n_components,
+            X.shape[1],
+            convert.torch_dtype(X),
+        )
+        if isinstance(X, Collection):
+            return X.source(n_bytes, size, self.sample_weight)
         if size is None:
-            n_bytes = row_bytes(
-                self.covariance_class,
-                estimator.n_components,
-                X.shape[1],
-                convert.torch_dtype(X),
-            )
             size = balanced(default_batch_size(n_bytes, device), X.shape[0])
         weight = self._tensor(self.sample_weight, device)
         return ArraySource(X, device, size, weight)

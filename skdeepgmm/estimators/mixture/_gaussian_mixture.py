@@ -258,7 +258,9 @@ default='kmeans'
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training data: an array, a memory map, a data frame or a torch tensor.
+            Training data: an array, a memory map, a data frame or a torch tensor; or
+            a dask array or data frame, which is read chunk by chunk where dask puts
+            the work, see :ref:`scaling_out`.
 
         y : Ignored
             Not used, present for API consistency by convention.

@@ -417,6 +417,11 @@ default='full'
         }
         _warn_reseeded(model)
 
+    def _check_collection(self, X, reset, min_samples, allow_nan):
+        # Scores are sums over chunks, as for all flat mixtures; fits are not.
+        method = super() if not reset else super(BaseGaussianMixture, self)
+        return method._check_collection(X, reset, min_samples, allow_nan)
+
     def _scoring_batch_size(self):
         # ``batch_size`` is the training step's; scoring chooses its own.
         return None
