@@ -7,7 +7,7 @@ them, the survey, tells.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.data import ArraySource, balanced, default_batch_size
 from skdeepgmm._torch_backend.device import one_thread, own_state
 from skdeepgmm._torch_backend.moments import Moments
+from skdeepgmm._torch_backend.ranks import Ranks
 from skdeepgmm._torch_backend.source import QUARTILE_ROWS, Source
 from skdeepgmm._torch_backend.standardization import Standardization
 
@@ -259,6 +260,72 @@ class PartedSource(SurveyedSource):
         self, function: Callable[[ArraySource], T], merge: Callable[[T, T], T]
     ) -> T:
         return self.parts.map_reduce(partial(on_part, function, self.reading), merge)
+
+
+class RankSource(SurveyedSource):
+    """The rows of all ranks, of which this process has its own.
+
+    Parameters
+    ----------
+    local : ArraySource
+        The rows of this rank; its ``first_row`` is set here.
+    ranks : Ranks
+    survey : Survey
+        Of all ranks.
+    """
+
+    def __init__(
+        self,
+        local: ArraySource,
+        ranks: Ranks,
+        survey: Survey,
+        weight_factor: float = 1.0,
+    ) -> None:
+        super().__init__(survey, local.dtype, local.n_features, weight_factor)
+        self.device = local.device
+        local.part = ranks.rank
+        local.first_row = offsets(survey.rows)[ranks.rank]
+        self.local, self.ranks = local, ranks
+
+    def _set_units(self, units: Standardization) -> Standardization:
+        self.local._set_units(units)
+        return super()._set_units(units)
+
+    def _all_moments(self) -> Moments:
+        return mapped(super()._all_moments(), self._here)
+
+    def _spaced_rows(self) -> Tensor:
+        return super()._spaced_rows().to(self.device)
+
+    def reduced(
+        self, function: Callable[[ArraySource], T], merge: Callable[[T, T], T]
+    ) -> T:
+        found = self.ranks.merged(lambda: function(self.local), merge)
+        return mapped(found, self._here)
+
+    def agreed(self, value: T) -> T:
+        # The first rank's numbers in this one's classes, which may not travel.
+        mine: list[Any] = []
+        mapped(value, mine.append)
+        theirs = iter(self.ranks.first(lambda: mine))
+        return mapped(value, lambda _: self._here(next(theirs)))
+
+    def _here(self, leaf: Any) -> Any:
+        return leaf.to(self.device) if isinstance(leaf, Tensor) else leaf
+
+
+def mapped(value: T, function: Callable[[Any], Any]) -> T:
+    """Return tuples and dataclasses with a function of all that they hold."""
+    found: Any
+    if isinstance(value, tuple):
+        found = tuple(mapped(part, function) for part in value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = {name: mapped(part, function) for name, part in vars(value).items()}
+        found = replace(value, **parts)
+    else:
+        found = function(value)
+    result: T = found
+    return result
 
 
 def offsets(sizes: dict[int, int]) -> dict[int, int]:

@@ -87,6 +87,10 @@ class Source(ABC):
     def _spaced_rows(self) -> Tensor:
         """Return evenly spaced rows, (n_rows, n_features), float64."""
 
+    def agreed(self, value: T) -> T:
+        """Return a value that processes which fit together have to share."""
+        return value
+
     def _set_units(self, units: Standardization) -> Standardization:
         self.standardization = units
         return units

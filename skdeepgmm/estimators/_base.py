@@ -18,6 +18,7 @@ from skdeepgmm._torch_backend.device import (
     resolve_device,
     training_mode,
 )
+from skdeepgmm._torch_backend.ranks import SWITCH, together, world
 from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm.chunked import ChunkedArray, masked_as_nan
 from skdeepgmm.estimators._collection import Collection, is_collection
@@ -52,6 +53,9 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
     public methods compute in a torch state of their own; fits do so by
     :func:`all_or_nothing`.
     """
+
+    #: Whether processes that torchrun has started can fit together.
+    _fits_together = False
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -97,6 +101,27 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
             f"{type(X).__name__}. Start it with torchrun on arrays, memory maps or "
             "ChunkedArray, or give it X.compute()."
         )
+
+    def _check_together(self, ranks):
+        """Raise where processes were to fit together what they cannot."""
+        if ranks is not None and not self._fits_together:
+            raise NotImplementedError(
+                f"{type(self).__name__} cannot be fitted by {ranks.size} processes "
+                f"together. Set {SWITCH}=0 in the environment for fits of each "
+                "process by itself."
+            )
+
+    def _check_data(self, X, sample_weight, *, reset, min_samples):
+        """Return validated rows and weights: those of all ranks that fit together."""
+        ranks = world()
+        if ranks is None or is_collection(X):
+            X = self._check_X(X, reset=reset, min_samples=min_samples, allow_nan=True)
+        else:
+            from skdeepgmm.estimators._ranks import Shards
+
+            X = self._check_X(X, reset=reset, allow_nan=True)
+            X = Shards(X, ranks, self, min_samples)
+        return X, self._check_weight(sample_weight, X)
 
     def _check_columns(self, X):
         """Check number and names of the columns of a dask collection."""
@@ -342,6 +367,7 @@ def all_or_nothing(estimator):
     Yields an ExitStack, for contexts that begin when X is known and end with the fit.
     """
     with undone_on_failure(estimator), training_mode(), ExitStack() as stack:
+        estimator._check_together(stack.enter_context(together()))
         yield stack
 
 

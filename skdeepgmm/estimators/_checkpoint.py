@@ -52,6 +52,8 @@ class Checkpoint:
         What the fit learns from, by the names that errors use.
     start : dict, default=None
         Fitted attributes from which the fit goes on (warm start).
+    ranks : Ranks, default=None
+        Processes that fit together: the first one reads and writes for all.
 
     Attributes
     ----------
@@ -66,8 +68,8 @@ class Checkpoint:
         If ``checkpoint_path`` cannot be a file, or its folder is missing.
     """
 
-    def __init__(self, estimator, device, data, start=None):
-        self.path, self.saved = estimator.checkpoint_path, None
+    def __init__(self, estimator, device, data, start=None, ranks=None):
+        self.path, self.saved, self.ranks = estimator.checkpoint_path, None, ranks
         if self.path is None:
             return
         self.every = estimator.checkpoint_every
@@ -81,7 +83,11 @@ class Checkpoint:
         self.previous, self.kept = f"{self.target}.previous", f"{self.target}.previous"
         self.has_warned = self.has_written = False
         self.fingerprint = fingerprint(estimator, device, data, start)
-        self._load()
+        if ranks is None:
+            self._load()
+        else:
+            self.saved = ranks.first(self._loaded)
+            self.saved = self.saved and self.saved["ranks"][ranks.rank]
 
     @property
     def is_on(self):
@@ -99,7 +105,12 @@ class Checkpoint:
         """
         if self.path is None:
             return
-        tree = {"fingerprint": self.fingerprint, "state": make_tree()}
+        state = make_tree()
+        if self.ranks is not None:
+            state = {"ranks": self.ranks.gathered(lambda: state)}
+            if not self.ranks.is_first:
+                return
+        tree = {"fingerprint": self.fingerprint, "state": state}
         nodes, arrays = flatten(tree)
         header = {"checkpoint_version": FORMAT_VERSION, "tree": nodes}
         parts = pack(json.dumps(header, allow_nan=False), arrays)
@@ -112,7 +123,8 @@ class Checkpoint:
 
     def complete(self, was_interrupted=False):
         """Remove the checkpoint of a fit that has come to its end."""
-        if self.path is None or was_interrupted:
+        others = self.ranks is not None and not self.ranks.is_first
+        if self.path is None or was_interrupted or others:
             return
         if self.has_written or self.saved is not None:
             for name in (self.target, self.previous):
@@ -141,6 +153,10 @@ class Checkpoint:
                 f"checkpoint_path={os.fspath(self.path)!r} does not fit this fit: "
                 f"{str(error)[:300]!r}. Remove it to start anew."
             ) from error
+
+    def _loaded(self):
+        self._load()
+        return self.saved
 
     def _load(self):
         """Find what was saved of this fit: the newest file that can be read."""
@@ -248,14 +264,19 @@ def set_random_state(random_state, tree):
 
 def fingerprint(estimator, device, data, start=None):
     """Return what makes a fit this one and no other, as strings by name."""
-    params = estimator.get_params(deep=False)
     found = {"estimator": type(estimator).__name__, "skdeepgmm": __version__}
     found["device"] = str(device)
-    found |= {
-        name: described(value) for name, value in params.items() if name not in _FREE
-    }
+    found |= comparable(estimator)
     found |= {name: described(value) for name, value in data.items()}
     return found | {"start": "new" if start is None else described(start)}
+
+
+def comparable(estimator):
+    """Return the parameters that change what is learned, as strings by name."""
+    params = estimator.get_params(deep=False)
+    return {
+        name: described(value) for name, value in params.items() if name not in _FREE
+    }
 
 
 def described(value):
@@ -289,10 +310,10 @@ def _short(text, longest=_SHOWN):
 
 def _array_text(array):
     shape, dtype = tuple(array.shape), str(array.dtype).removeprefix("torch.")
-    return f"{dtype} {shape} (SHA-256 {_digest(array)[:16]})"
+    return f"{dtype} {shape} (SHA-256 {digest(array)[:16]})"
 
 
-def _digest(array):
+def digest(array):
     """Return the SHA-256 of the values of an array, read in blocks of rows."""
     if array.ndim == 0:
         array = array.reshape(1)

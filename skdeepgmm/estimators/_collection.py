@@ -16,7 +16,9 @@ from sklearn.utils import check_array
 
 from skdeepgmm._torch_backend.convert import torch_dtype
 from skdeepgmm._torch_backend.device import resolve_device
+from skdeepgmm._torch_backend.moments import Moments
 from skdeepgmm._torch_backend.parts import (
+    CPU,
     PartedSource,
     Survey,
     joined_rows,
@@ -133,6 +135,10 @@ class Collection:
     def _aligned(self, sample_weight):
         """Return sample weights in parts like those of the rows."""
         raise NotImplementedError
+
+    def once(self, compute):
+        """Return what ``compute`` gives, of one process if several fit together."""
+        return compute()
 
     def device(self, name):
         """Return the device of the estimator's parameter of this name."""
@@ -258,9 +264,35 @@ class PartWeights:
         return f"({len(self)},) (SHA-256 {self.collection._digests[1]})"
 
 
+def agreed_random_state(X, estimator):
+    """Return the RandomState of an estimator, the same on all ranks."""
+    make = estimator._random_state
+    return X.once(make) if isinstance(X, Collection) else make()
+
+
+def once(X, compute, random_state):
+    """Return what ``compute`` gives, which may draw from ``random_state``.
+
+    Of one process, where several fit X together.
+    """
+    if not isinstance(X, Collection):
+        return compute()
+    result, state = X.once(lambda: (compute(), random_state.get_state()))
+    random_state.set_state(state)
+    return result
+
+
 def is_collection(X):
     """Tell whether X is lazy: a dask collection, without importing dask."""
     return hasattr(type(X), "__dask_graph__")
+
+
+def moments_of(X, sample_weight, device, earlier=None):
+    """Return the moments of X, and of earlier rows (``Moments.of``)."""
+    if not isinstance(X, Collection):
+        return Moments.of(X, sample_weight, device, earlier)
+    found = X.survey.moments
+    return found if earlier is None else Moments.from_arrays(*earlier, CPU).plus(found)
 
 
 def for_parts(estimator):

@@ -364,13 +364,13 @@ def fit_em(
         previous = result.last_bound if result.lower_bounds else lower_bound
         stats, mixture, failed = em_step(result.mixture, source, config.ridge)
         mixture, failed = shrunk(mixture, failed, float(stats.total), config.prior)
-        mixture, moved = guard(mixture, failed, stats.nk)
+        mixture, moved = source.agreed(guard(mixture, failed, stats.nk))
         bound = stats.mean_log_likelihood
         # In one go: Ctrl-C must not find half of it.
         vars(result).update(
             mixture=mixture, nk=stats.nk, lower_bounds=[*result.lower_bounds, bound]
         )
-        result.stopped = on_iteration(result.n_iter, bound, mixture)
+        result.stopped = source.agreed(on_iteration(result.n_iter, bound, mixture))
         result.converged = not moved and abs(bound - previous) < config.tol
         if save and not result.is_over(config):
             save()

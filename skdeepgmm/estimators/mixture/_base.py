@@ -109,7 +109,8 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
     def _checkpoint(self, X, sample_weight, start=None):
         """Return the checkpoint of a fit to validated data."""
         data = {"X": X, "sample_weight": sample_weight}
-        return Checkpoint(self, self._device(X), data, start)
+        ranks = getattr(X, "ranks", None)
+        return Checkpoint(self, self._device(X), data, start, ranks)
 
     def _check_stream(self):
         """Raise where ``partial_fit`` cannot go on from the fitted mixture."""

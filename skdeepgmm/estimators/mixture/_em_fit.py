@@ -18,7 +18,7 @@ from skdeepgmm._torch_backend.mixture.em import (
     online_step,
 )
 from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
-from skdeepgmm.estimators._collection import Collection
+from skdeepgmm.estimators._collection import Collection, agreed_random_state
 from skdeepgmm.estimators._interruption import Interruption
 from skdeepgmm.estimators._verbose import VerboseReport
 from skdeepgmm.estimators.mixture._init_params import initial_responsibilities
@@ -78,12 +78,14 @@ class EMFit:
         check_reg_covar(estimator, self.ridge(), self.source.dtype)
         self.log_scale = self.source.mean_log_scale()
         self.prior = self.covariance_class.prior_samples(X.shape[1]) if stream else 0.0
-        self.random_state = estimator._random_state()
+        self.random_state = agreed_random_state(X, estimator)
         self.report = VerboseReport(
             estimator.verbose, estimator.verbose_interval, estimator.max_iter
         )
         self.checkpoint, self.results = checkpoint, []
         self.interruption = Interruption()
+        # No rank can go on without the others.
+        self.interruption.raises |= hasattr(X, "ranks")
 
     def restarts(self, n_init, fresh, tasks):
         """Run EM so often, unless a callback or Ctrl-C ends it before."""
@@ -109,6 +111,7 @@ class EMFit:
         bound = -math.inf if fresh else self._earlier_bound()
         if saved is None:
             initial = self._initial(guard) if fresh else self._continue()
+            initial = self.source.agreed(initial)
             result = EMResult(initial, events=guard.events)
         else:
             with self.checkpoint.reading():

@@ -8,7 +8,7 @@ from sklearn.utils.random import sample_without_replacement
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.mixture import init
-from skdeepgmm.estimators._collection import Collection
+from skdeepgmm.estimators._collection import Collection, once
 
 #: Larger data are initialized from a random subset of this many values.
 MAX_INIT_VALUES = 2**23
@@ -44,22 +44,29 @@ def initial_responsibilities(
 def _from_kmeans(X, n_components, random_state, standardization, weight):
     rows, index = _host_samples(X, n_components, random_state)
     weight = _host_weights(weight, index)
-    kmeans = KMeans(n_clusters=n_components, n_init=1, random_state=random_state)
-    kmeans.fit(rows, sample_weight=weight)
+
+    def clusters():
+        kmeans = KMeans(n_clusters=n_components, n_init=1, random_state=random_state)
+        kmeans.fit(rows, sample_weight=weight)
+        return kmeans.labels_, kmeans.cluster_centers_
+
+    labels, centers = once(X, clusters, random_state)
     if index is None:
-        return init.labels_function(convert.index_tensor(kmeans.labels_), n_components)
-    centers = convert.float64_tensor(
-        kmeans.cluster_centers_, standardization.shift.device
-    )
+        return init.labels_function(convert.index_tensor(labels), n_components)
+    centers = convert.float64_tensor(centers, standardization.shift.device)
     return init.nearest_function(standardization(centers))
 
 
 def _from_kmeans_plusplus(X, n_components, random_state, standardization, weight):
     rows, index = _host_samples(X, n_components, random_state)
     weight = _host_weights(weight, index)
-    _, chosen = kmeans_plusplus(
-        rows, n_components, sample_weight=weight, random_state=random_state
-    )
+
+    def seeds():
+        return kmeans_plusplus(
+            rows, n_components, sample_weight=weight, random_state=random_state
+        )
+
+    _, chosen = once(X, seeds, random_state)
     chosen = chosen if index is None else index[chosen]
     return init.samples_function(convert.index_tensor(chosen))
 
