@@ -68,6 +68,8 @@ class Checkpoint:
         If ``checkpoint_path`` cannot be a file, or its folder is missing.
     """
 
+    ranks = None
+
     def __init__(self, estimator, device, data, start=None, ranks=None):
         self.path, self.saved, self.ranks = estimator.checkpoint_path, None, ranks
         if self.path is None:
