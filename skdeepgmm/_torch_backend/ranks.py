@@ -119,6 +119,19 @@ class Ranks:
             tensor.copy_(value / max(float(total), 1e-300))
         return float(totals[0])
 
+    def average_(self, tensors: list[Tensor]) -> None:
+        """Average float32 tensors over the ranks, in place: gradients, buffers."""
+        if not tensors:
+            return
+        flat = torch.cat([t.detach().reshape(-1).float() for t in tensors])
+        with self._collective():
+            place = flat.to(self.device)
+            dist.all_reduce(place)
+            flat = place.to(flat.device) / self.size
+        sizes = [t.numel() for t in tensors]
+        for tensor, part in zip(tensors, torch.split(flat, sizes), strict=True):
+            tensor.detach().copy_(part.view_as(tensor))
+
     def tell(self, error: BaseException) -> None:
         """Let the other ranks fail too, at their next exchange."""
         if self.failed or isinstance(error, RankError) or not dist.is_initialized():
@@ -187,6 +200,12 @@ def _leave() -> None:
 def _ranks_of(group: object) -> Ranks:
     """Return the ranks of a process group: one object, which knows what failed."""
     return Ranks()
+
+
+def is_rank() -> bool:
+    """Tell whether this process may be one of several that fit together."""
+    off = _ALONE.get() or os.environ.get(SWITCH) == "0" or not dist.is_available()
+    return not off and (dist.is_initialized() or _by_torchrun())
 
 
 def local_device() -> torch.device:

@@ -84,7 +84,7 @@ class Checkpoint:
             )
         self.previous, self.kept = f"{self.target}.previous", f"{self.target}.previous"
         self.has_warned = self.has_written = False
-        self.fingerprint = fingerprint(estimator, device, data, start)
+        self.fingerprint = fingerprint(estimator, device, data, start, ranks)
         if ranks is None:
             self._load()
         else:
@@ -264,12 +264,16 @@ def set_random_state(random_state, tree):
 # Fingerprints --------------------------------------------------------------------
 
 
-def fingerprint(estimator, device, data, start=None):
+def fingerprint(estimator, device, data, start=None, ranks=None):
     """Return what makes a fit this one and no other, as strings by name."""
     found = {"estimator": type(estimator).__name__, "skdeepgmm": __version__}
     found["device"] = str(device)
     found |= comparable(estimator)
-    found |= {name: described(value) for name, value in data.items()}
+    for name, value in data.items():
+        texts = [described(value)]
+        if ranks is not None:
+            texts = dict.fromkeys(ranks.gathered(lambda: texts[0]))  # noqa: B023
+        found[name] = ", ".join(texts)
     return found | {"start": "new" if start is None else described(start)}
 
 

@@ -287,11 +287,14 @@ def is_collection(X):
     return hasattr(type(X), "__dask_graph__")
 
 
-def moments_of(X, sample_weight, device, earlier=None):
-    """Return the moments of X, and of earlier rows (``Moments.of``)."""
-    if not isinstance(X, Collection):
+def moments_of(X, sample_weight, device, earlier=None, ranks=None):
+    """Return the moments of X, of all ranks, and of earlier rows (``Moments.of``)."""
+    if isinstance(X, Collection):
+        found = X.survey.moments
+    elif ranks is not None:
+        found = ranks.merged(lambda: Moments.of(X, sample_weight, CPU), Moments.plus)
+    else:
         return Moments.of(X, sample_weight, device, earlier)
-    found = X.survey.moments
     return found if earlier is None else Moments.from_arrays(*earlier, CPU).plus(found)
 
 

@@ -8,7 +8,6 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.data import ArraySource, balanced, default_batch_size
 from skdeepgmm._torch_backend.device import resolve_device
 from skdeepgmm._torch_backend.parts import RankSource, Survey, survey_of
-from skdeepgmm._torch_backend.ranks import local_device
 from skdeepgmm.estimators._checkpoint import comparable, digest
 from skdeepgmm.estimators._collection import Collection, RowsCheck
 from skdeepgmm.estimators._sklearn_compat import _check_sample_weight
@@ -33,7 +32,7 @@ class Shards(Collection):
 
     def __init__(self, X, ranks, estimator, least):
         self.local, self.ranks = X, ranks
-        self.place = _device(estimator.device, X)
+        self.place = resolve_device(estimator.device, X)
         dtype = np.dtype(str(convert.torch_dtype(X)).removeprefix("torch."))
         check_same(ranks, "the dtype of X", str(dtype))
         check_same(ranks, "the number of features", X.shape[1])
@@ -137,10 +136,3 @@ def check_same(ranks, name, value):
             + ", ".join(f"{other} (rank {n})" for n, other in enumerate(found))
             + "."
         )
-
-
-def _device(name, X):
-    """Return the device of this rank: its own CUDA device, where 'auto' allows it."""
-    if name == "auto" and not convert.is_tensor(X):
-        return local_device()
-    return resolve_device(name, X)

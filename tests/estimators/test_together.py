@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skdeepgmm.metrics import clustering_accuracy
 from tests.estimators import together
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +64,7 @@ def found(tmp_path_factory):
 
 def assert_equal(first, second):
     """Compare fitted attributes."""
-    names = [name for name in first if name.endswith("_")]
+    names = [name for name in first if name.endswith("_") and name != "labels_"]
     assert "weights_" in names or "mixtures_" in names
     for name in names:
         np.testing.assert_equal(first[name], second[name])
@@ -101,6 +102,32 @@ def test_gradients_are_those_of_one_process(found, name):
         np.testing.assert_allclose(
             model["_stream"]["moments"][i], expected["_stream"]["moments"][i]
         )
+
+
+@pytest.mark.parametrize("name", ["deep", "deep held out", "images"])
+def test_a_deep_mixture_is_as_good_as_that_of_one_process(found, name):
+    model = found[0][name]
+    expected = vars(together.fitted(name, slice(0, None)))
+    assert model["n_iter_"] == expected["n_iter_"]
+    # Of the pixels: what mixtures higher up get depends on those below.
+    bounds, theirs = (
+        each["history_"]["log_likelihood_0"] for each in (model, expected)
+    )
+    assert bounds[-1] == pytest.approx(theirs[-1], abs=0.5)
+    assert bounds[0] < bounds[2]
+    for first, second in zip(model["mixtures_"], expected["mixtures_"], strict=True):
+        assert {k: v.shape for k, v in first.items()} == {
+            k: v.shape for k, v in second.items()
+        }
+
+
+@pytest.mark.parametrize("name", ["gan em", "minmax em"])
+def test_clusters_are_found_together(found, name):
+    _, y = together.separate()
+    labels = np.concatenate([rank[name]["labels_"] for rank in found])
+    assert clustering_accuracy(y, labels) > 0.95
+    networks = found[0][name]["networks_"]
+    assert all(np.isfinite(w).all() for net in networks.values() for w in net.values())
 
 
 def test_a_rank_that_fails_fails_the_others(found):

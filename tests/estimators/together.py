@@ -12,7 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from skdeepgmm import ChunkedArray, GaussianMixture, SGDGaussianMixture
+from skdeepgmm import (
+    ChunkedArray,
+    DeepConvGMM,
+    GANEMClusterer,
+    GaussianMixture,
+    MinMaxEMClusterer,
+    SGDGaussianMixture,
+)
 
 N, D, K = 900, 4, 3
 #: Where the rows of the second rank begin.
@@ -58,6 +65,40 @@ def sgd(cut, **settings):
     return model.partial_fit(X[cut])
 
 
+def separate():
+    """Return rows of three groups that do not overlap, and their groups."""
+    rng = np.random.default_rng(1)
+    y = rng.integers(K, size=N)
+    return np.eye(K, D)[y] * 8.0 + rng.normal(size=(N, D)), y
+
+
+def deep(cut, **settings):
+    X, weight = problem()
+    model = DeepConvGMM(n_components=K, max_iter=5, random_state=0, **settings)
+    model.fit(X[cut], sample_weight=weight[cut])
+    return model.partial_fit(X[cut])
+
+
+def images(cut):
+    """Convolutions, pooling and three mixtures."""
+    rng = np.random.default_rng(2)
+    X = rng.random((K, 1, 64)).repeat(100, 1) + 0.2 * rng.random((K, 100, 64))
+    rows = X.reshape(-1, 64)[rng.permutation(K * 100)].astype(np.float32)
+    rows = rows[cut.start // 3 : cut.stop and cut.stop // 3]
+    return DeepConvGMM(image_shape=(8, 8), max_iter=3, random_state=0).fit(rows)
+
+
+def gan_em(cut):
+    X, _ = separate()
+    model = GANEMClusterer(K, max_iter=4, n_init=1, init="kmeans", random_state=0)
+    return model.fit(X[cut])
+
+
+def minmax_em(cut):
+    X, _ = separate()
+    return MinMaxEMClusterer(K, max_iter=5, random_state=0).fit(X[cut])
+
+
 CASES = {
     "full": (em, {}),
     "diag": (em, {"covariance_type": "diag", "missing": True, "weighted": True}),
@@ -65,6 +106,11 @@ CASES = {
     "chunks": (em_of_chunks, {}),
     "stream": (em_stream, {}),
     "sgd": (sgd, {}),
+    "deep": (deep, {}),
+    "deep held out": (deep, {"early_stopping": True}),
+    "images": (images, {}),
+    "gan em": (gan_em, {}),
+    "minmax em": (minmax_em, {}),
     "sgd held out": (sgd, {"early_stopping": True, "init_params": "random_from_data"}),
 }
 
