@@ -12,8 +12,8 @@ def resolve_device(name: str, tensor: object = None) -> torch.device:
     """Return the torch device that ``name`` means for the input ``tensor``.
 
     ``"auto"`` follows a tensor input to its device and otherwise takes CUDA when
-    present, one device for each process that torchrun has started. Raises ValueError for a name torch does not know or a device that this
-    machine lacks.
+    present, one device for each process that torchrun has started. Raises ValueError
+    for a name torch does not know or a device that this machine lacks.
     """
     if not isinstance(name, str):
         raise ValueError(
