@@ -188,17 +188,22 @@ def world() -> Ranks | None:
         backend = "nccl" if on_gpu and dist.is_nccl_available() else "gloo"
         dist.init_process_group(backend, timeout=_timeout())
         atexit.register(_leave)
-    return _ranks_of(dist.group.WORLD) if dist.get_world_size() > 1 else None
+    return _ranks_of(id(dist.group.WORLD)) if dist.get_world_size() > 1 else None
 
 
 def _leave() -> None:
+    """Leave the group before Python ends: its threads may still hold tensors."""
+    _ranks_of.cache_clear()
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 @lru_cache(maxsize=1)
-def _ranks_of(group: object) -> Ranks:
-    """Return the ranks of a process group: one object, which knows what failed."""
+def _ranks_of(group: int) -> Ranks:
+    """Return the ranks of a process group: one object, which knows what failed.
+
+    By the identity of the group, which nothing here may keep alive.
+    """
     return Ranks()
 
 

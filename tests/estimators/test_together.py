@@ -158,6 +158,29 @@ def test_a_job_that_was_cut_off_goes_on_from_its_checkpoint(found):
         assert rank["leftovers"] == []
 
 
+@pytest.mark.slow
+def test_a_program_of_torchrun_comes_to_its_end(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import numpy as np, os\n"
+        "from skdeepgmm import GaussianMixture\n"
+        "rank = int(os.environ['RANK'])\n"
+        "X = np.random.default_rng(rank).normal(size=(200, 2))\n"
+        "gm = GaussianMixture(random_state=0).fit(X)\n"
+        "np.save(f'{rank}.npy', gm.means_)\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(
+        [*command, "--nproc-per-node=2", str(program)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    first, second = (np.load(tmp_path / f"{rank}.npy") for rank in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
 def test_what_cannot_be_fitted_together_says_so(monkeypatch):
     from skdeepgmm import PatchGMMDenoiser
     from skdeepgmm._torch_backend import ranks
