@@ -102,15 +102,6 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
             "ChunkedArray, or give it X.compute()."
         )
 
-    def _check_together(self, ranks):
-        """Raise where processes were to fit together what they cannot."""
-        if ranks is not None and not self._fits_together:
-            raise NotImplementedError(
-                f"{type(self).__name__} cannot be fitted by {ranks.size} processes "
-                f"together. Set {SWITCH}=0 in the environment for fits of each "
-                "process by itself."
-            )
-
     def _check_data(self, X, sample_weight, *, reset, min_samples):
         """Return validated rows and weights: those of all ranks that fit together."""
         ranks = world()
@@ -367,8 +358,21 @@ def all_or_nothing(estimator):
     Yields an ExitStack, for contexts that begin when X is known and end with the fit.
     """
     with undone_on_failure(estimator), training_mode(), ExitStack() as stack:
-        estimator._check_together(stack.enter_context(together()))
+        stack.enter_context(together())
+        if not estimator._fits_together:
+            check_alone(estimator)
         yield stack
+
+
+def check_alone(estimator):
+    """Raise where several processes were to fit together what they cannot."""
+    ranks = world()
+    if ranks is not None:
+        raise NotImplementedError(
+            f"{type(estimator).__name__} cannot be fitted by {ranks.size} processes "
+            f"together. Set {SWITCH}=0 in the environment for fits of each process by "
+            "itself."
+        )
 
 
 def callback_data(X, y=None, sample_weight=None):

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skdeepgmm import DensityOutlierDetector, PatchGMMDenoiser
+from skdeepgmm.estimators import _base
 from skdeepgmm.metrics import clustering_accuracy
 from tests.estimators import together
 
@@ -182,9 +184,6 @@ def test_a_program_of_torchrun_comes_to_its_end(tmp_path):
 
 
 def test_what_cannot_be_fitted_together_says_so(monkeypatch):
-    from skdeepgmm import PatchGMMDenoiser
-    from skdeepgmm._torch_backend import ranks
-
     class Two:
         rank, size, failed = 0, 2, True
 
@@ -194,6 +193,7 @@ def test_what_cannot_be_fitted_together_says_so(monkeypatch):
         def tell(self, error):
             pass
 
-    monkeypatch.setattr(ranks, "world", Two)
-    with pytest.raises(NotImplementedError, match="SKDEEPGMM_DISTRIBUTED=0"):
-        PatchGMMDenoiser().fit(np.random.default_rng(0).random((1, 16, 16)))
+    monkeypatch.setattr(_base, "world", Two)
+    for model in (PatchGMMDenoiser(), DensityOutlierDetector()):
+        with pytest.raises(NotImplementedError, match="SKDEEPGMM_DISTRIBUTED=0"):
+            model.fit(np.random.default_rng(0).random((2, 16, 16)))
