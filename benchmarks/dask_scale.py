@@ -272,7 +272,7 @@ def run(arguments):
         fits = [
             found
             for name in arguments.types
-            for found in run_type(base | {"type": name}, arguments.repeats)
+            for found in run_type(base | {"type": name}, arguments)
         ]
         return {
             "machine": _harness.machine(),
@@ -288,7 +288,7 @@ def run(arguments):
         }
 
 
-def run_type(spec, repeats):
+def run_type(spec, arguments):
     """Return the fastest of some runs of each way, taken in turns."""
     ways = {
         "one process, 2 threads": lambda: _harness.run_worker(
@@ -300,8 +300,10 @@ def run_type(spec, repeats):
         "torchrun, 1 rank": lambda: ranks(spec, 1),
         "torchrun, 2 ranks": lambda: ranks(spec, 2),
     }
+    if arguments.without_threads:
+        del ways["one process, 2 threads"]
     found = {name: [] for name in ways}
-    for _ in range(repeats):
+    for _ in range(arguments.repeats):
         for name, way in ways.items():
             found[name].append(way())
             seconds = found[name][-1].get("seconds")
@@ -393,6 +395,11 @@ def parse_arguments():
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--types", nargs="+", choices=TYPES, default=TYPES)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--without-threads",
+        action="store_true",
+        help="leave out the process with two threads, which starve on busy cores",
+    )
     parser.add_argument("--spark-python", help="interpreter with pyspark")
     parser.add_argument("--spark-iterations", type=int, default=50)
     parser.add_argument("--folder", help="where the file is written")
