@@ -9,7 +9,7 @@ fitted with K=16, from the same start values and for as many iterations by
 * Spark's GaussianMixture on two cores, which chooses its own start values (with
   ``--spark-python``, an interpreter whose environment has pyspark, and a Java runtime).
 
-    pip install "skdeepgmm[dask]"
+    pip install '.[dask]'
     python benchmarks/dask_scale.py [--samples 1000000] [--spark-python PATH]
 
 Results go to benchmarks/results/dask_scale.{json,md}.
