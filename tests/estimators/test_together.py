@@ -19,7 +19,8 @@ from skdeepgmm.metrics import clustering_accuracy
 from tests.estimators import together
 
 ROOT = Path(__file__).parents[2]
-EXACT = ("full", "diag", "low_rank", "stream")
+EXACT = ("diag", "low_rank", "stream")
+SLOW = [name for name in together.CASES if name not in together.QUICK]
 TIMEOUT = 20
 
 
@@ -30,9 +31,22 @@ def free_port():
 
 
 @pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """What the two ranks have found, in their order."""
+    return found_by_ranks(tmp_path_factory.mktemp("quick"), "quick", [0, 0])
+
+
+@pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What the two ranks have found, in their order, and their exit codes."""
-    folder = tmp_path_factory.mktemp("ranks")
+    """The same of the slow cases, after which a rank dies."""
+    folder = tmp_path_factory.mktemp("thorough")
+    results = found_by_ranks(folder, "thorough", [0, 3])
+    results[0]["death"] = pickle.loads((folder / "0.death").read_bytes())
+    return results
+
+
+def found_by_ranks(folder, run, expected_codes):
+    """Run two ranks of the program to their end; return their results."""
     # What torchrun sets.
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
@@ -44,7 +58,7 @@ def found(tmp_path_factory):
         "OMP_NUM_THREADS": "1",
         "SKDEEPGMM_TIMEOUT": str(TIMEOUT),
     }
-    program = [sys.executable, "-m", "tests.estimators.together", str(folder)]
+    program = [sys.executable, "-m", "tests.estimators.together", str(folder), run]
     ranks = [
         subprocess.Popen(
             program,
@@ -58,10 +72,8 @@ def found(tmp_path_factory):
     finally:
         for rank in ranks:
             rank.kill()
-    assert codes == [0, 3]
-    results = [pickle.loads((folder / f"{n}.pickle").read_bytes()) for n in range(2)]
-    results[0]["death"] = pickle.loads((folder / "0.death").read_bytes())
-    return results
+    assert codes == expected_codes
+    return [pickle.loads((folder / f"{n}.pickle").read_bytes()) for n in range(2)]
 
 
 def assert_equal(first, second):
@@ -72,14 +84,9 @@ def assert_equal(first, second):
         np.testing.assert_equal(first[name], second[name])
 
 
-@pytest.mark.parametrize("name", together.CASES)
-def test_each_rank_has_the_same_model(found, name):
-    assert_equal(found[0][name], found[1][name])
-
-
-@pytest.mark.parametrize("name", EXACT)
-def test_em_is_that_of_one_process(found, name):
-    model, expected = found[0][name], vars(together.fitted(name, slice(0, None)))
+def assert_that_of_one_process(model, name):
+    """Compare what EM has learned with the fit of all rows by one process."""
+    expected = vars(together.fitted(name, slice(0, None)))
     np.testing.assert_allclose(
         model["lower_bounds_"], expected["lower_bounds_"], rtol=0, atol=1e-9
     )
@@ -93,6 +100,25 @@ def test_em_is_that_of_one_process(found, name):
     assert model["n_samples_seen_"] == expected["n_samples_seen_"]
 
 
+@pytest.mark.parametrize("name", together.QUICK)
+def test_two_ranks_fit_the_model_of_one_process(quick, name):
+    assert_equal(quick[0][name], quick[1][name])
+    assert_that_of_one_process(quick[0][name], name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_each_rank_has_the_same_model(found, name):
+    assert_equal(found[0][name], found[1][name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXACT)
+def test_em_is_that_of_one_process(found, name):
+    assert_that_of_one_process(found[0][name], name)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgd", "sgd held out"])
 def test_gradients_are_those_of_one_process(found, name):
     model, expected = found[0][name], vars(together.fitted(name, slice(0, None)))
@@ -106,6 +132,7 @@ def test_gradients_are_those_of_one_process(found, name):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["deep", "deep held out", "images"])
 def test_a_deep_mixture_is_as_good_as_that_of_one_process(found, name):
     model = found[0][name]
@@ -123,6 +150,7 @@ def test_a_deep_mixture_is_as_good_as_that_of_one_process(found, name):
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gan em", "minmax em"])
 def test_clusters_are_found_together(found, name):
     _, y = together.separate()
@@ -132,25 +160,27 @@ def test_clusters_are_found_together(found, name):
     assert all(np.isfinite(w).all() for net in networks.values() for w in net.values())
 
 
-def test_a_rank_that_fails_fails_the_others(found):
-    message, seconds = found[0]["infinite"]
+def test_a_rank_that_fails_fails_the_others(quick):
+    message, seconds = quick[0]["infinite"]
     assert message.startswith("RankError: Rank 1 of 2 has failed: ValueError: Input X")
-    assert found[1]["infinite"][0].startswith("ValueError: Input X contains infinity")
+    assert quick[1]["infinite"][0].startswith("ValueError: Input X contains infinity")
     assert seconds < TIMEOUT
 
 
-def test_ranks_have_to_agree(found):
+def test_ranks_have_to_agree(quick):
     message = "ValueError: All ranks have to agree on n_components, got 2 (rank 0), 3"
-    for rank in found:
+    for rank in quick:
         assert rank["differing"][0].startswith(message)
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_fails_the_others(found):
     message, seconds = found[0]["death"]
     assert message.startswith("RankError: Rank 0 of 2 has lost another one")
     assert seconds < TIMEOUT + 10
 
 
+@pytest.mark.slow
 def test_a_job_that_was_cut_off_goes_on_from_its_checkpoint(found):
     assert found[0]["cut off"][0].startswith("Cut")
     assert "Rank 0 of 2 has failed: Cut" in found[1]["cut off"][0]

@@ -36,12 +36,11 @@ def problem(missing=False):
     return X, rng.integers(0, 3, size=N).astype(float)
 
 
-def em(cut, covariance_type="full", missing=False, weighted=False):
+def em(cut, missing=False, weighted=False, **settings):
     X, weight = problem(missing)
     weight = weight[cut] if weighted else None
-    settings = {"max_iter": 4, "tol": 0.0, "random_state": 0, "rank": 2}
-    model = GaussianMixture(K, covariance_type=covariance_type, **settings)
-    return model.fit(X[cut], sample_weight=weight)
+    settings = {"max_iter": 4, "tol": 0.0, "random_state": 0, "rank": 2} | settings
+    return GaussianMixture(K, **settings).fit(X[cut], sample_weight=weight)
 
 
 def em_of_chunks(cut):
@@ -103,6 +102,7 @@ CASES = {
     "full": (em, {}),
     "diag": (em, {"covariance_type": "diag", "missing": True, "weighted": True}),
     "low_rank": (em, {"covariance_type": "low_rank", "weighted": True}),
+    "merge": (em, {"init_params": "merge", "weighted": True}),
     "chunks": (em_of_chunks, {}),
     "stream": (em_stream, {}),
     "sgd": (sgd, {}),
@@ -113,6 +113,8 @@ CASES = {
     "minmax em": (minmax_em, {}),
     "sgd held out": (sgd, {"early_stopping": True, "init_params": "random_from_data"}),
 }
+#: Those of the ordinary tests.
+QUICK = ("full", "merge")
 
 
 def fitted(name, cut):
@@ -189,13 +191,16 @@ def die(rank):
     return model.fit(problem()[0])
 
 
-def main(folder):
-    rank = int(os.environ["RANK"])
-    cut = slice(0, CUT) if rank == 0 else slice(CUT, N)
-    found = {name: vars(fitted(name, cut)) for name in CASES}
-    path = folder / "checkpoint"
+def quick(folder, rank, cut):
+    found = {name: vars(fitted(name, cut)) for name in QUICK}
     found["infinite"] = failure(lambda: infinite_rows(rank))
     found["differing"] = failure(lambda: GaussianMixture(2 + rank).fit(problem()[0]))
+    (folder / f"{rank}.pickle").write_bytes(pickle.dumps(found))
+
+
+def thorough(folder, rank, cut):
+    found = {name: vars(fitted(name, cut)) for name in CASES if name not in QUICK}
+    path = folder / "checkpoint"
     found["cut off"] = failure(lambda: checkpointed(cut, path, cut_after=3))
     found["has checkpoint"] = path.exists()
     found["resumed"] = vars(checkpointed(cut, path))
@@ -203,8 +208,14 @@ def main(folder):
     found["leftovers"] = sorted(p.name for p in folder.glob("[co]*"))
     (folder / f"{rank}.pickle").write_bytes(pickle.dumps(found))
     (folder / f"{rank}.death").write_bytes(pickle.dumps(failure(lambda: die(rank))))
+
+
+def main(folder, run):
+    rank = int(os.environ["RANK"])
+    cut = slice(0, CUT) if rank == 0 else slice(CUT, N)
+    {"quick": quick, "thorough": thorough}[run](folder, rank, cut)
     os._exit(0)  # gloo aborts the process when it leaves a broken group
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from skdeepgmm import DeepConvGMM, GaussianMixture, SGDGaussianMixture, load, save
+from skdeepgmm._torch_backend.mixture import overcomplete
 from skdeepgmm.estimators import _dask
 
 dask = pytest.importorskip("dask")
@@ -21,6 +23,7 @@ dd = pytest.importorskip("dask.dataframe")
 ROWS = (150, 1, 250, 50, 300, 100, 149)
 N, D, K = sum(ROWS), 4, 3
 COVARIANCES = ("full", "tied", "diag", "spherical", "low_rank")
+QUICK = [("full", True, True), ("low_rank", True, True), ("diag", False, False)]
 
 
 @pytest.fixture(autouse=True)
@@ -107,9 +110,13 @@ def assert_identical(found, expected):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
-@pytest.mark.parametrize("missing", [False, True], ids=["complete", "NaN"])
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weights"])
-@pytest.mark.parametrize("name", COVARIANCES)
+@pytest.mark.parametrize(
+    "name, weighted, missing",
+    [
+        pytest.param(*case, marks=[] if case in QUICK else [pytest.mark.slow])
+        for case in product(COVARIANCES, [False, True], [False, True])
+    ],
+)
 def test_the_fit_is_that_of_the_array(name, weighted, missing):
     X, weight = overlapping(missing)
     weight = weight if weighted else None
@@ -122,12 +129,22 @@ def test_the_fit_is_that_of_the_array(name, weighted, missing):
         assert found.n_samples_seen_ == weight.sum()
 
 
-@pytest.mark.parametrize("init", ["k-means++", "random_from_data"])
+@pytest.mark.parametrize("init", ["k-means++", "random_from_data", "merge"])
 def test_starts_are_those_of_the_array(init):
     X, weight = overlapping()
     expected = fitted(mixture(init_params=init), X, weight)
     found = fitted(mixture(init_params=init), chunked(X), weight)
     # Single samples have variances that make the first bound huge.
+    assert_same_fit(found, expected, rtol=1e-9)
+
+
+def test_components_are_merged_on_a_part_of_the_rows(monkeypatch):
+    X, weight = overlapping(missing=True)
+    monkeypatch.setattr(overcomplete, "LEAST_SAMPLES", 20)
+    monkeypatch.setattr(overcomplete, "LEAST_SAMPLES_PER_FEATURE", 1)
+    assert overcomplete.samples_enough(K, D) < np.count_nonzero(weight)
+    expected = fitted(mixture(init_params="merge"), X, weight)
+    found = fitted(mixture(init_params="merge"), chunked(X), weight)
     assert_same_fit(found, expected, rtol=1e-9)
 
 
@@ -470,6 +487,7 @@ def test_callbacks_get_the_collection():
 # Elsewhere -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_model_needs_no_dask(tmp_path):
     X, _ = overlapping()
     model = fitted(mixture(), chunked(X))
