@@ -5,8 +5,9 @@ A pass never needs the data as a whole. Blocks are laid out features first,
 reduction along the leading axis, which vectorises over the samples.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from torch import Tensor
 
 from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor, torch_dtype
 from skdeepgmm._torch_backend.moments import Moments
-from skdeepgmm._torch_backend.standardization import (
-    Standardization,
-    without_rounding,
-)
+from skdeepgmm._torch_backend.source import QUARTILE_ROWS, Source
+from skdeepgmm._torch_backend.standardization import Standardization
+
+T = TypeVar("T")
 
 #: Standardised blocks are kept between passes while they need less than this.
 CACHE_BYTES = 128 * 2**20
@@ -29,16 +30,6 @@ FREQUENT_ROWS = 64
 BATCH_BYTES = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
 
 
-#: A deviation this many times that of the middle half of the values is due to a few
-#: extreme ones.
-EXTREME = 1e3
-#: Rows whose quartiles are taken, and what these are apart under a normal distribution.
-QUARTILE_ROWS, NORMAL_QUARTILES = 2**10, 1.3489795
-#: Largest standardised values: in float32 a square times the least responsibility must
-#: be negligible.
-LARGEST = {torch.float32: 1e13, torch.float64: 1e140}
-
-
 @dataclass
 class Block:
     """A standardised batch.
@@ -47,7 +38,7 @@ class Block:
     ----------
     x : Tensor of shape (n_features, n_samples)
     index : slice or ndarray
-        The rows of the source that the block holds.
+        The rows of the data that the block holds.
     number : int
         Position of the block in its pass.
     weight : Tensor of shape (n_samples,) or None
@@ -56,6 +47,8 @@ class Block:
         The features that ``x`` holds, None for all.
     features : Tensor or None
         Second-moment features kept from an earlier pass (small data only).
+    part : int
+        The part of the data that it is of.
     """
 
     x: Tensor
@@ -64,13 +57,14 @@ class Block:
     weight: Tensor | None = None
     observed: Tensor | None = None
     features: Tensor | None = None
+    part: int = 0
 
     @property
     def n_samples(self) -> int:
         return self.x.shape[1]
 
 
-class ArraySource:
+class ArraySource(Source):
     """Rows of an array, memory map or tensor, read batch by batch.
 
     Parameters
@@ -81,6 +75,12 @@ class ArraySource:
         Rows a batch.
     sample_weight : Tensor of shape (n_samples,) or None
         float64 weights on ``device``.
+    part, first_row : int
+        Of a part of larger data: its number, and the number of its first row.
+    keep : bool
+        Whether passes may keep what fits in a cache: other passes follow.
+    complete : bool
+        Whether X is known to have no NaN.
 
     Attributes
     ----------
@@ -94,6 +94,11 @@ class ArraySource:
         device: torch.device,
         batch_size: int,
         sample_weight: Tensor | None = None,
+        *,
+        part: int = 0,
+        first_row: int = 0,
+        keep: bool = True,
+        complete: bool = False,
     ) -> None:
         self.X = X
         self.device = device
@@ -102,10 +107,19 @@ class ArraySource:
         self.n_features: int = X.shape[1]
         self.batch_size = min(batch_size, self.n_samples)
         self.sample_weight = sample_weight
-        self.standardization: Standardization | None = None
+        self.part, self.first_row, self.keep = part, first_row, keep
         self._kept: list[Block] | None = None
         self._kept_parts: dict[int, list[Block]] = {}
-        self.patterns = find_patterns(X, self.batch_size)
+        self.patterns = None if complete else find_patterns(X, self.batch_size)
+
+    def reduced(
+        self, function: Callable[["ArraySource"], T], merge: Callable[[T, T], T]
+    ) -> T:
+        return function(self)
+
+    @property
+    def has_missing(self) -> bool:
+        return self.patterns is not None
 
     def rows(self) -> Iterator[tuple[int, int, Tensor]]:
         """Yield (start, stop, rows of shape (stop - start, n_features))."""
@@ -131,128 +145,35 @@ class ArraySource:
             return None
         return (self.sample_weight > 0.0).nonzero()[:, 0].cpu()
 
-    @property
-    def n_counted(self) -> int:
-        """How many rows have weight."""
-        counted = self.counted()
-        return self.n_samples if counted is None else len(counted)
-
     def total_weight(self) -> float:
         """Return the sum of the sample weights."""
         if self.sample_weight is None:
             return float(self.n_samples)
         return float(self.sample_weight.sum())
 
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Return the weighted mean and variance of every feature, float64.
+    @property
+    def n_counted(self) -> int:
+        counted = self.counted()
+        return self.n_samples if counted is None else len(counted)
 
-        NaN entries do not count.
-        """
+    def take_counted(self, index: Tensor) -> Tensor:
+        counted = self.counted()
+        return self.take((index if counted is None else counted[index]).tolist())
+
+    def _all_moments(self) -> Moments:
         found = Moments.none(self.n_features, self.device)
         for start, stop, rows in self.rows():
             weight = self.weight_of(slice(start, stop))
             found = found.merged(rows, weight, complete=self.patterns is None)
-        empty = (found.mass == 0).nonzero()[:, 0].tolist()
-        if empty:
-            raise ValueError(
-                f"Features {empty} of X have no observed value (NaN in every row). "
-                "Drop them."
-            )
-        return found.mean, found.scatter / found.mass
-
-    def standardize(self, isotropic: bool = False) -> Standardization:
-        """Measure mean and deviation; later blocks come standardised by them."""
-        mean, variance = self.moments()
-        self._check_range(variance)
-        mean, variance = self._typical(mean, variance)
-        # A shift that X's dtype holds exactly makes x - shift exact in that dtype.
-        shift = mean.to(self.dtype).double()
-        variance = without_rounding(mean, variance)
-        scale = torch.where(variance > 0, variance, 1.0).sqrt()
-        found = Standardization(shift, scale)
-        if isotropic:
-            pooled = variance.mean()
-            common = pooled.sqrt() if pooled > 0 else torch.ones_like(pooled)
-            found = Standardization(shift, common.expand_as(scale).contiguous())
-        self.standardization = found
-        self._kept = None
-        self._kept_parts = {}
         return found
 
-    def _typical(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Replace moments that a few extreme values dominate by robust ones.
-
-        Fill values such as 1e20 would make a constant of everything else.
-        """
-        median, spread = quartiles(self._evenly_spaced(QUARTILE_ROWS))
-        extreme = (spread > 0.0) & (variance > (EXTREME * spread).square())
-        if not bool(extreme.any()):
-            return mean, variance
-        mean = torch.where(extreme, median, mean)
-        variance = torch.where(extreme, spread.square(), variance)
-        self._check_extremes(mean, variance.sqrt())
-        return mean, variance
-
-    def _evenly_spaced(self, n_rows: int) -> Tensor:
-        """Return about so many rows, float64, from all over X."""
-        step = max(1, self.n_samples // n_rows)
+    def _spaced_rows(self) -> Tensor:
+        step = max(1, self.n_samples // QUARTILE_ROWS)
         return rows_to_tensor(self.X[::step], self.device, torch.float64)
 
-    def _check_extremes(self, center: Tensor, spread: Tensor) -> None:
-        """Raise where squares of standardised values leave the data's dtype."""
-        limit = LARGEST[self.dtype]
-        for start, _, rows in self.rows():
-            far = ((rows.double() - center).abs() > limit * spread).nonzero()
-            if len(far):
-                row, feature = far[0].tolist()
-                raise ValueError(
-                    f"X has values too extreme for {self.dtype}: row {start + row}, "
-                    f"feature {feature} holds {float(rows[row, feature]):g}, where "
-                    f"most values are within {float(spread[feature]):g} of "
-                    f"{float(center[feature]):g}. Remove such rows, or mark missing "
-                    "entries by NaN."
-                )
-
-    def use_units(self, units: Standardization) -> Standardization:
-        """Standardise later blocks by given units instead of measured ones."""
-        shift = units.shift.to(self.dtype).double()
-        scale = torch.where(units.scale > 0, units.scale, 1.0)
-        self.standardization = Standardization(shift, scale)
-        self._kept = None
-        self._kept_parts = {}
-        return self.standardization
-
-    def mean_log_scale(self) -> float:
-        """Return what a mean log-density gains in the standardised units, in nats.
-
-        Missing entries have no density, so their scales do not count.
-        """
-        if self.standardization is None:
-            return 0.0
-        if self.patterns is None:
-            return self.standardization.log_scale
-        log_scale = self.standardization.scale.log()
-        total = 0.0
-        for pattern in self.patterns:
-            weight = self.weight_of(pattern.rows)
-            mass = len(pattern.rows) if weight is None else float(weight.sum())
-            total += mass * float(log_scale[pattern.observed.to(self.device)].sum())
-        return total / self.total_weight()
-
-    def _check_range(self, variance: Tensor) -> None:
-        """Raise where variances, or their inverses, leave the data's dtype."""
-        limits = torch.finfo(self.dtype)
-        used = variance[variance > 0]
-        if bool((~(variance < limits.max)).any()):
-            raise ValueError(
-                f"X has features whose variance overflows {self.dtype}. Rescale X, for "
-                "example with StandardScaler."
-            )
-        if bool((used < 1.0 / limits.max).any()):
-            raise ValueError(
-                f"X has features whose inverse variance overflows {self.dtype}. "
-                "Rescale X, for example with StandardScaler."
-            )
+    def _set_units(self, units: Standardization) -> Standardization:
+        self._kept, self._kept_parts = None, {}
+        return super()._set_units(units)
 
     def blocks(self) -> Iterator[Block]:
         """Yield the data once, as standardised blocks."""
@@ -262,7 +183,9 @@ class ArraySource:
         keep, kept = self._fits_cache(), []
         for number, (start, stop, rows) in enumerate(self.rows()):
             weight = self.weight_of(slice(start, stop))
-            block = Block(self._standardize(rows), slice(start, stop), number, weight)
+            block = self._block(
+                self._standardize(rows), slice(start, stop), number, weight
+            )
             if keep:
                 kept.append(block)
             yield block
@@ -297,7 +220,7 @@ class ArraySource:
             rows = rows_to_tensor(self.X[part], self.device, torch.float64)
             mask = (~torch.isnan(rows)).T.double()
             x = self._standardize(rows).nan_to_num_(0.0)
-            yield Block(x, part, start, self.weight_of(part)), mask
+            yield self._block(x, part, start, self.weight_of(part)), mask
 
     def _part(self, number: int, pattern: "Pattern") -> Iterator[Block]:
         observed = pattern.observed.to(self.device)
@@ -306,11 +229,28 @@ class ArraySource:
             rows = rows_to_tensor(self.X[index], self.device, self.dtype)
             x = self._standardize(rows)[observed].contiguous()
             weight = self.weight_of(index)
-            yield Block(x, index, number + start, weight, observed)
+            yield self._block(x, index, number + start, weight, observed)
+
+    def _block(
+        self,
+        x: Tensor,
+        rows: slice | NDArray[np.int64],
+        number: int,
+        weight: Tensor | None,
+        observed: Tensor | None = None,
+    ) -> Block:
+        """Return standardised rows as a block, numbered as in the whole data."""
+        index: slice | NDArray[np.int64]
+        if isinstance(rows, slice):
+            index = slice(rows.start + self.first_row, rows.stop + self.first_row)
+        else:
+            index = rows + self.first_row
+        return Block(x, index, number, weight, observed, part=self.part)
 
     def _fits_cache(self) -> bool:
         itemsize = torch.finfo(self.dtype).bits // 8
-        return self.n_samples * self.n_features * itemsize <= CACHE_BYTES
+        n_bytes = self.n_samples * self.n_features * itemsize
+        return self.keep and n_bytes <= CACHE_BYTES
 
     def _standardize(self, rows: Tensor) -> Tensor:
         if self.standardization is None:
@@ -346,30 +286,6 @@ class Pattern:
     def frequent(self) -> bool:
         """Whether the pattern is worth a pass of its own."""
         return len(self.rows) >= FREQUENT_ROWS
-
-
-def quartiles(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the median, and the deviation by the quartiles, of every feature.
-
-    NaN entries do not count; a feature without others has zeros.
-    """
-    missing = torch.isnan(rows)
-    levels = (0.25, 0.5, 0.75)
-    if not bool(missing.any()):
-        # Selecting takes a fraction of the time of sorting, and more along columns.
-        columns = rows.T.contiguous()
-        low, median, high = (
-            columns.kthvalue(1 + int(level * (len(rows) - 1))).values
-            for level in levels
-        )
-    else:
-        ordered = rows.sort(dim=0).values  # NaN last
-        most = (~missing).sum(0, keepdim=True).clamp_min(1) - 1
-        low, median, high = (
-            ordered.gather(0, (level * most).long())[0].nan_to_num(0.0)
-            for level in levels
-        )
-    return median, (high - low) / NORMAL_QUARTILES
 
 
 def find_patterns(X: ArrayLike2D, batch_size: int) -> list[Pattern] | None:

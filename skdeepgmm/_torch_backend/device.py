@@ -5,13 +5,15 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 
 import torch
 
+from skdeepgmm._torch_backend.ranks import is_rank, local_device
+
 
 def resolve_device(name: str, tensor: object = None) -> torch.device:
     """Return the torch device that ``name`` means for the input ``tensor``.
 
     ``"auto"`` follows a tensor input to its device and otherwise takes CUDA when
-    present. Raises ValueError for a name torch does not know or a device that this
-    machine lacks.
+    present, one device for each process that torchrun has started. Raises ValueError
+    for a name torch does not know or a device that this machine lacks.
     """
     if not isinstance(name, str):
         raise ValueError(
@@ -21,6 +23,8 @@ def resolve_device(name: str, tensor: object = None) -> torch.device:
     if name == "auto":
         if isinstance(tensor, torch.Tensor):
             return tensor.device
+        if is_rank():
+            return local_device()
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)

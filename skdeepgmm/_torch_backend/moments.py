@@ -125,13 +125,17 @@ class Moments:
         mass = each.sum(0).expand_as(self.mean)
         mean = (each * rows).sum(0) / mass.clamp_min(TINY)
         scatter = (each * (rows - mean).square()).sum(0)
-        delta = mean - self.mean
-        total = (self.mass + mass).clamp_min(TINY)
-        between = delta.square() * (self.mass * mass / total)
+        return self.plus(type(self)(mass, mean, scatter))
+
+    def plus(self, other: Self) -> Self:
+        """Return the moments of both sets of rows."""
+        delta = other.mean - self.mean
+        total = (self.mass + other.mass).clamp_min(TINY)
+        between = delta.square() * (self.mass * other.mass / total)
         # Of first rows there is nothing between, though they may lie very far from 0.
         between = torch.where(self.mass > 0.0, between, 0.0)
         return type(self)(
-            self.mass + mass,
-            self.mean + delta * (mass / total),
-            self.scatter + (scatter + between),
+            self.mass + other.mass,
+            self.mean + delta * (other.mass / total),
+            self.scatter + (other.scatter + between),
         )

@@ -6,3 +6,9 @@ import torch
 def new_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a torch generator on ``device`` started from ``seed``."""
     return torch.Generator(device=device).manual_seed(seed)
+
+
+def rank_generator(shared: torch.Generator, rank: int) -> torch.Generator:
+    """Return a generator of a rank's own, on the CPU, from one that all ranks have."""
+    seed = int(torch.randint(2**31, (1,), generator=shared, device=shared.device))
+    return torch.Generator().manual_seed(seed + rank)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.ranks import Ranks
 from skdeepgmm._torch_backend.standardization import Standardization
 from skdeepgmm._torch_backend.training import Epoch, Steppable, batched, shuffled
 
@@ -36,6 +37,8 @@ class TrainingRows:
         Whether to convert all rows at once, if they are not too large.
     skip_weightless : bool, default=False
         Whether rows of weight zero take no part in the training: they may be anything.
+    ranks : Ranks, default=None
+        Processes that train together, each on rows of its own.
     """
 
     def __init__(
@@ -48,14 +51,18 @@ class TrainingRows:
         sample_weight: NDArray[np.float64] | None = None,
         keep: bool = True,
         skip_weightless: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
         self.X, self.standardization, self.device = X, standardization, device
         self.dtype = convert.torch_dtype(X) if dtype is None else dtype
         self.shape = (X.shape[1],) if shape is None else shape
-        self.skip_weightless = skip_weightless
+        self.skip_weightless, self.ranks = skip_weightless, ranks
         self.weight: Tensor | None = None
         if sample_weight is not None:
-            scaled = sample_weight / max(sample_weight.mean(), 1e-300)
+            mean = torch.tensor([sample_weight.mean()])
+            if ranks is not None:
+                ranks.mean_(len(sample_weight), mean)
+            scaled = sample_weight / max(float(mean), 1e-300)
             self.weight = convert.float64_tensor(scaled, device).to(self.dtype)
         n_bytes = X.shape[0] * X.shape[1] * torch.finfo(self.dtype).bits // 8
         self.kept = self._everything() if keep and n_bytes <= CACHE_BYTES else None
@@ -102,8 +109,18 @@ class TrainingRows:
         self, index: Tensor, batch_size: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield the rows at ``index`` and their weights once, in random order."""
-        for part in shuffled(len(index), batch_size, generator):
+        n_batches = None
+        if self.ranks is not None:
+            n_batches = self.n_batches(index, batch_size)
+        for part in shuffled(len(index), batch_size, generator, n_batches):
             yield self.batch(index[part])
+
+    def n_batches(self, index: Tensor, batch_size: int) -> int:
+        """Return the steps of an epoch, whose batches all ranks make together."""
+        n_samples = torch.tensor([float(len(index))])
+        if self.ranks is not None:
+            self.ranks.sum_(n_samples)
+        return -(-int(n_samples) // batch_size)
 
     def epoch(
         self,
@@ -121,7 +138,10 @@ class TrainingRows:
         """Return the mean over rows of what ``function`` gives as means of parts."""
         parts = torch.split(index, size)
         total = sum(float(function(self(part))) * len(part) for part in parts)
-        return total / len(index)
+        found = torch.tensor([total / len(index)], dtype=torch.float64)
+        if self.ranks is not None:
+            self.ranks.mean_(len(index), found)
+        return float(found)
 
     def _everything(self) -> Tensor:
         kept = torch.empty(

@@ -316,14 +316,21 @@ def describe(epoch: int, losses: Mapping[str, float]) -> str:
 
 
 def shuffled(
-    n_samples: int, batch_size: int, generator: torch.Generator
+    n_samples: int,
+    batch_size: int,
+    generator: torch.Generator,
+    n_batches: int | None = None,
 ) -> Iterator[Tensor]:
     """Yield the row indices of one epoch in random order, batch by batch.
 
-    Batches differ by at most one row, so that none is tiny.
+    Batches differ by at most one row, so that none is tiny. ``n_batches`` asks for so
+    many, none empty: some rows come again where there are not enough.
     """
     order = torch.randperm(n_samples, generator=generator)
-    n_batches = max(1, -(-n_samples // batch_size))
+    if n_batches is None:
+        n_batches = max(1, -(-n_samples // batch_size))
+    elif n_samples < n_batches:
+        order = order.repeat(-(-n_batches // n_samples))
     yield from torch.tensor_split(order, n_batches)
 
 

@@ -20,9 +20,11 @@ from skdeepgmm._torch_backend.device import (
     resolve_device,
     training_mode,
 )
+from skdeepgmm._torch_backend.ranks import SWITCH, together, world
 from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm.chunked import ChunkedArray, masked_as_nan
 from skdeepgmm.estimators._checks import check_finite
+from skdeepgmm.estimators._collection import Collection, is_collection
 from skdeepgmm.estimators._sklearn_compat import (
     Interval,
     InvalidParameterError,
@@ -40,6 +42,11 @@ SET_BEFORE_TRAINING = (
     "_sklearn_output_config",
 )
 MAX_SEED = np.iinfo(np.int32).max
+#: Methods with a result for every row: lazy ones for lazy rows.
+LAZY = {
+    *("predict", "predict_proba", "score_samples", "decision_function"),
+    *("impute", "transform"),
+}
 
 
 class TorchEstimator(CallbackSupportMixin, BaseEstimator):
@@ -52,6 +59,8 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
 
     #: Fitted attributes with NaN where there was nothing to measure.
     _attributes_with_gaps = ("history_",)
+    #: Whether processes that torchrun has started can fit together.
+    _fits_together = False
 
     def __init_subclass__(cls, **kwargs):
         for name in dir(cls):
@@ -87,6 +96,8 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _check_X(self, X, *, reset, min_samples=1, allow_nan=False):
         """Return X as a float32 or float64 array, or as a tensor if it came as one."""
+        if is_collection(X):
+            return self._check_collection(X, reset, min_samples, allow_nan)
         if convert.is_tensor(X) or isinstance(X, ChunkedArray):
             return self._check_tensor_X(X, reset, min_samples, allow_nan)
         if isinstance(X, np.ma.MaskedArray):
@@ -99,6 +110,32 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
             ensure_min_samples=min_samples,
             ensure_all_finite="allow-nan" if allow_nan else True,
         )
+
+    def _check_collection(self, X, reset, min_samples, allow_nan):
+        """Return a dask collection as a Collection, where an estimator reads these."""
+        raise TypeError(
+            f"{type(self).__name__} does not learn from dask collections, got "
+            f"{type(X).__name__}. Start it with torchrun on arrays, memory maps or "
+            "ChunkedArray, or give it X.compute()."
+        )
+
+    def _check_data(self, X, sample_weight, *, reset, min_samples):
+        """Return validated rows and weights: those of all ranks that fit together."""
+        ranks = world()
+        if ranks is None or is_collection(X):
+            X = self._check_X(X, reset=reset, min_samples=min_samples, allow_nan=True)
+        else:
+            from skdeepgmm.estimators._ranks import Shards
+
+            X = self._check_X(X, reset=reset, allow_nan=True)
+            X = Shards(X, ranks, self, min_samples)
+        return X, self._check_weight(sample_weight, X)
+
+    def _check_columns(self, X):
+        """Check number and names of the columns of a dask collection."""
+        _check_feature_names(self, getattr(X, "_meta", None), reset=False)
+        if X.ndim == 2 and X.shape[1] != self.n_features_in_:
+            _check_n_features(self, np.empty((0, X.shape[1])), reset=False)
 
     def _check_tensor_X(self, X, reset, min_samples, allow_nan):
         """Validate a tensor where it lives, or chunks one by one."""
@@ -132,6 +169,8 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _check_weight(self, sample_weight, X):
         """Return float64 sample weights for the rows of X, None for no weights."""
+        if isinstance(X, Collection):
+            return X.weighted(sample_weight)
         if sample_weight is None:
             return None
         if convert.is_tensor(sample_weight):
@@ -156,6 +195,8 @@ class TorchEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _device(self, X=None):
         """Return the torch device on which to compute with X."""
+        if isinstance(X, Collection):
+            return X.device(self.device)
         return resolve_device(self.device, X)
 
     def _generator(self, random_state, device="cpu"):
@@ -346,6 +387,11 @@ def _computes(name, method):
 def _in_own_state(method):
     @wraps(method)
     def call(self, *args, **kwargs):
+        X = args[0] if args else kwargs.get("X")
+        if method.__name__ in LAZY and is_collection(X):
+            from skdeepgmm.estimators._dask import lazily
+
+            return lazily(self, method.__name__, X)
         with own_state(), one_thread(self._is_small()):
             return method(self, *args, **kwargs)
 
@@ -387,8 +433,22 @@ def all_or_nothing(estimator):
         If a fitted attribute is not finite.
     """
     with undone_on_failure(estimator), training_mode(), ExitStack() as stack:
+        stack.enter_context(together())
+        if not estimator._fits_together:
+            check_alone(estimator)
         yield stack
         check_finite(estimator)
+
+
+def check_alone(estimator):
+    """Raise where several processes were to fit together what they cannot."""
+    ranks = world()
+    if ranks is not None:
+        raise NotImplementedError(
+            f"{type(estimator).__name__} cannot be fitted by {ranks.size} processes "
+            f"together. Set {SWITCH}=0 in the environment for fits of each process by "
+            "itself."
+        )
 
 
 def callback_data(X, y=None, sample_weight=None):
@@ -397,6 +457,8 @@ def callback_data(X, y=None, sample_weight=None):
     Labels that were not given are -1 for every row: scikit-learn's monitors compute
     a score, the log-likelihood too, only where y is given.
     """
+    if isinstance(X, Collection):
+        return X.callback_data(y)
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
     if y is None:
 

@@ -23,6 +23,7 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm.chunked import ChunkedArray
 from skdeepgmm.estimators._base import is_of_callback
 from skdeepgmm.estimators._checks import check_finite
+from skdeepgmm.estimators._collection import Collection, PartWeights
 from skdeepgmm.estimators._sklearn_compat import Interval
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.exceptions import CheckpointWarning, TrainingDivergedError
@@ -53,6 +54,8 @@ class Checkpoint:
         What the fit learns from, by the names that errors use.
     start : dict, default=None
         Fitted attributes from which the fit goes on (warm start).
+    ranks : Ranks, default=None
+        Processes that fit together: the first one reads and writes for all.
 
     Attributes
     ----------
@@ -67,8 +70,10 @@ class Checkpoint:
         If ``checkpoint_path`` cannot be a file, or its folder is missing.
     """
 
-    def __init__(self, estimator, device, data, start=None):
-        self.path, self.saved = estimator.checkpoint_path, None
+    ranks = None
+
+    def __init__(self, estimator, device, data, start=None, ranks=None):
+        self.path, self.saved, self.ranks = estimator.checkpoint_path, None, ranks
         self.estimator = estimator
         if self.path is None:
             return
@@ -82,8 +87,12 @@ class Checkpoint:
             )
         self.previous, self.kept = f"{self.target}.previous", f"{self.target}.previous"
         self.has_warned = self.has_written = False
-        self.fingerprint = fingerprint(estimator, device, data, start)
-        self._load()
+        self.fingerprint = fingerprint(estimator, device, data, start, ranks)
+        if ranks is None:
+            self._load()
+        else:
+            self.saved = ranks.first(self._loaded)
+            self.saved = self.saved and self.saved["ranks"][ranks.rank]
 
     def _target(self):
         named = f"checkpoint_path={os.fspath(self.path)!r}"
@@ -110,7 +119,12 @@ class Checkpoint:
         """
         if self.path is None:
             return
-        tree = {"fingerprint": self.fingerprint, "state": make_tree()}
+        state = make_tree()
+        if self.ranks is not None:
+            state = {"ranks": self.ranks.gathered(lambda: state)}
+            if not self.ranks.is_first:
+                return
+        tree = {"fingerprint": self.fingerprint, "state": state}
         nodes, arrays = flatten(tree)
         header = {"checkpoint_version": FORMAT_VERSION, "tree": nodes}
         parts = pack(json.dumps(header, allow_nan=False), arrays)
@@ -129,7 +143,8 @@ class Checkpoint:
         ValueError
             If what was learned is not finite.
         """
-        if self.path is None or was_interrupted:
+        others = self.ranks is not None and not self.ranks.is_first
+        if self.path is None or was_interrupted or others:
             return
         check_finite(self.estimator)  # it stays if the fit is refused
         if self.has_written or self.saved is not None:
@@ -176,6 +191,10 @@ class Checkpoint:
             f"checkpoint_path={os.fspath(self.path)!r} does not fit this fit: "
             f"{str(error)[:300]!r}. Remove it to start anew."
         )
+
+    def _loaded(self):
+        self._load()
+        return self.saved
 
     def _load(self):
         """Find what was saved of this fit: the newest file that can be read."""
@@ -281,22 +300,33 @@ def set_random_state(random_state, tree):
 # Fingerprints --------------------------------------------------------------------
 
 
-def fingerprint(estimator, device, data, start=None):
+def fingerprint(estimator, device, data, start=None, ranks=None):
     """Return what makes a fit this one and no other, as strings by name."""
-    params = estimator.get_params(deep=False)
     found = {"estimator": type(estimator).__name__, "skdeepgmm": __version__}
     found["device"] = str(device)
-    found |= {
+    found |= comparable(estimator)
+    for name, value in data.items():
+        texts = [described(value)]
+        if ranks is not None:
+            texts = dict.fromkeys(ranks.gathered(lambda: texts[0]))  # noqa: B023
+        found[name] = ", ".join(texts)
+    return found | {"start": "new" if start is None else described(start)}
+
+
+def comparable(estimator):
+    """Return the parameters that change what is learned, as strings by name."""
+    params = estimator.get_params(deep=False)
+    return {
         name: described(value) for name, value in params.items() if name not in _FREE
     }
-    found |= {name: described(value) for name, value in data.items()}
-    return found | {"start": "new" if start is None else described(start)}
 
 
 def described(value):
     """Return a value as a short text; large ones by their SHA-256."""
     if value is None or isinstance(value, (str, Number, np.generic)):
         return _short(repr(value.item() if isinstance(value, np.generic) else value))
+    if isinstance(value, (Collection, PartWeights)):
+        return value.described()
     if isinstance(value, np.random.RandomState):
         state = value.get_state(legacy=False)
         return f"a RandomState ({_short(described(state), 0)})"
@@ -322,10 +352,10 @@ def _short(text, longest=_SHOWN):
 
 def _array_text(array):
     shape, dtype = tuple(array.shape), str(array.dtype).removeprefix("torch.")
-    return f"{dtype} {shape} (SHA-256 {_digest(array)[:16]})"
+    return f"{dtype} {shape} (SHA-256 {digest(array)[:16]})"
 
 
-def _digest(array):
+def digest(array):
     """Return the SHA-256 of the values of an array, read in blocks of rows."""
     if array.ndim == 0:
         array = array.reshape(1)

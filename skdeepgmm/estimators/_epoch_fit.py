@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from skdeepgmm._torch_backend import checkpoint as trees
+from skdeepgmm._torch_backend.rng import rank_generator
 from skdeepgmm._torch_backend.training import (
     DivergenceError,
     TrainingConfig,
@@ -57,6 +58,8 @@ class EpochFit:
         Name of the log-likelihood among the losses of an epoch.
     checkpoint : Checkpoint or None
         Of a fit; None for a chunk, which is learned as a whole or not at all.
+    ranks : Ranks or None
+        Processes that fit together, each on rows of its own.
 
     Attributes
     ----------
@@ -68,12 +71,19 @@ class EpochFit:
         Draws the initialization, the split and the batches; set before training.
     """
 
-    def __init__(self, estimator, data, n_components, bound_name, checkpoint=None):
+    def __init__(
+        self, estimator, data, n_components, bound_name, checkpoint=None, ranks=None
+    ):
         self.estimator, self.data = estimator, data
         self.n_components, self.bound_name = n_components, bound_name
-        self.report = VerboseReport(estimator.verbose, 1, estimator.max_iter)
+        self.ranks = ranks
+        prints = estimator.verbose if ranks is None or ranks.is_first else 0
+        self.report = VerboseReport(prints, 1, estimator.max_iter)
         self.interruption = Interruption("epochs")
-        self.random_state = estimator._random_state()
+        # No rank can go on without the others.
+        self.interruption.raises |= ranks is not None
+        make = estimator._random_state
+        self.random_state = make() if ranks is None else ranks.first(make)
         self.checkpoint, self._trees = checkpoint, []
         if checkpoint is not None and checkpoint.saved is not None:
             with checkpoint.reading():
@@ -89,15 +99,19 @@ class EpochFit:
         with the number ``index``.
         """
         estimator = self.estimator
+        self._set_draws()
         training, held_out = self._split()
-        n_batches = -(-len(training) // self.batch_size)
+        n_batches = self.rows.n_batches(training, self.batch_size)
         model = self.new_model(estimator.max_iter * n_batches)
 
         def on_epoch(state):
             self.report.iteration(len(state.history), self.bound(state.history[-1]))
-            return estimator._run_task(
+            asked_to_stop = estimator._run_task(
                 tasks, "epoch", self.data, lambda: self.attributes(model)
             )
+            if self.ranks is not None:
+                asked_to_stop = self.ranks.first(lambda: asked_to_stop)
+            return asked_to_stop
 
         hooks = [on_epoch]
         if held_out is not None:
@@ -117,8 +131,18 @@ class EpochFit:
             self.report.end(self.bound(state.history[-1]), state.converged)
         return model, state
 
+    def _set_draws(self):
+        """Choose what draws the rows: on each rank its own generator.
+
+        All else is drawn by one that is the same everywhere.
+        """
+        self.draws = self.generator
+        if self.ranks is not None:
+            self.draws = rank_generator(self.generator, self.ranks.rank)
+
     def one_pass(self, model):
         """Train on all samples once; returns the TrainingState."""
+        self._set_draws()
         return self._train(model, self.rows.usable(), 1)
 
     def _train(self, model, index, epochs, *hooks, **progress):
@@ -126,7 +150,7 @@ class EpochFit:
         config = TrainingConfig(
             epochs, estimator.tol, estimator.n_iter_no_change, whole_epochs=True
         )
-        epoch = self.rows.epoch(model, index, self.batch_size, self.generator)
+        epoch = self.rows.epoch(model, index, self.batch_size, self.draws)
         try:
             return train(model, epoch, config, *hooks, **progress)
         except DivergenceError as error:
@@ -140,7 +164,12 @@ class EpochFit:
             with self.checkpoint.reading():
                 found = trees.to_tensors(self._trees[index], self.device)
                 self._resize(model, found["model"])
-                restore(found, model, state, {"draws": self.generator})
+                restore(found, model, state, self._generators)
+
+    @property
+    def _generators(self):
+        found = {"draws": self.draws}
+        return found if self.ranks is None else {**found, "model": self.generator}
 
     def _resize(self, model, saved):
         """Give the model the size of a saved one, where training changes it."""
@@ -154,7 +183,7 @@ class EpochFit:
         """Save all trainings so far, this one the last."""
 
         def tree():
-            found = snapshot(model, state, {"draws": self.generator})
+            found = snapshot(model, state, self._generators)
             self._trees[index:] = [trees.to_arrays(found)]
             return {"random_state": self._at_first, "restarts": self._trees}
 
@@ -165,7 +194,7 @@ class EpochFit:
 
     def _split(self):
         """Return the indices of training samples and held-out samples (or None)."""
-        order = self.rows.permutation(self.generator)
+        order = self.rows.permutation(self.draws)
         if not self.estimator.early_stopping:
             return order, None
         n_samples, fraction = len(order), self.estimator.validation_fraction

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skdeepgmm._torch_backend import data
+from skdeepgmm._torch_backend import data, source
 from skdeepgmm._torch_backend.data import balanced, default_batch_size
 from tests._torch_backend.mixture.problems import CPU, source_of
 
@@ -173,7 +173,7 @@ def test_quartiles_are_those_of_the_observed_values(rng, missing):
     if missing:
         X[rng.random(X.shape) < 0.3] = np.nan
         X[:, 3] = np.nan
-    median, deviation = data.quartiles(torch.from_numpy(X))
+    median, deviation = source.quartiles(torch.from_numpy(X))
     seen = np.where(np.isnan(X).all(axis=0), 0.0, X)
     low, middle, high = np.nanquantile(seen, [0.25, 0.5, 0.75], axis=0, method="lower")
     np.testing.assert_array_equal(median, middle)

@@ -17,6 +17,7 @@ from skdeepgmm._torch_backend.checkpoint import check_optimizer
 from skdeepgmm._torch_backend.clusterers.augmentation import Augmentation
 from skdeepgmm._torch_backend.clusterers.weights import WeightAverage
 from skdeepgmm._torch_backend.cuda_graphs import Recorder, set_lr
+from skdeepgmm._torch_backend.ranks import world
 from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm._torch_backend.training import (
     EndlessBatches,
@@ -66,6 +67,9 @@ class AdversarialTrainer:
         Factor of all learning rates.
     iteration : int
         EM iterations done.
+    ranks : Ranks or None
+        Processes that make each batch together: all have all rows and the same
+        weights, each its own part of a batch and its own noise.
     """
 
     NETWORKS: ClassVar[tuple[str, ...]]
@@ -83,6 +87,9 @@ class AdversarialTrainer:
         # Of initial weights and batches: these are drawn on the CPU.
         self.host_rng = new_generator(seed)
         self.recorder = Recorder(self.rng)
+        self.ranks = world()
+        # What the ranks exchange cannot be recorded.
+        self.recorder.enabled &= self.ranks is None
         self.step_scale = 1.0
         self.iteration = 0
 
@@ -102,7 +109,30 @@ class AdversarialTrainer:
 
     def _next_batches(self) -> Iterator[Tensor]:
         """Yield the batches of one EM iteration, row indices on the CPU."""
-        return (self._pool[index] for index in islice(self._order, self._n_steps))
+        batches = (self._pool[index] for index in islice(self._order, self._n_steps))
+        return batches if self.ranks is None else map(self._share, batches)
+
+    def _share(self, index: Tensor) -> Tensor:
+        """Return this rank's part of a batch."""
+        assert self.ranks is not None
+        return index.roll(-self.ranks.rank)[:: self.ranks.size]
+
+    def _part_ways(self) -> None:
+        """Draw noise that is this rank's own from now on."""
+        if self.ranks is not None:
+            seed = self.seed + 1 + self.ranks.rank
+            self.rng.manual_seed(seed)
+
+    def _come_together(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Average over the ranks what their batches have left: buffers and losses."""
+        if self.ranks is None:
+            return losses
+        modules = [*self._networks().values(), self.average.module]
+        buffers = (buffer for module in modules for buffer in module.buffers())
+        self.ranks.average_([b for b in buffers if b.is_floating_point()])
+        values = [torch.as_tensor(v).detach().clone() for v in losses.values()]
+        self.ranks.average_(values)
+        return dict(zip(losses, values, strict=True))
 
     # Optimisers ------------------------------------------------------------------
 
@@ -116,6 +146,10 @@ class AdversarialTrainer:
         for name in names:
             self.optimizers[name].zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.ranks is not None:
+            networks = self._networks()
+            weights = (w for name in names for w in networks[name].parameters())
+            self.ranks.average_([w.grad for w in weights if w.grad is not None])
         for name in names:
             self.optimizers[name].step()
 

@@ -56,4 +56,7 @@ def mean_score(
 ) -> float:
     """Return the mean log-density of a mixture's input over the images at ``index``."""
     parts = (network.log_prob(part)[layer] for part in images.split(size, index))
-    return float(torch.cat(list(parts)).mean())
+    found = torch.cat(list(parts)).mean()
+    if images.ranks is not None:
+        images.ranks.mean_(len(index), found)
+    return float(found)

@@ -29,6 +29,7 @@ from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
     split_heaviest,
 )
 from skdeepgmm._torch_backend.deep_conv.schedules import LayerPlan
+from skdeepgmm._torch_backend.ranks import Ranks
 from skdeepgmm._torch_backend.schedules import EMPTY_SHARE, MAX_RESEEDS
 
 Layer: TypeAlias = FoldingLayer | PoolingLayer | MixtureLayer
@@ -112,6 +113,8 @@ class Learner:
         Which mixtures have seen data.
     events : dict of (int, int) to int
         How often a component (mixture, index) was re-seeded.
+    ranks : Ranks or None
+        Processes that make each batch together.
     """
 
     network: Network
@@ -123,6 +126,7 @@ class Learner:
     step_scale: float = 1.0
     events: dict[tuple[int, int], int] = field(default_factory=dict)
     couplings: dict[int, tuple[float, Tensor]] = field(default_factory=dict)
+    ranks: Ranks | None = None
 
     def __post_init__(self) -> None:
         self.mixtures = self.network.mixtures
@@ -211,7 +215,7 @@ class Learner:
         """Move one mixture; return its log-likelihood, objective and output."""
         each = _row_weights(layer, sample_weight)
         if not self.initialized[number]:
-            init_from_batch(layer, x, each)
+            self._initialize(layer, x, each)
             self.initialized[number] = True
         plan = self.plans[number]
         rows = layer.rows(x)
@@ -229,11 +233,28 @@ class Learner:
             exact, value = exact * each[..., 0], value * each[..., 0]
             total = each.sum().clamp_min(1e-30)
             # Weights have mean one over the data: a light batch moves less.
-            lr = lr * min(1.0 / lr, float(each.mean()))
-        layer.move(component_moments(rows, square, weights, total), lr)
-        offset = natural.offset.mean()
+            lr = lr * min(1.0 / lr, self._mean(rows.shape[1], each.mean()))
+        moments = component_moments(rows, square, weights, total)
         scale = layer.n_sites * total
-        return exact.sum() / scale + offset, value.sum() / scale + offset, out
+        losses = torch.stack([exact.sum() / scale, value.sum() / scale])
+        if self.ranks is not None:
+            self.ranks.mean_(float(total), *vars(moments).values(), losses)
+        layer.move(moments, lr)
+        found = losses + natural.offset.mean()
+        return found[0], found[1], out
+
+    def _initialize(self, layer: MixtureLayer, x: Tensor, each: Tensor | None) -> None:
+        """Put a mixture around a first batch; of several ranks, the first one's."""
+        init_from_batch(layer, x, each)
+        if self.ranks is not None:
+            found = self.ranks.first(lambda: (layer.means, layer.variances))
+            layer.means, layer.variances = (value.to(layer.means) for value in found)
+
+    def _mean(self, mass: float, value: Tensor) -> float:
+        """Return a mean over the rows of all ranks; this one has a part of them."""
+        if self.ranks is not None:
+            self.ranks.mean_(mass, value)
+        return float(value)
 
     def _thin(self, layer: MixtureLayer, rows: Tensor) -> slice:
         """Return which rows to learn from: positions of one image are much alike."""

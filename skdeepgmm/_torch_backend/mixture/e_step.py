@@ -9,6 +9,7 @@ cancellation stays below the tolerance of the arithmetic.
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.covariances.base import MAX_CANCELLATION
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+from skdeepgmm._torch_backend.source import Source
 
 #: exp is ten times slower where it underflows; nothing is lost below these.
 LEAST_EXPONENT = {torch.float32: -80.0, torch.float64: -700.0}
@@ -144,6 +146,7 @@ def choose_kernel(
     dtype: torch.dtype,
     n_samples: int,
     least_bound: float = 0.0,
+    may_keep: bool = True,
 ) -> AnyKernel:
     """Return the fastest kernel that is accurate for ``mixture``.
 
@@ -158,6 +161,8 @@ def choose_kernel(
     least_bound : float
         Magnitude up to which the statistics must be accurate, beyond the
         mixture's own.
+    may_keep : bool
+        Whether other passes over the same blocks may follow.
     """
     n_moments = mixture.covariance.n_moment_features(mixture.n_features)
     cancellation = max(mixture.covariance.cancellation(mixture.means), least_bound)
@@ -168,7 +173,7 @@ def choose_kernel(
         if cancellation <= MAX_CANCELLATION[precision]:
             itemsize = torch.finfo(precision).bits // 8
             n_bytes = (1 + mixture.n_features + n_moments) * n_samples * itemsize
-            keep = n_bytes <= FEATURE_CACHE_BYTES
+            keep = may_keep and n_bytes <= FEATURE_CACHE_BYTES
             return MomentKernel(mixture, precision, keep=keep)
     return CenteredKernel(mixture)
 
@@ -199,16 +204,39 @@ def normalize(log_joint: Tensor) -> Tensor:
 
 
 def e_step(
-    mixture: MixtureDensity, source: ArraySource, least_bound: float = 0.0
+    mixture: MixtureDensity, source: Source, least_bound: float = 0.0
 ) -> Statistics:
     """Return the sufficient statistics of one pass over the data (the E-step).
 
     ``least_bound`` asks for statistics that are accurate for an M-step whose mixture
     has this ``Covariance.cancellation``.
     """
+    function = partial(_e_step_of, mixture, least_bound, source.has_missing)
+    return source.reduced(function, Statistics.merge)
+
+
+def _e_step_of(
+    mixture: MixtureDensity,
+    least_bound: float,
+    about_means: bool,
+    source: ArraySource,
+) -> Statistics:
+    """Return the statistics of a part, about the means if parts have to agree."""
     if source.patterns is not None:
         return _e_step_of_patterns(mixture, source, least_bound)
-    kernel = choose_kernel(mixture, source.dtype, source.n_samples, least_bound)
+    stats = _e_step_of_complete(mixture, source, least_bound)
+    if not about_means:
+        return stats
+    return stats.recentered(type(mixture.covariance), mixture.means)
+
+
+def _e_step_of_complete(
+    mixture: MixtureDensity, source: ArraySource, least_bound: float
+) -> Statistics:
+    """Return the E-step's statistics where no entry is missing."""
+    kernel = choose_kernel(
+        mixture, source.dtype, source.n_samples, least_bound, source.keep
+    )
     stats = replace(
         kernel.empty_statistics(), cancellation_bound=kernel.cancellation_bound
     )
@@ -235,7 +263,9 @@ def _e_step_of_patterns(
             total = total.merge(_unseen(mixture, blocks, missing))
             continue
         seen = mixture.marginal(observed)
-        kernel = choose_kernel(seen, source.dtype, len(pattern.rows), least_bound)
+        kernel = choose_kernel(
+            seen, source.dtype, len(pattern.rows), least_bound, source.keep
+        )
         bound = min(bound, kernel.cancellation_bound)
         stats = kernel.empty_statistics()
         for block in blocks:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend.data import ArraySource
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import e_step
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+from skdeepgmm._torch_backend.source import Source
 
 #: Added to every component's mass, as scikit-learn does, so that none is zero.
 MASS_FLOOR = 10 * torch.finfo(torch.float64).eps
@@ -156,7 +156,7 @@ class DegeneracyGuard:
     place with variances floored at ``VARIANCE_FLOOR`` of the features' variance.
     """
 
-    def __init__(self, source: ArraySource, generator: torch.Generator) -> None:
+    def __init__(self, source: Source, generator: torch.Generator) -> None:
         self.source = source
         self.generator = generator
         self.reseeds: dict[int, int] = {}
@@ -243,13 +243,10 @@ class DegeneracyGuard:
 
     def _badly_explained_sample(self, mixture: MixtureDensity, good: Tensor) -> Tensor:
         """Draw a sample among the worse explained half of a random subset."""
-        usable = self.source.counted()
         n_usable = self.source.n_counted
         count = min(256, n_usable)
         index = torch.randint(n_usable, (count,), generator=self.generator)
-        if usable is not None:
-            index = usable[index]
-        x = self.source.take(index.tolist())
+        x = self.source.take_counted(index)
         log_joint = mixture.log_joint(x)
         if bool(good.any()):
             log_joint = log_joint[good]
@@ -289,7 +286,7 @@ def with_floor(mixture: MixtureDensity, failed: Tensor) -> MixtureDensity:
 
 
 def em_step(
-    mixture: MixtureDensity, source: ArraySource, ridge: Tensor
+    mixture: MixtureDensity, source: Source, ridge: Tensor
 ) -> tuple[Statistics, MixtureDensity, Tensor]:
     """Return the statistics of one E-step and the M-step's mixture and failures.
 
@@ -310,7 +307,7 @@ def em_step(
 
 def online_step(
     mixture: MixtureDensity,
-    source: ArraySource,
+    source: Source,
     ridge: Tensor,
     step: float,
     guard: DegeneracyGuard,
@@ -345,7 +342,7 @@ def online_step(
 
 
 def fit_em(
-    source: ArraySource,
+    source: Source,
     initial: MixtureDensity,
     config: EMConfig,
     guard: DegeneracyGuard,
@@ -367,13 +364,13 @@ def fit_em(
         previous = result.last_bound if result.lower_bounds else lower_bound
         stats, mixture, failed = em_step(result.mixture, source, config.ridge)
         mixture, failed = shrunk(mixture, failed, float(stats.total), config.prior)
-        mixture, moved = guard(mixture, failed, stats.nk)
+        mixture, moved = source.agreed(guard(mixture, failed, stats.nk))
         bound = stats.mean_log_likelihood
         # In one go: Ctrl-C must not find half of it.
         vars(result).update(
             mixture=mixture, nk=stats.nk, lower_bounds=[*result.lower_bounds, bound]
         )
-        result.stopped = on_iteration(result.n_iter, bound, mixture)
+        result.stopped = source.agreed(on_iteration(result.n_iter, bound, mixture))
         result.converged = not moved and abs(bound - previous) < config.tol
         if save and not result.is_over(config):
             save()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from skdeepgmm._torch_backend.mixture.e_step import (
 )
 from skdeepgmm._torch_backend.mixture.em import maximize
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+from skdeepgmm._torch_backend.source import Source
 
 #: Returns the responsibilities (n_samples, n_components) of one batch.
 ResponsibilityFunction = Callable[[Block], Tensor]
@@ -24,7 +26,7 @@ ResponsibilityFunction = Callable[[Block], Tensor]
 
 def from_responsibilities(
     covariance_class: type[Covariance],
-    source: ArraySource,
+    source: Source,
     n_components: int,
     responsibilities: ResponsibilityFunction,
     center: Tensor | None = None,
@@ -36,7 +38,16 @@ def from_responsibilities(
     if center is None:
         shape = n_components, source.n_features
         center = torch.zeros(shape, dtype=torch.float64, device=source.device)
+    function = partial(_of_part, covariance_class, responsibilities, center)
+    return source.reduced(function, Statistics.merge)
 
+
+def _of_part(
+    covariance_class: type[Covariance],
+    responsibilities: ResponsibilityFunction,
+    center: Tensor,
+    source: ArraySource,
+) -> Statistics:
     def pairs(blocks: Iterable[Block]) -> Iterator[tuple[Block, Tensor]]:
         for block in blocks:
             resp = responsibilities(block).to(source.device, torch.float64)
@@ -78,7 +89,7 @@ def _add_mixed(
 
 def initial_mixture(
     covariance_class: type[Covariance],
-    source: ArraySource,
+    source: Source,
     n_components: int,
     responsibilities: ResponsibilityFunction,
     ridge: Tensor,
@@ -113,17 +124,19 @@ def initial_mixture(
         values = covariance_class.initial_values(
             mixture.covariance.variances().expand_as(mixture.means),
             stats.nk,
-            lambda basis: _scatter_times(source, mixture, basis, responsibilities),
+            lambda basis: source.reduced(
+                partial(_scatter_times, mixture, basis, responsibilities), torch.add
+            ),
         )
     covariance, failed = covariance_class.from_values(values)
     return replace(mixture, covariance=covariance), failed, stats.nk
 
 
 def _scatter_times(
-    source: ArraySource,
     mixture: MixtureDensity,
     basis: Tensor,
     responsibilities: ResponsibilityFunction,
+    source: ArraySource,
 ) -> Tensor:
     """Return sum_n r (x - mu_k)(x - mu_k)^T basis_k for every component."""
     n_components, n_features, width = basis.shape

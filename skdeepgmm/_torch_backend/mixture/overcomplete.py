@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from skdeepgmm._torch_backend.data import ArraySource
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.em import (
@@ -23,6 +22,7 @@ from skdeepgmm._torch_backend.mixture.init import (
     initial_mixture,
 )
 from skdeepgmm._torch_backend.mixture.merging import merged
+from skdeepgmm._torch_backend.source import Source
 
 #: Numbers of components relative to those wanted, and EM iterations with so many.
 STAGES = ((3.0, 6), (1.7, 4), (1.2, 4))
@@ -43,7 +43,7 @@ def overcomplete_size(n_components: int, n_samples: int, factor: float) -> int:
 
 def merged_start(
     covariance_class: type[Covariance],
-    source: ArraySource,
+    source: Source,
     n_components: int,
     responsibilities: Callable[[int], ResponsibilityFunction],
     ridge: Tensor,

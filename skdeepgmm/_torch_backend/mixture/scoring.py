@@ -1,6 +1,7 @@
 """Densities, posteriors and missing entries of all samples, in batches."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -12,6 +13,7 @@ from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor, torch_
 from skdeepgmm._torch_backend.data import ArraySource, Pattern, default_batch_size
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import MIXED_BYTES, normalize
+from skdeepgmm._torch_backend.source import Source
 
 Rows: TypeAlias = slice | NDArray[np.int64]
 
@@ -24,10 +26,15 @@ def scoring_source(
 ) -> ArraySource:
     """Return X as a source on the mixture's device."""
     device = mixture.means.device
-    itemsize = torch.finfo(torch_dtype(X)).bits // 8
-    row_bytes = itemsize * (2 * mixture.n_features + 3 * mixture.n_components)
-    size = batch_size or default_batch_size(row_bytes, device)
+    n_bytes = row_bytes(mixture, torch_dtype(X))
+    size = batch_size or default_batch_size(n_bytes, device)
     return ArraySource(X, device, size, sample_weight)
+
+
+def row_bytes(mixture: MixtureDensity, dtype: torch.dtype) -> int:
+    """Return the working memory of scoring one sample."""
+    itemsize = torch.finfo(dtype).bits // 8
+    return itemsize * (2 * mixture.n_features + 3 * mixture.n_components)
 
 
 def log_joint_batches(
@@ -104,20 +111,28 @@ def predict_proba(
 
 
 def effective_counts(
-    mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype
+    mixture: MixtureDensity, source: Source, dtype: torch.dtype
 ) -> Tensor:
     """Return how many samples stand behind each component, (n_components,) float64.
 
     (sum r)^2 / sum r^2 of the weighted responsibilities: the number of samples where
     they are certain, more than their sum where they are shared.
     """
+    sums = source.reduced(partial(_responsibility_sums, mixture, dtype), torch.add)
+    return sums[0].square() / sums[1].clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def _responsibility_sums(
+    mixture: MixtureDensity, dtype: torch.dtype, source: ArraySource
+) -> Tensor:
+    """Return the sums of weighted responsibilities and of their squares."""
     sums = torch.zeros(2, mixture.n_components, dtype=torch.float64).to(source.device)
     for rows, resp in log_joint_batches(mixture, source, dtype):
         normalize(resp)
         weight = source.weight_of(rows)
         resp = resp.double() if weight is None else resp.double() * weight
         sums += torch.stack([resp.sum(1), resp.square().sum(1)])
-    return sums[0].square() / sums[1].clamp_min(torch.finfo(torch.float64).tiny)
+    return sums
 
 
 def impute(mixture: MixtureDensity, source: ArraySource, dtype: torch.dtype) -> Tensor:

@@ -25,6 +25,7 @@ from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.covariances.base import MaskedStatistics
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.merging import merged
+from skdeepgmm._torch_backend.ranks import Ranks
 from skdeepgmm._torch_backend.schedules import (
     EMPTY_SHARE,
     MAX_RESEEDS,
@@ -160,6 +161,8 @@ class SGDMixture:
         How often each re-seeded component was re-seeded.
     usage : Tensor of shape (n_components,)
         Running mean of the samples' share that each component gets.
+    ranks : Ranks or None
+        Processes that make each batch together.
     """
 
     parameters: Parameters
@@ -170,6 +173,7 @@ class SGDMixture:
     steps: int = 0
     step_scale: float = 1.0
     events: dict[int, int] = field(default_factory=dict)
+    ranks: Ranks | None = None
 
     def __post_init__(self) -> None:
         self.shared = self.config.covariance_class.shared
@@ -266,15 +270,32 @@ class SGDMixture:
         if sample_weight is not None:
             weights = weights * sample_weight[:, None]
         self.move(self.gradient(x, cache, weights))
-        self.usage = self.usage.lerp(weights.mean(0), 1.0 - USAGE_MEMORY)
+        share, losses = self._means(weights, value, log_joint, sample_weight)
+        self.usage = self.usage.lerp(share, 1.0 - USAGE_MEMORY)
         self.steps += 1
         if self.steps % RESEED_EVERY == 0 and self.config.plan.may_reseed(self.steps):
             self.reseed_empty(x, log_joint, sample_weight)
+        return losses
+
+    def _means(
+        self,
+        weights: Tensor,
+        value: Tensor,
+        log_joint: Tensor,
+        sample_weight: Tensor | None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the components' shares of the batch of all ranks, and its losses."""
         log_prob = torch.logsumexp(log_joint, 1)
+        share, mass = weights.mean(0), float(len(value))
         if sample_weight is None:
-            return {"loss": -value.mean(), "log_likelihood": log_prob.mean()}
-        share = sample_weight / sample_weight.sum().clamp_min(1e-30)
-        return {"loss": -(share @ value), "log_likelihood": share @ log_prob}
+            losses = torch.stack([-value.mean(), log_prob.mean()])
+        else:
+            mass = float(sample_weight.sum())
+            each = sample_weight / sample_weight.sum().clamp_min(1e-30)
+            losses = torch.stack([-(each @ value), each @ log_prob])
+        if self.ranks is not None:
+            self.ranks.mean_([len(value), mass], share, losses)
+        return share, {"loss": losses[0], "log_likelihood": losses[1]}
 
     def objective(self, log_joint: Tensor) -> tuple[Tensor, Tensor]:
         """Return the present objective of every sample and its derivative."""
@@ -288,9 +309,6 @@ class SGDMixture:
         now = self.parameters
         weights = weights / len(x)
         mass, prior = weights.sum(0), torch.softmax(now.logits, 0)
-        # Where a batch holds more of a component than its weight says, its own mass
-        # keeps the step within reach of the batch's mean.
-        normalizer = torch.maximum(prior, mass).clamp_min(0.5 / len(x))
         ridge = self.config.ridge
         if isinstance(cache, Tensor):
             means, factor = self.factors.directions(
@@ -301,6 +319,13 @@ class SGDMixture:
             means, factor = self.factors.from_second(
                 first, second, mass, now.factor, ridge
             )
+        n_samples = float(len(x))
+        if self.ranks is not None:
+            means, factor = means.contiguous(), factor.contiguous()
+            n_samples = self.ranks.mean_(n_samples, mass, means, factor)
+        # Where a batch holds more of a component than its weight says, its own mass
+        # keeps the step within reach of the batch's mean.
+        normalizer = torch.maximum(prior, mass).clamp_min(0.5 / n_samples)
         if not self.shared:
             factor = factor / normalizer.reshape(-1, *[1] * (factor.ndim - 1))
         logits = (mass - prior) / normalizer
@@ -343,17 +368,34 @@ class SGDMixture:
         self, x: Tensor, log_joint: Tensor, sample_weight: Tensor | None = None
     ) -> None:
         """Re-seed empty components at samples that the mixture explains badly."""
-        share = self.usage * self.n_components
-        worst = torch.logsumexp(log_joint, 1).argsort()
-        if sample_weight is not None:
-            worst = worst[sample_weight[worst] > 0.0]
-        if not len(worst):
-            return
-        for k in (share < EMPTY_SHARE).nonzero()[:, 0].tolist():
-            if self.events.get(k, 0) < MAX_RESEEDS:
+        empty = self.usage * self.n_components < EMPTY_SHARE
+        for k in empty.nonzero()[:, 0].tolist():
+            if self.events.get(k, 0) >= MAX_RESEEDS:
+                continue
+            found = self._badly_explained(x, log_joint, sample_weight)
+            if found is not None:
                 self.events[k] = self.events.get(k, 0) + 1
-                row = worst[self._draw(max(1, len(worst) // 2))]
-                self.reseed(k, x[row].nan_to_num(0.0), int(log_joint[row].argmax()))
+                self.reseed(k, *found)
+
+    def _badly_explained(
+        self, x: Tensor, log_joint: Tensor, sample_weight: Tensor | None
+    ) -> tuple[Tensor, int] | None:
+        """Return a sample among the worse explained half, and its component.
+
+        Of the first rank; None if no sample has weight.
+        """
+
+        def draw() -> tuple[Tensor, int] | None:
+            worst = torch.logsumexp(log_joint, 1).argsort()
+            if sample_weight is not None:
+                worst = worst[sample_weight[worst] > 0.0]
+            if not len(worst):
+                return None
+            row = worst[self._draw(max(1, len(worst) // 2))]
+            return x[row].nan_to_num(0.0), int(log_joint[row].argmax())
+
+        found = draw() if self.ranks is None else self.ranks.first(draw)
+        return None if found is None else (found[0].to(x), found[1])
 
     def reseed(self, k: int, sample: Tensor, owner: int) -> None:
         """Split ``owner`` along the direction of one of its samples; k gets one half.

@@ -74,6 +74,7 @@ class Statistics:
             nk=self.nk + other.nk,
             first=self.first + other.first,
             second=self.second + other.second,
+            cancellation_bound=min(self.cancellation_bound, other.cancellation_bound),
         )
 
     def scaled(self, factor: float) -> "Statistics":

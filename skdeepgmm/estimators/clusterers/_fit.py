@@ -8,8 +8,10 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.clusterers.adversarial import TrainingData
 from skdeepgmm._torch_backend.clusterers.preprocessing import measured
 from skdeepgmm._torch_backend.clusterers.weights import to_arrays
+from skdeepgmm._torch_backend.ranks import alone, world
 from skdeepgmm.estimators._checkpoint import Checkpoint
 from skdeepgmm.estimators._interruption import Interruption
+from skdeepgmm.estimators._ranks import check_same, check_same_parameters
 
 
 class ClustererFit:
@@ -40,14 +42,36 @@ class ClustererFit:
 
     def __init__(self, estimator, X, labels, data, architecture):
         self.estimator, self.X, self.labels, self.data = estimator, X, labels, data
-        self.architecture = architecture
-        self.random_state = estimator._random_state()
+        self.architecture, self.ranks = architecture, world()
+        self.random_state = self.first(estimator._random_state)
         self.device = estimator._device(X)
         self.preprocessing = measured(X, estimator.image_shape_, architecture.output)
         self.rows = self.preprocessing.to_network(X, self.device)
         self.interruption = Interruption()
+        # No rank can go on without the others.
+        self.interruption.raises |= self.ranks is not None
         learned = {"X": X, "y": labels}
-        self.checkpoint = Checkpoint(estimator, self.device, learned)
+        self.checkpoint = Checkpoint(estimator, self.device, learned, ranks=self.ranks)
+
+    def first(self, compute):
+        """Return what ``compute`` gives, on the first rank of several."""
+        return compute() if self.ranks is None else self.ranks.first(compute)
+
+    def once(self, compute):
+        """Return what ``compute`` gives, which may draw from ``random_state``.
+
+        Of several ranks, the first one computes, alone.
+        """
+        if self.ranks is None:
+            return compute()
+
+        def here():
+            with alone():
+                return compute(), self.random_state.get_state()
+
+        result, state = self.ranks.first(here)
+        self.random_state.set_state(state)
+        return result
 
     def _training_data(self, init_resp, labels):
         """Return the samples with responsibilities and labels, both may be None."""
@@ -72,6 +96,19 @@ class ClustererFit:
             "_architecture": dataclasses.asdict(self.architecture),
             "_standardization": self.preprocessing.to_arrays(),
         }
+
+
+def of_all_ranks(estimator, X, labels):
+    """Return the rows and labels of all processes that fit together."""
+    ranks = world()
+    if ranks is None:
+        return X, labels
+    check_same_parameters(ranks, estimator)
+    check_same(ranks, "the number of features", X.shape[1])
+    rows = convert.to_numpy(X) if convert.is_tensor(X) else np.asarray(X)
+    parts = ranks.gathered(lambda: (rows, labels))
+    rows = np.concatenate([rows for rows, _ in parts])
+    return rows, None if labels is None else np.concatenate([y for _, y in parts])
 
 
 def history_arrays(history):

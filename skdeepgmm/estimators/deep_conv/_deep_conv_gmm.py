@@ -10,16 +10,18 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.deep_conv.schedules import STREAM_STEPS
 from skdeepgmm._torch_backend.device import SMALL_WORK, one_thread
-from skdeepgmm._torch_backend.moments import Moments
+from skdeepgmm._torch_backend.ranks import SWITCH, world
 from skdeepgmm._torch_backend.standardization import from_image_moments
 from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing, callback_data
 from skdeepgmm.estimators._checkpoint import CONSTRAINTS, Checkpoint
 from skdeepgmm.estimators._checks import missing_values_explained
+from skdeepgmm.estimators._collection import moments_of
 from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._image_shape import (
     check_product,
     rows_and_shape,
 )
+from skdeepgmm.estimators._ranks import check_same_parameters
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators.deep_conv._architecture import resolve_layers
 from skdeepgmm.estimators.deep_conv._class_readout import ClassReadoutMixin
@@ -302,6 +304,8 @@ class DeepConvGMM(
         self.checkpoint_path = checkpoint_path
         self.checkpoint_every = checkpoint_every
 
+    _fits_together = True
+
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
@@ -337,15 +341,16 @@ class DeepConvGMM(
             X, shape = self._check_images(X, True, min_samples=2)
             y = self._check_labels(y, X.shape[0])
             sample_weight = self._check_weight(sample_weight, X)
-            moments = Moments.of(X, sample_weight, self._device(X))
+            ranks = self._ranks()
+            moments = moments_of(X, sample_weight, self._device(X), ranks=ranks)
             spec = self._spec(shape, moments, X)
             check_start(self, X, spec, True)
             data = callback_data(X, y, sample_weight)
             stack.enter_context(self._threads(X, spec))
             learned = {"X": X, "y": y, "sample_weight": sample_weight}
-            checkpoint = Checkpoint(self, self._device(X), learned)
+            checkpoint = Checkpoint(self, self._device(X), learned, ranks=ranks)
             stack.enter_context(checkpoint.going_on())
-            run = DeepConvFit(self, X, spec, data, sample_weight, checkpoint)
+            run = DeepConvFit(self, X, spec, data, sample_weight, checkpoint, ranks)
             ctrl_c = run.interruption
             with self._fit_tasks(data, self.max_iter, lambda: ctrl_c) as tasks:
                 learner, state = run(tasks)
@@ -412,18 +417,35 @@ class DeepConvGMM(
             stream = self._first_stream() if fresh else dict(self._stream)
             X, shape = self._check_images(X, fresh)
             sample_weight = self._check_weight(sample_weight, X)
-            moments = Moments.of(X, sample_weight, self._device(X), stream["moments"])
+            ranks = self._ranks()
+            moments = moments_of(
+                X, sample_weight, self._device(X), stream["moments"], ranks
+            )
             spec = self._spec(shape, moments, X)
             if not fresh:
                 check_start(self, X, spec, fresh)
             if reopen_annealing and not fresh:
                 stream.update(opened=stream["steps"], reopened=True)
             stack.enter_context(self._threads(X, spec))
-            run = DeepConvFit(self, X, spec, callback_data(X), sample_weight)
+            data = callback_data(X)
+            run = DeepConvFit(self, X, spec, data, sample_weight, ranks=ranks)
             learner, state = self._learn_chunk(run, stream, fresh)
             history = run.history(state, {} if fresh else self.history_)
             self._set_result(run, learner, history, moments, stream=stream)
         return self
+
+    def _ranks(self):
+        """Return the processes that fit together, None for a fit alone."""
+        ranks = world()
+        if ranks is None:
+            return None
+        if self.semi_supervised:
+            raise NotImplementedError(
+                "semi_supervised=True does not learn from the labels of several "
+                f"processes. Set {SWITCH}=0 in the environment, or fit in one."
+            )
+        check_same_parameters(ranks, self)
+        return ranks
 
     def _threads(self, X, spec):
         """Return the context in which to train on X."""
@@ -435,7 +457,7 @@ class DeepConvGMM(
     def _learn_chunk(self, run, stream, fresh):
         """Go on from the last chunk; returns (learner, TrainingState)."""
         steps = stream["steps"]
-        seed = self._random_state() if fresh else np.random.RandomState(steps)
+        seed = run.random_state if fresh else np.random.RandomState(steps)
         run.generator = self._generator(seed)
         learner = run.stream_model(fresh, stream["opened"], stream["reopened"])
         learner.initialized = list(stream.get("initialized", learner.initialized))

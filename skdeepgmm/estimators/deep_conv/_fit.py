@@ -33,13 +33,25 @@ class DeepConvFit(EpochFit):
         What the callbacks get.
     sample_weight : ndarray of shape (n_samples,) or None
     checkpoint : Checkpoint or None
+    ranks : Ranks or None
+        Processes that fit together, each on images of its own.
     """
 
-    def __init__(self, estimator, X, spec, data, sample_weight=None, checkpoint=None):
+    def __init__(
+        self,
+        estimator,
+        X,
+        spec,
+        data,
+        sample_weight=None,
+        checkpoint=None,
+        ranks=None,
+    ):
         self.sizes = [layer.n_components for layer in spec.mixtures]
         top = len(self.sizes) - 1
         super().__init__(
-            *(estimator, data, self.sizes[top], f"log_likelihood_{top}", checkpoint)
+            *(estimator, data, self.sizes[top], f"log_likelihood_{top}"),
+            *(checkpoint, ranks),
         )
         self.spec = spec
         self.device = estimator._device(X)
@@ -47,8 +59,10 @@ class DeepConvFit(EpochFit):
             *(X, spec.standardization, self.device, spec.dtype, spec.shape),
             sample_weight=sample_weight,
             skip_weightless=True,
+            ranks=ranks,
         )
-        self.batch_size = batch_size_of(estimator, len(self.rows))
+        everything = self.rows.n_batches(convert.index_tensor(range(len(self.rows))), 1)
+        self.batch_size = batch_size_of(estimator, everything)
         self.log_volume = spec.log_volume()
         self.score_layer = range(len(self.sizes))[estimator.score_layer]
 
@@ -84,7 +98,10 @@ class DeepConvFit(EpochFit):
             network = self.spec.restore(self.estimator.mixtures_, self.device)
         objective = annealing.objective(self.estimator.annealing)
         initialized = [not fresh] * len(plans)
-        return Learner(network, plans, self.generator, objective, initialized)
+        return Learner(
+            *(network, plans, self.generator, objective, initialized),
+            ranks=self.ranks,
+        )
 
     def one_pass(self, model):
         """Train on all images once; a top that still waits is scored as it is."""

@@ -1,6 +1,7 @@
 """Template of the flat mixtures: everything that follows from fitted parameters."""
 
 import math
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -16,7 +17,18 @@ from skdeepgmm._torch_backend.mixture.density import MixtureDensity, n_parameter
 from skdeepgmm.estimators._base import TorchEstimator
 from skdeepgmm.estimators._checkpoint import CONSTRAINTS, Checkpoint
 from skdeepgmm.estimators._checks import check_integer
-from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions
+from skdeepgmm.estimators._collection import (
+    Collection,
+    for_parts,
+    is_collection,
+    n_counted,
+)
+from skdeepgmm.estimators._sklearn_compat import (
+    Interval,
+    StrOptions,
+    _check_feature_names,
+    _check_n_features,
+)
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._algebra import MixtureAlgebraMixin
 from skdeepgmm.exceptions import DegenerateComponentWarning
@@ -98,7 +110,8 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
     def _checkpoint(self, X, sample_weight, start=None):
         """Return the checkpoint of a fit to validated data."""
         data = {"X": X, "sample_weight": sample_weight}
-        return Checkpoint(self, self._device(X), data, start)
+        ranks = getattr(X, "ranks", None)
+        return Checkpoint(self, self._device(X), data, start, ranks)
 
     def _check_stream(self):
         """Raise where ``partial_fit`` cannot go on from the fitted mixture."""
@@ -137,7 +150,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         """Raise unless there is a sample, with weight, for each component."""
         n_samples, known = X.shape[0], "n_samples"
         if sample_weight is not None:
-            n_samples = np.count_nonzero(sample_weight)
+            n_samples = n_counted(sample_weight)
             known = "n_samples with sample_weight > 0"
         if n_samples < self.n_components:
             raise ValueError(
@@ -191,7 +204,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         """
         n_samples = X.shape[0]
         if sample_weight is not None:
-            n_samples = np.count_nonzero(sample_weight)
+            n_samples = n_counted(sample_weight)
         if self._covariance_class.shared:
             return n_samples
         mass = n_samples
@@ -200,13 +213,43 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         bounds = np.asarray(self.weights_, dtype=np.float64) * mass
         if (bounds >= least).all():
             return bounds
-        mixture = self._mixture(X)
-        weight = sample_weight
+        mixture, dtype = self._mixture(X), convert.torch_dtype(X)
+        source = self._scoring_source(mixture, X, sample_weight)
+        return convert.to_numpy(scoring.effective_counts(mixture, source, dtype))
+
+    def _scoring_source(self, mixture, X, weight):
+        size = self._scoring_batch_size()
+        if isinstance(X, Collection):
+            n_bytes = scoring.row_bytes(mixture, convert.torch_dtype(X))
+            return X.source(n_bytes, size, weight)
         if weight is not None:
             weight = convert.float64_tensor(weight, mixture.means.device)
-        size, dtype = self._scoring_batch_size(), convert.torch_dtype(X)
-        source = scoring.scoring_source(mixture, X, size, weight)
-        return convert.to_numpy(scoring.effective_counts(mixture, source, dtype))
+        return scoring.scoring_source(mixture, X, size, weight)
+
+    def _check_collection(self, X, reset, min_samples, allow_nan):
+        from skdeepgmm.estimators._dask import DaskCollection
+
+        found = DaskCollection(X, min_samples, allow_nan)
+        columns = getattr(X, "_meta", None)
+        _check_feature_names(self, columns, reset=reset)
+        _check_n_features(self, np.empty((0, found.check.n_features)), reset=reset)
+        return found
+
+    def _totals(self, X, sample_weight=None, entropy=False):
+        """Return sums over a dask collection; see :func:`totals_of`."""
+        check_is_fitted(self)
+        rows = self._check_X(X, reset=False, allow_nan=True)
+        self._check_weight(sample_weight, rows)
+        function = partial(totals_of, for_parts(self), entropy)
+        return rows.map_reduce(function, np.add)
+
+    def _log_likelihood(self, X):
+        """Return the log-likelihood of X in nats and the number of its samples."""
+        if is_collection(X):
+            log_likelihood, n_samples, _ = self._totals(X)
+            return log_likelihood, n_samples
+        log_prob = self.score_samples(X)
+        return self._weighted_mean(log_prob, None) * len(log_prob), len(log_prob)
 
     def fit_predict(self, X, y=None, sample_weight=None):
         """Fit the mixture to X and return the component of each sample.
@@ -263,6 +306,9 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         log_likelihood : float
             Mean of :meth:`score_samples`, in nats per sample; higher is better.
         """
+        if is_collection(X):
+            log_likelihood, weight, _ = self._totals(X, sample_weight)
+            return float(log_likelihood / weight)
         return self._weighted_mean(self.score_samples(X), sample_weight)
 
     def predict(self, X):
@@ -441,10 +487,10 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         bic : float
             -2 log p(X) + n_parameters * log(n_samples), in nats; lower is better.
         """
-        log_prob = self.score_samples(X)
-        n_samples = len(log_prob)
-        penalty = self._n_parameters() * math.log(n_samples)
-        return -2 * self._weighted_mean(log_prob, None) * n_samples + penalty
+        return self._bic(*self._log_likelihood(X))
+
+    def _bic(self, log_likelihood, n_samples):
+        return float(-2 * log_likelihood + self._n_parameters() * math.log(n_samples))
 
     def aic(self, X):
         """Compute the Akaike information criterion on X.
@@ -459,9 +505,8 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         aic : float
             -2 log p(X) + 2 * n_parameters, in nats; lower is better.
         """
-        log_prob = self.score_samples(X)
-        log_likelihood = self._weighted_mean(log_prob, None) * len(log_prob)
-        return -2 * log_likelihood + 2 * self._n_parameters()
+        log_likelihood, _ = self._log_likelihood(X)
+        return float(-2 * log_likelihood + 2 * self._n_parameters())
 
     def icl(self, X):
         """Compute the integrated completed likelihood criterion on X.
@@ -478,6 +523,23 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
             better. It prefers well separated components (Biernacki, Celeux &
             Govaert 2000).
         """
-        resp = np.asarray(self.predict_proba(X), dtype=np.float64)
-        entropy = -np.sum(resp * np.log(np.maximum(resp, np.finfo(float).tiny)))
-        return self.bic(X) + 2.0 * float(entropy)
+        if is_collection(X):
+            log_likelihood, n_samples, entropy = self._totals(X, entropy=True)
+            return self._bic(log_likelihood, n_samples) + 2.0 * float(entropy)
+        return self.bic(X) + 2.0 * entropy_of(self.predict_proba(X))
+
+
+def entropy_of(resp):
+    """Return the sum of the entropies of responsibilities, in nats."""
+    resp = np.asarray(resp, dtype=np.float64)
+    return -float(np.sum(resp * np.log(np.maximum(resp, np.finfo(float).tiny))))
+
+
+def totals_of(mixture, entropy, rows, weight, number):
+    """Return log-likelihood, weight and, if asked for, entropy of rows, as an array."""
+    log_prob = np.asarray(mixture.score_samples(rows), dtype=np.float64)
+    mass = float(len(rows)) if weight is None else weight.sum()
+    total = log_prob.sum() if weight is None else weight @ log_prob
+    return np.array(
+        [total, mass, entropy_of(mixture.predict_proba(rows)) if entropy else 0.0]
+    )

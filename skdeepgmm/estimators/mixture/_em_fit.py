@@ -4,6 +4,8 @@ import copy
 import math
 from functools import partial
 
+import numpy as np
+
 from skdeepgmm._torch_backend import checkpoint as trees
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.data import ArraySource, balanced, default_batch_size
@@ -19,6 +21,7 @@ from skdeepgmm._torch_backend.mixture.em import (
 )
 from skdeepgmm._torch_backend.mixture.overcomplete import merged_start, samples_enough
 from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
+from skdeepgmm.estimators._collection import Collection, agreed_random_state
 from skdeepgmm.estimators._interruption import Interruption
 from skdeepgmm.estimators._verbose import VerboseReport
 from skdeepgmm.estimators.mixture._init_params import initial_responsibilities
@@ -74,17 +77,20 @@ class EMFit:
         self.sample_weight = sample_weight
         self.covariance_class = estimator._covariance_class
         self.supplied = self._check_supplied(X.shape[1])
+        self.device = estimator._device(X)
         self.source = self._make_source(X, sample_weight)
         self.standardization = self.source.standardize(self.covariance_class.isotropic)
         check_reg_covar(estimator, self.ridge(), self.source.dtype)
         self.log_scale = self.source.mean_log_scale()
         self.prior = self.covariance_class.prior_samples(X.shape[1]) if stream else 0.0
-        self.random_state = estimator._random_state()
+        self.random_state = agreed_random_state(X, estimator)
         self.report = VerboseReport(
             estimator.verbose, estimator.verbose_interval, estimator.max_iter
         )
         self.checkpoint, self.results = checkpoint, []
         self.interruption = Interruption()
+        # No rank can go on without the others.
+        self.interruption.raises |= hasattr(X, "ranks")
 
     def restarts(self, n_init, fresh, tasks):
         """Run EM so often, unless a callback or Ctrl-C ends it before."""
@@ -110,6 +116,7 @@ class EMFit:
         bound = -math.inf if fresh else self._earlier_bound()
         if saved is None:
             initial = self._initial(guard) if fresh else self._continue()
+            initial = self.source.agreed(initial)
             result = EMResult(initial, events=guard.events)
         else:
             with self.checkpoint.reading():
@@ -227,15 +234,16 @@ class EMFit:
 
     def _make_source(self, X, sample_weight):
         estimator = self.estimator
-        device = estimator._device(X)
-        size = estimator.batch_size
+        device, size = self.device, estimator.batch_size
+        n_bytes = row_bytes(
+            self.covariance_class,
+            estimator.n_components,
+            X.shape[1],
+            convert.torch_dtype(X),
+        )
+        if isinstance(X, Collection):
+            return X.source(n_bytes, size, self.sample_weight)
         if size is None:
-            n_bytes = row_bytes(
-                self.covariance_class,
-                estimator.n_components,
-                X.shape[1],
-                convert.torch_dtype(X),
-            )
             size = balanced(default_batch_size(n_bytes, device), X.shape[0])
         weight = self._tensor(sample_weight, device)
         return ArraySource(X, device, size, weight)
@@ -323,7 +331,8 @@ class EMFit:
             return X, sample_weight, self.source
         chance = None
         if sample_weight is not None:
-            chance, sample_weight = sample_weight / sample_weight.sum(), None
+            chance = np.asarray(sample_weight) / sample_weight.sum()
+            sample_weight = None
         index = self.random_state.choice(
             X.shape[0], size=n_samples, replace=False, p=chance
         )

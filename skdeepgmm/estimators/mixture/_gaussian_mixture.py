@@ -254,6 +254,8 @@ default='kmeans'
         self.checkpoint_path = checkpoint_path
         self.checkpoint_every = checkpoint_every
 
+    _fits_together = True
+
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
@@ -262,7 +264,9 @@ default='kmeans'
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training data: an array, a memory map, a data frame or a torch tensor.
+            Training data: an array, a memory map, a data frame or a torch tensor; or
+            a dask array or data frame, which is read chunk by chunk where dask puts
+            the work, see :ref:`scaling_out`.
 
         y : Ignored
             Not used, present for API consistency by convention.
@@ -283,8 +287,9 @@ default='kmeans'
         """
         with all_or_nothing(self) as stack:
             self._check_warm_start(X)
-            X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
-            sample_weight = self._check_weight(sample_weight, X)
+            X, sample_weight = self._check_data(
+                X, sample_weight, reset=True, min_samples=2
+            )
             self._check_enough_samples(X, sample_weight)
             stack.enter_context(self._threads(*X.shape))
             data = callback_data(X, y, sample_weight)
@@ -361,9 +366,9 @@ default='kmeans'
         """
         with all_or_nothing(self) as stack:
             first = not hasattr(self, "means_")
-            least = 2 if first else 1
-            X = self._check_X(X, reset=first, min_samples=least, allow_nan=True)
-            sample_weight = self._check_weight(sample_weight, X)
+            X, sample_weight = self._check_data(
+                X, sample_weight, reset=first, min_samples=2 if first else 1
+            )
             if not first:
                 self._check_stream()
             else:

@@ -1,10 +1,14 @@
 """Initialization of the flat mixtures, with scikit-learn's draws."""
 
+from functools import partial
+
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.utils.random import sample_without_replacement
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.mixture import init
+from skdeepgmm.estimators._collection import Collection, once
 
 #: Larger data are initialized from a random subset of this many values.
 MAX_INIT_VALUES = 2**23
@@ -37,23 +41,30 @@ def initial_responsibilities(
 
 def _from_kmeans(X, n_components, random_state, standardization, weight):
     rows, index = _host_samples(X, n_components, random_state)
-    weight = weight if weight is None or index is None else weight[index]
-    kmeans = KMeans(n_clusters=n_components, n_init=1, random_state=random_state)
-    kmeans.fit(rows, sample_weight=weight)
+    weight = _host_weights(weight, index)
+
+    def clusters():
+        kmeans = KMeans(n_clusters=n_components, n_init=1, random_state=random_state)
+        kmeans.fit(rows, sample_weight=weight)
+        return kmeans.labels_, kmeans.cluster_centers_
+
+    labels, centers = once(X, clusters, random_state)
     if index is None:
-        return init.labels_function(convert.index_tensor(kmeans.labels_), n_components)
-    centers = convert.float64_tensor(
-        kmeans.cluster_centers_, standardization.shift.device
-    )
+        return init.labels_function(convert.index_tensor(labels), n_components)
+    centers = convert.float64_tensor(centers, standardization.shift.device)
     return init.nearest_function(standardization(centers))
 
 
 def _from_kmeans_plusplus(X, n_components, random_state, standardization, weight):
     rows, index = _host_samples(X, n_components, random_state)
-    weight = weight if weight is None or index is None else weight[index]
-    _, chosen = kmeans_plusplus(
-        rows, n_components, sample_weight=weight, random_state=random_state
-    )
+    weight = _host_weights(weight, index)
+
+    def seeds():
+        return kmeans_plusplus(
+            rows, n_components, sample_weight=weight, random_state=random_state
+        )
+
+    _, chosen = once(X, seeds, random_state)
     chosen = chosen if index is None else index[chosen]
     return init.samples_function(convert.index_tensor(chosen))
 
@@ -61,16 +72,20 @@ def _from_kmeans_plusplus(X, n_components, random_state, standardization, weight
 def _from_nearest_samples(X, n_components, random_state, standardization, weight):
     """Give each sample to the nearest of those that k-means++ has drawn."""
     rows, index = _host_samples(X, n_components, random_state)
-    weight = weight if weight is None or index is None else weight[index]
-    centers, _ = kmeans_plusplus(
-        rows, n_components, sample_weight=weight, random_state=random_state
-    )
+    weight = _host_weights(weight, index)
+
+    def seeds():
+        return kmeans_plusplus(
+            rows, n_components, sample_weight=weight, random_state=random_state
+        )
+
+    centers, _ = once(X, seeds, random_state)
     centers = convert.float64_tensor(centers, standardization.shift.device)
     return init.nearest_function(standardization(centers))
 
 
 def _from_random_samples(X, n_components, random_state, standardization, weight):
-    chance = None if weight is None else weight / weight.sum()
+    chance = None if weight is None else np.asarray(weight) / weight.sum()
     chosen = random_state.choice(X.shape[0], size=n_components, replace=False, p=chance)
     return init.samples_function(convert.index_tensor(chosen))
 
@@ -79,6 +94,8 @@ def _from_random_responsibilities(
     X, n_components, random_state, standardization, weight
 ):
     state = random_state.get_state()
+    if isinstance(X, Collection):
+        return partial(_random_of_part, int(random_state.randint(2**31)), n_components)
 
     def responsibilities(block):
         if block.number == 0:
@@ -87,6 +104,13 @@ def _from_random_responsibilities(
         return convert.float64_tensor(resp / resp.sum(axis=1, keepdims=True), "cpu")
 
     return responsibilities
+
+
+def _random_of_part(seed, n_components, block):
+    """Return the random responsibilities of a block, the same on every worker."""
+    draw = np.random.RandomState([seed, block.part, block.number])
+    resp = draw.uniform(size=(block.n_samples, n_components))
+    return convert.float64_tensor(resp / resp.sum(axis=1, keepdims=True), "cpu")
 
 
 INITIALIZERS = {
@@ -107,9 +131,19 @@ def _host_samples(X, n_components, random_state):
     most = max(MAX_INIT_VALUES // n_features, 20 * n_components)
     if n_samples <= most:
         return _filled(convert.to_numpy(X) if convert.is_tensor(X) else X[:]), None
-    index = np.sort(random_state.choice(n_samples, size=most, replace=False))
+    if isinstance(X, Collection):  # in less memory than a permutation of all rows
+        index = sample_without_replacement(n_samples, most, random_state=random_state)
+    else:
+        index = random_state.choice(n_samples, size=most, replace=False)
+    index = np.sort(index)
     rows = X[index.tolist()] if convert.is_tensor(X) else X[index]
     return _filled(convert.to_numpy(rows) if convert.is_tensor(X) else rows), index
+
+
+def _host_weights(weight, index):
+    if weight is None:
+        return None
+    return np.asarray(weight) if index is None else weight[index]
 
 
 def _filled(rows):

@@ -60,8 +60,10 @@ class SGDFit(EpochFit):
         sample_weight=None,
         checkpoint=None,
     ):
+        ranks = getattr(X, "ranks", None)
         super().__init__(
-            estimator, data, estimator.n_components, "log_likelihood", checkpoint
+            *(estimator, data, estimator.n_components, "log_likelihood"),
+            *(checkpoint, ranks),
         )
         self.X, self.results = X, []
         self.covariance_class = estimator._covariance_class
@@ -71,8 +73,12 @@ class SGDFit(EpochFit):
             self.means_init = check_means(
                 self.means_init, estimator.n_components, X.shape[1], "means_init"
             )
-        source = ArraySource(X, self.device, CHUNK_ROWS, self._weight(sample_weight))
-        self.missing = source.patterns is not None
+        if ranks is None:
+            weight = self._weight(sample_weight)
+            source = ArraySource(X, self.device, CHUNK_ROWS, weight)
+        else:
+            source = X.source(0, CHUNK_ROWS, sample_weight)
+        self.source, self.missing = source, source.has_missing
         if standardization is None:
             self.standardization = source.standardize(self.covariance_class.isotropic)
         else:
@@ -80,7 +86,11 @@ class SGDFit(EpochFit):
         check_reg_covar(estimator, self.ridge(), source.dtype)
         self.log_scale = source.mean_log_scale()
         self.rows = TrainingRows(
-            X, self.standardization, self.device, sample_weight=sample_weight
+            X if ranks is None else X.local,
+            self.standardization,
+            self.device,
+            sample_weight=sample_weight if ranks is None else X.weighted_by,
+            ranks=ranks,
         )
         self.batch_size = batch_size_of(estimator, X)
 
@@ -151,9 +161,11 @@ class SGDFit(EpochFit):
         estimator = self.estimator
         if self.means_init is not None or not self._epochs_before_merging:
             return estimator.n_components
-        n_usable = len(self.rows.usable())
+        n_counted = self.source.n_counted
+        if self.ranks is not None:  # each of them may draw samples from its own
+            n_counted = min(self.source.survey.counted.values())
         return overcomplete_size(
-            estimator.n_components, n_usable, estimator.overcomplete
+            estimator.n_components, n_counted, estimator.overcomplete
         )
 
     @property
@@ -193,7 +205,8 @@ class SGDFit(EpochFit):
             annealing.objective(estimator.annealing),
             self.missing,
         )
-        return sgd.SGDMixture(parameters, config, self.generator)
+        parameters = self.source.agreed(parameters)
+        return sgd.SGDMixture(parameters, config, self.generator, ranks=self.ranks)
 
     def parameters(self, fresh):
         """Return the initial parameters of a stream's next chunk."""

@@ -9,9 +9,9 @@ from sklearn.exceptions import ConvergenceWarning
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
 from skdeepgmm._torch_backend.mixture import sgd
-from skdeepgmm._torch_backend.moments import Moments
 from skdeepgmm._torch_backend.standardization import from_moments
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
+from skdeepgmm.estimators._collection import moments_of
 from skdeepgmm.estimators._epoch_fit import set_history
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
@@ -291,6 +291,8 @@ default='full'
         self.checkpoint_path = checkpoint_path
         self.checkpoint_every = checkpoint_every
 
+    _fits_together = True
+
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
@@ -322,8 +324,9 @@ default='full'
             If the loss stays non-finite although steps were made smaller.
         """
         with all_or_nothing(self) as stack:
-            X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
-            sample_weight = self._check_weight(sample_weight, X)
+            X, sample_weight = self._check_data(
+                X, sample_weight, reset=True, min_samples=2
+            )
             self._check_enough_samples(X, sample_weight)
             stack.enter_context(self._threads(batch_size_of(self, X), X.shape[1]))
             data = callback_data(X, y, sample_weight)
@@ -390,13 +393,14 @@ default='full'
         """
         with all_or_nothing(self) as stack:
             fresh = not hasattr(self, "_stream")
-            X = self._check_X(X, reset=fresh, allow_nan=True)
-            sample_weight = self._check_weight(sample_weight, X)
+            X, sample_weight = self._check_data(
+                X, sample_weight, reset=fresh, min_samples=1
+            )
             if not fresh:
                 self._check_stream()
             stack.enter_context(self._threads(batch_size_of(self, X), X.shape[1]))
             stream = {} if fresh else self._stream
-            moments = Moments.of(
+            moments = moments_of(
                 X, sample_weight, self._device(X), stream.get("moments")
             )
             standardization = from_moments(moments, self._covariance_class.isotropic)
@@ -408,7 +412,7 @@ default='full'
 
     def _resume(self, run, stream, fresh):
         """Return the model as the last chunk left it, standardised as this one."""
-        seed = self._random_state() if fresh else np.random.RandomState(stream["steps"])
+        seed = run.random_state if fresh else np.random.RandomState(stream["steps"])
         run.generator = self._generator(seed)
         model = run.model(sgd.StreamPlan(self.learning_rate), run.parameters(fresh))
         model.steps = stream.get("steps", 0)
@@ -430,6 +434,11 @@ default='full'
             "velocity": velocity,
         }
         _warn_reseeded(model)
+
+    def _check_collection(self, X, reset, min_samples, allow_nan):
+        # Scores are sums over chunks, as for all flat mixtures; fits are not.
+        method = super() if not reset else super(BaseGaussianMixture, self)
+        return method._check_collection(X, reset, min_samples, allow_nan)
 
     def _scoring_batch_size(self):
         # ``batch_size`` is the training step's; scoring chooses its own.

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm.estimators._base import (
     callback_data,
+    check_alone,
     undone_on_failure,
     whole_state,
     without_callbacks,
@@ -189,6 +190,7 @@ class DensityOutlierDetector(
             If ``contamination`` is not in (0, 0.5], or the model refuses ``X``.
         """
         with undone_on_failure(self):
+            check_alone(self)
             self._check_parameters()
             context = self._init_callback_context(max_subtasks=1)
             data = callback_data(X, y)

@@ -113,6 +113,7 @@ class GANEM(AdversarialTrainer):
         self.assigned = torch.full((len(self.monitored),), -1, device=self.device)
         self.occupancy = self.prior.clone()
         self.labelled = self._labelled_rows()
+        self._part_ways()
 
     def _build(self) -> None:
         made, std, gain = self.architecture, self.recipe.init_std, networks.TORCH_GAIN
@@ -183,7 +184,8 @@ class GANEM(AdversarialTrainer):
             if len(self.labelled):
                 self._learn_labels()
         self.iteration += 1
-        return totals.values() | self._observe()
+        losses = self._come_together(totals.values())
+        return losses | self._observe()
 
     @contextmanager
     def _training(self) -> Iterator[None]:

@@ -148,6 +148,7 @@ class MinMaxEM(AdversarialTrainer):
         if init_resp is None:
             init_resp = self.weights.expand(len(data.rows), -1)
         self.resp = self._with_labels(init_resp, slice(None)).clone()
+        self._part_ways()
 
     def _build(self) -> None:
         made, rng = self.architecture, self.host_rng
@@ -192,7 +193,7 @@ class MinMaxEM(AdversarialTrainer):
             totals.add("energy", self.init_step())
         # The average begins here: a mean over these steps would lag behind it.
         self.average.update(self.encoder)
-        return totals.values() | self.e_step()
+        return self._come_together(totals.values() | self.e_step())
 
     def predict_by_init(self, n_steps: int, index: Tensor) -> Tensor:
         """Initialise the encoder and return the clusters of these rows by it."""
@@ -238,7 +239,8 @@ class MinMaxEM(AdversarialTrainer):
         found = self.e_step()
         changed = (self.resp.argmax(1) != before).float().mean()
         error = self._latent_error()
-        return totals.values() | found | {"changed": changed, "latent_error": error}
+        found |= {"changed": changed, "latent_error": error}
+        return self._come_together(totals.values() | found)
 
     def _refreshed(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
         """Yield the batches, in blocks whose responsibilities are renewed first.

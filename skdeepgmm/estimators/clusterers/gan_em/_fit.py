@@ -69,13 +69,15 @@ class GANEMFit(ClustererFit):
         """Find the initial responsibilities and build the first restart's networks."""
         saved = self.checkpoint.saved
         if saved is None:
-            _, self.init_resp = initial_responsibilities(
-                self.estimator,
-                init_method(self.estimator, self.architecture.image),
-                self.X,
-                self.preprocessing,
-                self.labels,
-                self.random_state,
+            _, self.init_resp = self.once(
+                lambda: initial_responsibilities(
+                    self.estimator,
+                    init_method(self.estimator, self.architecture.image),
+                    self.X,
+                    self.preprocessing,
+                    self.labels,
+                    self.random_state,
+                )
             )
             # Of the noise behind means and densities, and of what restarts are
             # compared by: the same for all restarts.

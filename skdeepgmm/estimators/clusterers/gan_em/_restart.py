@@ -48,12 +48,13 @@ class Restart:
 
         def on_iteration(state):
             self.is_over = self.note(state)
-            self.fit.asked_to_stop |= self.estimator._run_task(
+            asked_to_stop = self.estimator._run_task(
                 tasks,
                 "iteration",
                 self.fit.data,
                 lambda: self.fit.attributes(self.model),
             )
+            self.fit.asked_to_stop |= self.fit.first(lambda: asked_to_stop)
             return self.is_over or self.fit.asked_to_stop
 
         if self.is_over:

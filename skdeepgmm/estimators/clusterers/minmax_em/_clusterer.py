@@ -23,7 +23,7 @@ from skdeepgmm.estimators.clusterers._base import (
     restored,
     training_errors,
 )
-from skdeepgmm.estimators.clusterers._fit import history_arrays
+from skdeepgmm.estimators.clusterers._fit import history_arrays, of_all_ranks
 from skdeepgmm.estimators.clusterers.minmax_em._fit import MinMaxEMFit
 from skdeepgmm.estimators.clusterers.minmax_em._settings import empty_share
 from skdeepgmm.exceptions import DegenerateComponentWarning
@@ -344,6 +344,8 @@ class MinMaxEMClusterer(DeepClusterer):
 
     _Fit = MinMaxEMFit
 
+    _fits_together = True
+
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -377,7 +379,7 @@ class MinMaxEMClusterer(DeepClusterer):
             X = self._check_rows(X, reset=True)
             labels = self._check_labels(y, X.shape[0])
             data = callback_data(X, y)
-            fit = self._Fit(self, X, labels, data)
+            fit = self._Fit(self, *of_all_ranks(self, X, labels), data)
             stack.enter_context(fit.checkpoint.going_on())
             stack.enter_context(one_thread(fit.architecture.small))
             fit.initialize()

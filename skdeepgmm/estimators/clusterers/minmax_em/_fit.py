@@ -56,13 +56,15 @@ class MinMaxEMFit(ClustererFit):
                 self._resume(self.checkpoint.saved)
             return
         seed = int(self.random_state.randint(MAX_SEED))
-        self.init_method, self.init_resp = init_of(
-            self.estimator,
-            self.X,
-            self.preprocessing,
-            self.labels,
-            self.random_state,
-            self._learned,
+        self.init_method, self.init_resp = self.once(
+            lambda: init_of(
+                self.estimator,
+                self.X,
+                self.preprocessing,
+                self.labels,
+                self.random_state,
+                self._learned,
+            )
         )
         self.model = self._trainer(self.init_resp, self.labels, seed)
         self._save()
@@ -151,7 +153,10 @@ class MinMaxEMFit(ClustererFit):
             each = (time.perf_counter() - self._began) / state.epoch
             seconds_left = each * (self.config.n_iter - state.epoch)
             print(line(state, self.occupancies[-1], seconds_left))
-        return self.estimator._run_task(tasks, "iteration", self.data, self.attributes)
+        asked_to_stop = self.estimator._run_task(
+            tasks, "iteration", self.data, self.attributes
+        )
+        return self.first(lambda: asked_to_stop)
 
     @property
     def n_iter(self):
