@@ -346,8 +346,11 @@ def _computes(name, method):
 def _in_own_state(method):
     @wraps(method)
     def call(self, *args, **kwargs):
-        with own_state(), one_thread(self._is_small()):
-            return method(self, *args, **kwargs)
+        with own_state():
+            if not self._is_small():
+                return method(self, *args, **kwargs)
+            with one_thread():
+                return method(self, *args, **kwargs)
 
     call.in_own_state = True
     return call
