@@ -392,8 +392,11 @@ def _in_own_state(method):
             from skdeepgmm.estimators._dask import lazily
 
             return lazily(self, method.__name__, X)
-        with own_state(), one_thread(self._is_small()):
-            return method(self, *args, **kwargs)
+        with own_state():
+            if not self._is_small():
+                return method(self, *args, **kwargs)
+            with one_thread():
+                return method(self, *args, **kwargs)
 
     call.in_own_state = True
     return call
