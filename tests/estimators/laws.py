@@ -118,10 +118,19 @@ def quiet():
 
 
 def unlawful_attributes(model):
-    """Yield the fitted attributes that are not finite."""
+    """Yield the fitted attributes that are not finite.
+
+    Those with gaps are NaN where there was nothing to measure.
+    """
+    gaps = getattr(model, "_attributes_with_gaps", ())
     for name, value in vars(model).items():
         # A mixture that no iteration has seen has no bound.
         is_unknown = name == "lower_bound_" and value == -np.inf
+        if name in gaps:
+            value = {
+                key: np.nan_to_num(each, posinf=np.inf, neginf=-np.inf)
+                for key, each in value.items()
+            }
         if name.endswith("_") and not name.startswith("__") and not is_unknown:
             yield from not_finite(value, name)
 
