@@ -22,7 +22,7 @@ FAR = 1e100
 #: What a message must have where the data are the matter.
 NAMES_DATA = re.compile(
     r"\bX\b|\by\b|\bZ\b|sample|feature|array|input|image|row|column|data|value|signal"
-    r"|could not convert",  # of NumPy, as in scikit-learn
+    r"|sparse|could not convert",  # of NumPy, as in scikit-learn
     re.IGNORECASE,
 )
 #: What only torch says.
@@ -118,27 +118,32 @@ def quiet():
 
 
 def unlawful_attributes(model):
-    """Yield the fitted attributes that are not finite."""
+    """Yield the fitted attributes that are not finite.
+
+    Those with gaps are NaN where there was nothing to measure.
+    """
+    gaps = getattr(model, "_attributes_with_gaps", ())
     for name, value in vars(model).items():
         # A mixture that no iteration has seen has no bound.
         is_unknown = name == "lower_bound_" and value == -np.inf
         if name.endswith("_") and not name.startswith("__") and not is_unknown:
-            yield from not_finite(value, name)
+            yield from not_finite(value, name, name in gaps)
 
 
-def not_finite(value, name):
-    """Yield the names of what is NaN or infinite within a value."""
+def not_finite(value, name, has_gaps=False):
+    """Yield the names of what is NaN, unless there may be gaps, or infinite."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from not_finite(item, f"{name}[{key!r}]")
+            yield from not_finite(item, f"{name}[{key!r}]", has_gaps)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from not_finite(item, f"{name}[{index}]")
+            yield from not_finite(item, f"{name}[{index}]", has_gaps)
     elif hasattr(value, "get_params"):
         yield from (f"{name}.{each}" for each in unlawful_attributes(value))
     elif isinstance(value, (float, np.floating, np.ndarray)):
         value = np.asarray(value)
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        is_gap = has_gaps & (value != value)
+        if value.dtype.kind == "f" and not (np.isfinite(value) | is_gap).all():
             yield f"{name} is not finite"
 
 

@@ -205,6 +205,8 @@ def test_a_split_keeps_the_mean_of_both_halves():
     k = (owner + 1) % 3
     split_heaviest(layer, 0, k, new_generator(0))
     torch.testing.assert_close((layer.means[0, k] + layer.means[0, owner]) / 2, mean)
+    apart = (layer.means[0, k] - layer.means[0, owner]).abs()
+    torch.testing.assert_close(apart, layer.variances[0, owner].sqrt())
     torch.testing.assert_close(layer.weights[0, [k, owner]].sum(), weight)
 
 
