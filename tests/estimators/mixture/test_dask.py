@@ -157,6 +157,7 @@ def test_random_responsibilities_differ_between_chunks():
     assert len(np.unique(found.means_[:, 0])) == K
 
 
+@pytest.mark.slow
 def test_a_start_from_a_part_of_the_rows(monkeypatch):
     from skdeepgmm.estimators.mixture import _init_params
 
@@ -186,6 +187,7 @@ def test_extreme_values_are_named_by_row():
         mixture().fit(chunked(X))
 
 
+@pytest.mark.slow
 def test_a_stream_of_collections():
     X, weight = overlapping()
     expected = mixture().partial_fit(X, sample_weight=weight).partial_fit(X[:400])
@@ -529,23 +531,43 @@ def from_file(path, **settings):
     return da.concatenate(parts)
 
 
+CLUSTERED = {"covariance_type": "diag", "init_params": "random", "max_iter": 3}
+
+
 def test_workers_make_no_difference(cluster, tmp_path):
-    """The same bits in this process, and after the death of a worker."""
+    """The same bits in this process and in two others."""
     from distributed import Client
 
-    X, _ = overlapping()
-    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "X.npy", overlapping()[0])
     lazy = from_file(tmp_path / "X.npy")
-    settings = {"covariance_type": "diag", "init_params": "random", "max_iter": 3}
-    expected = fitted(mixture(**settings), lazy)
-    n_loads = (1 + 1 + 3) * len(ROWS)
+    expected = fitted(mixture(**CLUSTERED), lazy)
     with (
         Client(cluster, set_as_default=True) as client,
         dask.config.set(scheduler=None),
     ):
-        assert_identical(fitted(mixture(**settings), client.persist(lazy)), expected)
+        assert_identical(fitted(mixture(**CLUSTERED), client.persist(lazy)), expected)
+
+
+@pytest.mark.slow
+def test_the_death_of_a_worker_makes_no_difference(cluster, tmp_path):
+    from distributed import Client
+
+    np.save(tmp_path / "X.npy", overlapping()[0])
+    expected = fitted(mixture(**CLUSTERED), from_file(tmp_path / "X.npy"))
+    n_loads = (1 + 1 + 3) * len(ROWS)
+    with Client(cluster, set_as_default=True), dask.config.set(scheduler=None):
         cluster.scheduler.allowed_failures = 3
         log = tmp_path / "log"
         deadly = from_file(tmp_path / "X.npy", log=str(log), deadly=n_loads - 5)
-        assert_identical(fitted(mixture(**settings), deadly), expected)
+        assert_identical(fitted(mixture(**CLUSTERED), deadly), expected)
         assert log.stat().st_size > n_loads  # chunks were read again
+
+
+@pytest.mark.slow
+def test_starts_by_merging_on_workers(cluster):
+    from distributed import Client
+
+    lazy = chunked(overlapping()[0])
+    expected = fitted(mixture(init_params="merge"), lazy)
+    with Client(cluster, set_as_default=True), dask.config.set(scheduler=None):
+        assert_identical(fitted(mixture(init_params="merge"), lazy), expected)
