@@ -75,6 +75,7 @@ def _expected_failures(estimator):
 # where it belongs.
 @pytest.mark.filterwarnings("ignore::skdeepgmm.exceptions.DegenerateComponentWarning")
 @pytest.mark.filterwarnings("ignore::skdeepgmm.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:The bic is least")
 @parametrize_with_checks(
     ESTIMATORS, expected_failed_checks=_expected_failures, xfail_strict=True
 )

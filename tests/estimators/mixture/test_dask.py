@@ -534,6 +534,7 @@ def from_file(path, **settings):
 CLUSTERED = {"covariance_type": "diag", "init_params": "random", "max_iter": 3}
 
 
+@pytest.mark.slow
 def test_workers_make_no_difference(cluster, tmp_path):
     """The same bits in this process and in two others."""
     from distributed import Client

@@ -93,6 +93,7 @@ def test_it_predicts_scores_and_samples_as_its_best(search, groups):
     assert labels.shape == (10,)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The bic is least")
 def test_the_number_of_jobs_changes_nothing(groups):
     settings = {"covariance_type": ["full", "diag"], "random_state": 0}

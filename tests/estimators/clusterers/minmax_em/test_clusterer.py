@@ -98,6 +98,7 @@ def test_scores_are_those_of_the_latent_mixture(fitted, data):
     np.testing.assert_allclose(fitted.predict_proba(data[0]), proba, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_common_clustering_check_with_default_settings():
     check_clustering("MinMaxEMClusterer", MinMaxEMClusterer())
 
