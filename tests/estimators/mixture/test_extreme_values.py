@@ -1,5 +1,7 @@
 """Values far from all others, and far from the origin, leave the numbers right."""
 
+import warnings
+
 import numpy as np
 import pytest
 import sklearn.mixture
@@ -167,3 +169,19 @@ def test_a_ridge_far_above_the_variances_sets_the_covariances(
     )
     near = multivariate_normal(X.mean(axis=0), 1e-6 * np.eye(3)).logpdf(X)
     np.testing.assert_allclose(model.score_samples(X), near, atol=1e-2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fill_values_leave_sgd_with_factors_a_density(seed):
+    """Noise far below the factors would cancel: log-densities of 1e15, or no factor."""
+    rng = np.random.RandomState(seed)
+    X = np.concatenate([rng.randn(60, 3), np.full((3, 3), 1e20)])
+    mixture = SGDGaussianMixture(
+        4, covariance_type="low_rank", rank=1, max_iter=6, random_state=seed
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mixture.fit(X)
+    scores = mixture.score_samples(X[:60])
+    assert np.isfinite(scores).all()
+    assert scores.max() < 0.0

@@ -93,7 +93,13 @@ class FactorAnalysisCovariance(Covariance):
         factors, noise = safe[..., :-1], safe[..., -1]
         scaled = (factors / noise[..., None]).mT
         eye = torch.eye(factors.shape[-1], dtype=values.dtype, device=values.device)
-        lower: Tensor = torch.linalg.cholesky(eye + scaled @ factors)
+        lower, info = torch.linalg.cholesky_ex(eye + scaled @ factors)
+        if bool((info != 0).any()):
+            # Factors so far above the noise that 1 is lost beside them.
+            broken = (info != 0)[:, None, None]
+            lower = torch.where(broken, eye, lower)
+            scaled = torch.where(broken, 0.0, scaled)
+            failed = failed | broken[:, 0, 0]
         return cls(values, linalg.solve_lower(lower, scaled), lower), failed
 
     @classmethod

@@ -27,6 +27,8 @@ from skdeepgmm._torch_backend.mixture.probabilistic_pca import probabilistic_pca
 #: Initial factors for stochastic gradients, as a share of the features' standard
 #: deviations.
 INITIAL_FACTORS = 0.3
+#: Least noise as a share of the factors' variance: below it log-densities would cancel.
+LEAST_NOISE = 1e-8
 
 
 class LowRankFactor(SGDFactor):
@@ -103,8 +105,10 @@ class LowRankFactor(SGDFactor):
             shift * (largest_norm / torch.maximum(norm, largest_norm))[:, None, None]
         )
         noise = noise * change.clamp(-TRUST, TRUST).exp()
-        noise = torch.maximum(noise, largest)
-        return torch.cat([loadings + shift, noise[..., None]], dim=-1)
+        loadings = loadings + shift
+        least = LEAST_NOISE * loadings.square().sum(-1)
+        noise = torch.maximum(torch.maximum(noise, largest), least)
+        return torch.cat([loadings, noise[..., None]], dim=-1)
 
     @staticmethod
     def largest(ridge: Tensor) -> Tensor:
