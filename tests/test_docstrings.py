@@ -95,6 +95,8 @@ def test_public_object_has_an_example(name):
         assert ">>> " in doc
 
 
+# Unseeded, a fit may end a little before or after it has converged.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     "cls", public_estimator_classes(), ids=lambda cls: cls.__name__
 )
