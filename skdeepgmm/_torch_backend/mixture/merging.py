@@ -40,20 +40,23 @@ def merged(mixture: MixtureDensity, n_components: int) -> MixtureDensity:
 
 def merge_costs(mixture: MixtureDensity, pairs: Pairs) -> Tensor:
     """Return the bounds B_ij of pairs, in nats a sample, (n_pairs,)."""
-    return covariance_costs(
-        type(mixture.covariance), mixture.covariance.values, mixture.weights, pairs
-    )
+    covariance_class, values = type(mixture.covariance), mixture.covariance.values
+    own = covariance_class.log_normalizers(values, mixture.n_features)
+    return covariance_costs(covariance_class, values, own, mixture.weights, pairs)
 
 
 def covariance_costs(
-    covariance_class: type[Covariance], values: Tensor, weights: Tensor, pairs: Pairs
+    covariance_class: type[Covariance],
+    values: Tensor,
+    own: Tensor,
+    weights: Tensor,
+    pairs: Pairs,
 ) -> Tensor:
-    """Return the bounds of pairs of components with these covariances."""
-    n_features = pairs.diff.shape[1]
-    n_bytes = 8 * covariance_class.pair_size(n_features)
+    """Return the bounds of pairs of components; ``own`` are their log_normalizers."""
+    n_bytes = 8 * covariance_class.pair_size(pairs.diff.shape[1])
     size = max(1, PAIR_BYTES // n_bytes)
     parts = [
-        covariance_class.merge_costs(values, weights, part)
+        covariance_class.merge_costs(values, own, weights, part)
         for part in pairs.split(size)
     ]
     costs = torch.cat(parts) if parts else pairs.diff.new_zeros(0)
@@ -68,6 +71,8 @@ class Merger:
     ----------
     weights, means, values : Tensor
         Of the components; those that are gone keep their places.
+    own : Tensor of shape (n_components,) or (1,)
+        ``log_normalizers`` of the covariances.
     alive : Tensor of shape (n_components,), bool
     costs : Tensor of shape (n_components, n_components)
         B_ij for i < j; infinite where there is no such pair.
@@ -77,6 +82,7 @@ class Merger:
         self.covariance_class = type(mixture.covariance)
         self.weights, self.means = mixture.weights.clone(), mixture.means.clone()
         self.values = mixture.covariance.values.clone()
+        self.own = self._normalizers(self.values)
         size = mixture.n_components
         self.alive = torch.ones(size, dtype=torch.bool, device=self.means.device)
         self.costs = self.means.new_full((size, size), math.inf)
@@ -90,9 +96,10 @@ class Merger:
         pair = self._pairs(*(self._index([k]) for k in (first, second)))
         values = self.covariance_class.matched(self.values, self.weights, pair)
         if self.covariance_class.shared:
-            self.values = values
+            self.values, self.own = values, self._normalizers(values)
         else:
             self.values[first] = values[0]
+            self.own[first] = self._normalizers(values)[0]
         self.means[first] += pair.offsets()[0][0].neg()
         self.weights[first] += self.weights[second]
         self.weights[second] = 0.0
@@ -133,7 +140,7 @@ class Merger:
         if self._operations() > MAX_OPERATIONS:
             pairs = self._close(pairs)
         costs = covariance_costs(
-            self.covariance_class, self.values, self.weights, pairs
+            self.covariance_class, self.values, self.own, self.weights, pairs
         )
         self.costs[pairs.first, pairs.second] = costs
 
@@ -148,7 +155,9 @@ class Merger:
         coarse = self.covariance_class.coarse(self.values)
         if coarse is None:
             return pairs
-        costs = covariance_costs(*coarse, self.weights, pairs)
+        coarse_class, values = coarse
+        own = coarse_class.log_normalizers(values, self.means.shape[1])
+        costs = covariance_costs(coarse_class, values, own, self.weights, pairs)
         table = torch.full_like(self.costs, math.inf)
         table[pairs.first, pairs.second] = table[pairs.second, pairs.first] = costs
         order = table.argsort(1)[:, :N_CANDIDATES]
@@ -156,6 +165,9 @@ class Merger:
         near = near | near.T
         kept = near[pairs.first, pairs.second]
         return self._pairs(pairs.first[kept], pairs.second[kept])
+
+    def _normalizers(self, values: Tensor) -> Tensor:
+        return self.covariance_class.log_normalizers(values, self.means.shape[1])
 
     def _pairs(self, first: Tensor, second: Tensor) -> Pairs:
         return Pairs.of(self.weights, self.means, first, second)

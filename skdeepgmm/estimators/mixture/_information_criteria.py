@@ -11,7 +11,7 @@ from sklearn.base import DensityMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
-from skdeepgmm.estimators._base import TorchEstimator, all_or_nothing
+from skdeepgmm.estimators._base import MAX_SEED, TorchEstimator, all_or_nothing
 from skdeepgmm.estimators._checks import check_integer, is_integer
 from skdeepgmm.estimators._interruption import part_of_another
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
@@ -216,7 +216,7 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
             X = self._check_X(X, reset=True, min_samples=2, allow_nan=True)
             sample_weight = self._check_weight(sample_weight, X)
             sizes, types = self._sizes(X, sample_weight), self._types()
-            seed = self._random_state().randint(np.iinfo(np.int32).max)
+            seed = self._random_state().randint(MAX_SEED)
             paths = Parallel(n_jobs=self.n_jobs)(
                 delayed(_path)(
                     self._mixture(name, seed), sizes, X, sample_weight, self.criterion
@@ -275,7 +275,8 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
         )
 
     def _set_results(self, rows):
-        self.estimators_ = [mixture for mixture, _ in rows]
+        # On the path each went on from another; from here on a fit begins anew.
+        self.estimators_ = [m.set_params(warm_start=False) for m, _ in rows]
         names = rows[0][1]
         self.results_ = {
             name: np.array([found[name] for _, found in rows]) for name in names

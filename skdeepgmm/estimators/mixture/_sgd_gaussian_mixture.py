@@ -157,7 +157,8 @@ default='full'
         the mean over its batches while the parameters moved.
 
     lower_bounds_ : list of float
-        The same for every epoch.
+        The same for every epoch; before the merging, of the over-complete mixture. Of
+        a fit that Ctrl-C has cut off before it, so is ``lower_bound_``.
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
         Means per epoch, in nats per sample: 'loss' (the negative objective, annealed

@@ -47,6 +47,7 @@ def test_the_table_is_that_of_scikit_learn(search, groups):
     """Criteria of every row by scikit-learn's own formulas."""
     frame = pd.DataFrame(search.results_)
     assert len(frame) == len(search.estimators_) == 4 * 8
+    assert not any(mixture.warm_start for mixture in search.estimators_)
     assert sorted(frame["rank"]) == list(range(1, 33))
     assert frame["rank"][frame["bic"].idxmin()] == 1
     for row, mixture in zip(frame.itertuples(), search.estimators_, strict=True):

@@ -459,10 +459,14 @@ class Covariance(ABC):
         return cls.estimate(stats, center, zero)
 
     @classmethod
-    def merge_costs(cls, values: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
-        """Return Runnalls' bounds of pairs, see ``merging``; (n_pairs,)."""
+    def merge_costs(
+        cls, values: Tensor, own: Tensor, weights: Tensor, pairs: Pairs
+    ) -> Tensor:
+        """Return Runnalls' bounds of pairs, see ``merging``; (n_pairs,).
+
+        ``own`` are the ``log_normalizers`` of ``values``.
+        """
         n_features = pairs.diff.shape[1]
-        own = cls.log_normalizers(values, n_features)
         if cls.shared:
             after = torch.cat(
                 [

@@ -225,9 +225,10 @@ class FactorAnalysisCovariance(Covariance):
         return torch.cat([kept, (noise + rest)[..., None]], dim=-1)
 
     @classmethod
-    def merge_costs(cls, values: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
+    def merge_costs(
+        cls, values: Tensor, own: Tensor, weights: Tensor, pairs: Pairs
+    ) -> Tensor:
         n_features = pairs.diff.shape[1]
-        own = cls.log_normalizers(values, n_features)
         factors, noise = cls._stacked(values, pairs)
         stacked = torch.cat([factors, noise[..., None]], dim=-1)
         after = cls.log_normalizers(stacked, n_features)

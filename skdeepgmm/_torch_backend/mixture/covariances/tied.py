@@ -119,7 +119,9 @@ class TiedCovariance(MatrixCovariance):
         return torch.diag(variances)
 
     @classmethod
-    def merge_costs(cls, values: Tensor, weights: Tensor, pairs: Pairs) -> Tensor:
+    def merge_costs(
+        cls, values: Tensor, own: Tensor, weights: Tensor, pairs: Pairs
+    ) -> Tensor:
         # By the determinant lemma: |S + c d d^T| = |S| (1 + c d^T S^-1 d).
         factor = cls.from_values(values)[0].precisions_chol
         distance = (pairs.diff @ factor).square().sum(1)
