@@ -1,8 +1,8 @@
 """Initialization of EM from more components than are wanted, merged.
 
 Single samples, one a component, are poor initial means for as many components as are
-wanted: some clusters get two, others none, and EM rarely mends that. With three times as
-many hardly a cluster is missed, and what is too much is merged where it costs least.
+wanted: some clusters get two, others none, and EM rarely mends that. With three times
+as many hardly a cluster is missed, and what is too much is merged where it costs least.
 """
 
 import math
