@@ -3,6 +3,7 @@
 dask is imported by the functions that need it, when a collection has come.
 """
 
+import pickle
 import uuid
 from collections import Counter
 from functools import cached_property
@@ -17,6 +18,10 @@ from skdeepgmm.estimators._collection import Collection, RowsCheck, for_parts
 GROUP_BYTES = 16 * 2**20
 #: Results that one task merges.
 MERGED_AT_ONCE = 8
+#: A mixture of so many bytes goes with every task, which any worker can then take. A
+#: larger one is a result of its own for every few tasks: what several tasks need draws
+#: them all to the worker that has it.
+SENT_WITH_TASK = 2**17
 
 
 class DaskCollection(Collection):
@@ -89,36 +94,46 @@ class DaskCollection(Collection):
         return _inlined(graph, keys)
 
     def map_reduce(self, function, merge):
+        import cloudpickle
         from dask._task_spec import DataNode, Task, TaskRef
         from dask.delayed import Delayed
+        from toolz import partition_all
 
-        graph, readers = self._plan
+        kept, readers = self._plan
+        graph = dict(kept)
         name = f"skdeepgmm-{uuid.uuid4().hex}"
-        shared = (name, "function")
-        graph = {**graph, shared: DataNode(shared, (function, merge))}
+        packed = cloudpickle.dumps(function)
+        together = max(1, min(self.n_parts // MERGED_AT_ONCE, MERGED_AT_ONCE))
 
-        def add(function, place, *arguments):
+        def add(place, function, *arguments):
             key = (name, *place)
-            graph[key] = Task(key, function, TaskRef(shared), *arguments)
+            graph[key] = Task(key, function, *arguments)
             return key
 
+        def sent(number):
+            """Return what stands for the function in the task of a chunk."""
+            if len(packed) <= SENT_WITH_TASK:
+                return packed
+            key = (name, "function", number // together)
+            graph.setdefault(key, DataNode(key, packed))
+            return TaskRef(key)
+
         level = [
-            add(_of_chunk, (0, number), self.check.dtype, number, *reader)
+            add((0, number), _of_chunk, sent(number), self.check.dtype, number, *reader)
             for number, reader in enumerate(readers)
         ]
         depth = 0
         while len(level) > 1:
             depth += 1
             level = [
-                add(_merged, (depth, i), *map(TaskRef, level[i : i + MERGED_AT_ONCE]))
-                for i in range(0, len(level), MERGED_AT_ONCE)
+                add((depth, i), _merged, merge, *map(TaskRef, some))
+                for i, some in enumerate(partition_all(MERGED_AT_ONCE, level))
             ]
         return Delayed(level[0], graph).compute()
 
 
-def _of_chunk(shared, dtype, number, rows, weight=None):
+def _of_chunk(packed, dtype, number, rows, weight=None):
     """Return the function of a chunk; None if it has no rows."""
-    function, _ = shared
     rows = np.asarray(masked_as_nan(rows))
     if not len(rows):
         return None
@@ -126,12 +141,11 @@ def _of_chunk(shared, dtype, number, rows, weight=None):
         rows = rows.astype(dtype, copy=False)
     if weight is not None:
         weight = np.asarray(weight, dtype=np.float64)
-    return function(rows, weight, number)
+    return pickle.loads(packed)(rows, weight, number)
 
 
-def _merged(shared, *results):
+def _merged(merge, *results):
     """Return results merged from left to right; None if there is none."""
-    _, merge = shared
     total = None
     for result in results:
         if result is not None:
