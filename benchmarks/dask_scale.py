@@ -323,7 +323,7 @@ def run_spark(base, arguments):
     spec = base | {"type": "full", "own_start": True, "way": "dask"}
     theirs = spark(spec, arguments.spark_python, arguments.spark_iterations)
     print("spark", theirs, file=sys.stderr, flush=True)
-    ours = _harness.run_worker(__file__, spec | {"n_iter": 50})
+    ours = _harness.run_worker(__file__, spec | {"n_iter": arguments.spark_iterations})
     goal = theirs["log_likelihood"]
     reached = [
         seconds
@@ -375,7 +375,7 @@ def spark_text(found):
     theirs, ours = found["theirs"], found["ours"]
     seconds = found["seconds_to_theirs"]
     reached = (
-        "did not reach that in 50 iterations"
+        f"did not reach that in {len(ours['lower_bounds'])} iterations"
         if seconds is None
         else f"reached that after {seconds:.1f} s, start values by k-means included "
         f"({theirs['seconds'] / seconds:.1f} times faster)"

@@ -192,8 +192,7 @@ def test_a_job_that_was_cut_off_goes_on_from_its_checkpoint(found):
 
 @pytest.mark.slow
 def test_a_program_of_torchrun_comes_to_its_end(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(
+    program = (
         "import numpy as np, os\n"
         "from skdeepgmm import GaussianMixture\n"
         "rank = int(os.environ['RANK'])\n"
@@ -201,16 +200,58 @@ def test_a_program_of_torchrun_comes_to_its_end(tmp_path):
         "gm = GaussianMixture(random_state=0).fit(X)\n"
         "np.save(f'{rank}.npy', gm.means_)\n"
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    subprocess.run(
-        [*command, "--nproc-per-node=2", str(program)],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        check=True,
-    )
+    assert torchrun(tmp_path, program) == 0
     first, second = (np.load(tmp_path / f"{rank}.npy") for rank in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def torchrun(folder, program, *arguments):
+    """Let torchrun start two processes of a program; return its exit status."""
+    (folder / "program.py").write_text(program)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [*command, "--nproc-per-node=2", "program.py", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    ).returncode
+
+
+JOB = """
+import os, pickle, signal, sys
+from tests.estimators import together
+
+rank = int(os.environ["RANK"])
+cut = (slice(together.CUT), slice(together.CUT, None))[rank]
+X, _ = together.problem()
+settings = {"max_iter": 6, "tol": 0.0, "random_state": 0}
+if "whole" not in sys.argv:
+    settings |= {"checkpoint_path": "fit", "checkpoint_every": 1}
+model = together.GaussianMixture(together.K, **settings)
+if "killed" in sys.argv:
+    kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    model.set_callbacks(together.After(3, kill))
+model.fit(X[cut])
+with open(f"{rank}.{sys.argv[1]}", "wb") as file:
+    pickle.dump([model.lower_bounds_, model.means_.tolist()], file)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_job_goes_on_to_the_same_model(tmp_path):
+    assert torchrun(tmp_path, JOB, "killed") != 0
+    assert (tmp_path / "fit").exists()
+    assert torchrun(tmp_path, JOB, "resumed") == 0
+    assert not (tmp_path / "fit").exists()
+    assert torchrun(tmp_path, JOB, "whole") == 0
+    for rank in range(2):
+        resumed, whole = (
+            pickle.loads((tmp_path / f"{rank}.{name}").read_bytes())
+            for name in ("resumed", "whole")
+        )
+        assert resumed == whole
 
 
 def test_what_cannot_be_fitted_together_says_so(monkeypatch):

@@ -2,10 +2,12 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -439,6 +441,56 @@ def test_a_fit_that_was_cut_off_goes_on_from_its_checkpoint(tmp_path):
     found = fitted(mixture(**settings), lazy, weight)
     assert len(loads) == (2 + 2) * len(ROWS)
     assert_identical(found, fitted(mixture(init_params="random"), loaded(X), weight))
+    assert not (tmp_path / "fit").exists()
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from distributed import Client, LocalCluster
+from tests.estimators.mixture import test_dask
+
+class Kill:
+    left = 3
+    def setup(self, estimator, context): pass
+    def teardown(self, estimator, context): pass
+    def on_fit_task_begin(self, estimator, context): pass
+    def on_fit_task_end(self, estimator, context):
+        self.left -= 1
+        if not self.left:
+            for process in cluster.workers.values():
+                os.kill(process.pid, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    test_dask._dask.GROUP_BYTES = 1
+    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(**settings) as cluster, Client(cluster):
+        model = test_dask.mixture(checkpoint_path="fit", checkpoint_every=1)
+        model.set_callbacks(Kill()).fit(test_dask.from_file("X.npy"))
+"""
+
+
+@pytest.mark.slow
+def test_the_fit_of_a_killed_client_goes_on(tmp_path):
+    pytest.importorskip("distributed")
+    np.save(tmp_path / "X.npy", overlapping()[0])
+    (tmp_path / "client.py").write_text(KILLED)
+    paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
+    killed = subprocess.run(
+        [sys.executable, "client.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        timeout=120,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    lazy = from_file(tmp_path / "X.npy")
+    settings = {"checkpoint_path": tmp_path / "fit", "checkpoint_every": 1}
+    assert (tmp_path / "fit").exists()
+    callback = Seen()
+    model = mixture(**settings).set_callbacks(callback)
+    assert_identical(fitted(model, lazy), fitted(mixture(), lazy))
+    assert len(callback.seen) < 5 + 1
     assert not (tmp_path / "fit").exists()
 
 
