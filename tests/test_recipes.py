@@ -1,12 +1,15 @@
 """The recipes of the page "Scaling out" do what they say."""
 
+import sys
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 from joblib import parallel_backend
 from sklearn.model_selection import GridSearchCV
 
-from skdeepgmm import GaussianMixture
+from skdeepgmm import ChunkedArray, GaussianMixture
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +47,32 @@ def test_a_search_by_dask(table):
         found = search.fit(table.to_numpy())
     assert found.best_params_ == {"n_components": 2}
     np.testing.assert_allclose(found.cv_results_["mean_test_score"], expected)
+
+
+@pytest.mark.slow
+def test_a_table_of_spark(table, tmp_path, monkeypatch):
+    """Fit the files that Spark has written; score the table where it is."""
+    sql = pytest.importorskip("pyspark.sql")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    builder = sql.SparkSession.builder.master("local[1]")
+    session = builder.config("spark.ui.enabled", "false").getOrCreate()
+    try:
+        spark_table = session.createDataFrame(table)
+        spark_table.repartition(3).write.parquet(str(tmp_path / "table"))
+        parts = [partial(pd.read_parquet, p) for p in tmp_path.glob("table/*.parquet")]
+        loaders = [lambda part=part: part().to_numpy() for part in parts]
+        gm = GaussianMixture(2, random_state=0).fit(ChunkedArray(loaders))
+        np.testing.assert_allclose(np.sort(gm.means_[:, 0]), [0.0, 8.0], atol=0.5)
+
+        def score(frames):
+            for frame in frames:
+                X = frame[["a", "b"]].to_numpy()
+                yield frame.assign(label=gm.predict(X), log_prob=gm.score_samples(X))
+
+        columns = "a double, b double, label long, log_prob double"
+        scored = spark_table.mapInPandas(score, columns).toPandas()
+    finally:
+        session.stop()
+    X = scored[["a", "b"]].to_numpy()
+    np.testing.assert_array_equal(scored["label"], gm.predict(X))
+    np.testing.assert_allclose(scored["log_prob"], gm.score_samples(X), rtol=1e-9)
