@@ -99,6 +99,8 @@ class ChunkedArray:
             return self[index][(..., *columns) if columns != [...] else ...]
         if index is Ellipsis:
             return self[:]
+        if isinstance(index, slice):  # as fast in long data as in short ones
+            return self._rows(np.arange(*index.indices(len(self))))
         # NumPy's own rules, errors included, applied to the numbers of the rows.
         where = np.arange(len(self))[index]
         if where.ndim > 1:
