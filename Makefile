@@ -51,10 +51,10 @@ define WHEEL_ENVIRONMENT
 endef
 
 test-min: ## the wheel with the lowest versions (constraints-min.txt): smoke test, suite
-	$(call WHEEL_ENVIRONMENT,.venv-min,-c constraints-min.txt pytest hypothesis 'pandas<2.2' 'matplotlib<3.10')
+	$(call WHEEL_ENVIRONMENT,.venv-min,-c constraints-min.txt pytest pytest-xdist hypothesis 'pandas<2.2' 'matplotlib<3.10')
 	cd $$(mktemp -d) && OMP_NUM_THREADS=1 $(CURDIR)/.venv-min/bin/python $(CURDIR)/tests/smoke.py
 	cd $$(mktemp -d) && cp -r $(CURDIR)/tests $(CURDIR)/pyproject.toml . && \
-	    OMP_NUM_THREADS=1 $(CURDIR)/.venv-min/bin/python -m pytest -m "not slow" \
+	    OMP_NUM_THREADS=1 $(CURDIR)/.venv-min/bin/python -m pytest -m "not slow" -n $(WORKERS) \
 	    -o filterwarnings=default -o testpaths=tests $(SOURCE_TESTS) $(PYTEST_ARGS)
 
 smoke: ## the wheel with the newest versions: smoke test
