@@ -20,8 +20,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
 
-# Written last, and only if every line above it succeeded.
-$(VENV)/.ready: pyproject.toml setup.cfg constraints.txt
+# Written last, and only if every line above it succeeded. The version is in __init__.py.
+$(VENV)/.ready: pyproject.toml setup.cfg constraints.txt skdeepgmm/__init__.py
 	@rm -f $@
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
