@@ -20,8 +20,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
 
-# Written last, and only if every line above it succeeded.
-$(VENV)/.ready: pyproject.toml setup.cfg constraints.txt
+# Written last, and only if every line above it succeeded. The version is in __init__.py.
+$(VENV)/.ready: pyproject.toml setup.cfg constraints.txt skdeepgmm/__init__.py
 	@rm -f $@
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
@@ -51,10 +51,10 @@ define WHEEL_ENVIRONMENT
 endef
 
 test-min: ## the wheel with the lowest versions (constraints-min.txt): smoke test, suite
-	$(call WHEEL_ENVIRONMENT,.venv-min,-c constraints-min.txt pytest hypothesis 'pandas<2.2' 'matplotlib<3.10')
+	$(call WHEEL_ENVIRONMENT,.venv-min,-c constraints-min.txt pytest pytest-xdist hypothesis 'pandas<2.2' 'matplotlib<3.10')
 	cd $$(mktemp -d) && OMP_NUM_THREADS=1 $(CURDIR)/.venv-min/bin/python $(CURDIR)/tests/smoke.py
 	cd $$(mktemp -d) && cp -r $(CURDIR)/tests $(CURDIR)/pyproject.toml . && \
-	    OMP_NUM_THREADS=1 $(CURDIR)/.venv-min/bin/python -m pytest -m "not slow" \
+	    OMP_NUM_THREADS=1 $(CURDIR)/.venv-min/bin/python -m pytest -m "not slow" -n $(WORKERS) \
 	    -o filterwarnings=default -o testpaths=tests $(SOURCE_TESTS) $(PYTEST_ARGS)
 
 smoke: ## the wheel with the newest versions: smoke test

@@ -12,7 +12,10 @@ from pathlib import Path
 import _figures
 
 CLAIMS = Path(__file__).parent / "papers" / "claims.toml"
-GITHUB = "https://github.com/skdeepgmm/skdeepgmm/blob/main/"
+PROJECT = tomllib.loads(
+    (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+)["project"]
+GITHUB = f"{PROJECT['urls']['Source']}/blob/main/"
 HEADER = ("Task", "skdeepgmm", "Beside it", "Data, cost")
 MNIST = "gan_em_cpu/mnist/mnist/K=10"
 IMPUTED = "missing_values/imputation/mean of sets"

@@ -58,6 +58,8 @@ class Folding:
     (11, 11, 64)
     >>> Folding().output_shape((11, 11, 49))
     (1, 1, 5929)
+    >>> Folding().patch((11, 11, 49))
+    (11, 11)
     """
 
     patch_size: int | tuple[int, int] | None = None

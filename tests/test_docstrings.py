@@ -95,6 +95,60 @@ def test_public_object_has_an_example(name):
         assert ">>> " in doc
 
 
+#: Methods that no user calls: scikit-learn's machinery does.
+MACHINERY = {"get_metadata_routing", "get_feature_names_out"}
+#: Drawing is what the constructors of a display do.
+DRAWN_BY = {"plot": {"from_estimator", "from_predictions"}}
+
+
+def doctests(doc):
+    """Return the code of a docstring that runs."""
+    lines = (line.strip() for line in doc.splitlines())
+    return [x for x in lines if x.startswith((">>>", "...")) and "+SKIP" not in x]
+
+
+def unused_methods(cls):
+    """Return the methods that no example of the class, nor one of their own, calls."""
+    code = "\n".join(doctests(inspect.getdoc(cls)))
+    called = set(re.findall(r"\.(\w+)\b", code))
+    called |= {name for name, by in DRAWN_BY.items() if by & called}
+    names = set(_public_members(cls)) - MACHINERY - called
+    return {n for n in names if not doctests(inspect.getdoc(getattr(cls, n)))}
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [obj for obj in public_objects().values() if inspect.isclass(obj)],
+    ids=lambda cls: cls.__name__,
+)
+def test_every_method_is_used_in_an_example(cls):
+    if not issubclass(cls, BaseException):
+        assert unused_methods(cls) == set()
+
+
+def test_a_method_without_example_is_found():
+    class Model:
+        """Model.
+
+        >>> Model().fit()
+        """
+
+        __module__ = "skdeepgmm"
+
+        def fit(self):
+            """Fit."""
+
+        def predict(self):
+            """Predict: ``.predict`` in prose is no example.
+
+            >>> model.predict()  # doctest: +SKIP
+            """
+
+    for method in (Model.fit, Model.predict):
+        method.__module__ = "skdeepgmm"
+    assert unused_methods(Model) == {"predict"}
+
+
 # Unseeded, a fit may end a little before or after it has converged.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,27 @@ def test_a_claim_without_a_figure_is_not_measured():
     rows = [_results_page.row(claim, {}) for claim in claims]
     assert {row.reached for row in rows} == {None}
     assert {row.cells[-1] for row in rows} == {"not measured"}
+
+
+def test_peers_of_the_gallery_were_measured():
+    import _figures
+    import _front_page
+
+    data = tomllib.loads(_front_page.CLAIMS.read_text(encoding="utf-8"))
+    found, (claimed,) = _figures.load(), _claims_of(data, "MNIST, K = 10")
+    names = [
+        f"gan_em_cpu/mnist/mnist/K=10/{peer['model']}/{field}"
+        for peer in data["peer"]
+        for field in ("accuracy", "cpu_seconds")
+    ]
+    assert [name for name in names if name not in found] == []
+    (ours,) = (p for p in data["peer"] if p["model"] == "GANEMClusterer")
+    assert ours["published"] == pytest.approx(1 - claimed / 100)
+
+
+def _claims_of(data, name):
+    """Return what one claim's paper states, once."""
+    return {c["published"] for c in data["claim"] if c["claim"] == name}
 
 
 def test_tables_of_single_scripts_are_those_of_their_files():

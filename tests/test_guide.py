@@ -139,7 +139,9 @@ def test_pages_of_estimators_keep_the_order(name):
     assert first < text.index(SECTIONS[0])
 
 
-@pytest.mark.parametrize("name", ["deep_conv_gmm", "gan_em", "minmax_em"])
+@pytest.mark.parametrize(
+    "name", ["deep_conv_gmm", "gan_em", "minmax_em", "patch_denoiser"]
+)
 def test_cost_and_tuning_stand_on_top(name):
     (path,) = code_pages({name})
     text = path.read_text(encoding="utf-8")
@@ -154,6 +156,7 @@ def test_cost_and_tuning_stand_on_top(name):
         ("deep_conv_gmm", skdeepgmm.DeepConvGMM),
         ("gan_em", skdeepgmm.GANEMClusterer),
         ("minmax_em", skdeepgmm.MinMaxEMClusterer),
+        ("patch_denoiser", skdeepgmm.PatchGMMDenoiser),
     ],
 )
 def test_docstrings_state_the_cost_of_the_guide(name, cls):

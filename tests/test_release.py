@@ -77,20 +77,23 @@ def test_a_section_without_its_date_is_found(head):
 def test_citation_has_the_version():
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"version: {skdeepgmm.__version__}\n" in text
+    if ".dev" not in skdeepgmm.__version__:
+        changes = (ROOT / "CHANGES.md").read_text(encoding="utf-8")
+        (day,) = re.findall(rf"\[{skdeepgmm.__version__}\] - (\S+)", changes)
+        assert f"date-released: {day}\n" in text
 
 
 def test_address_is_the_same_everywhere():
-    import runpy
-    import sys
-
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        page = runpy.run_path(str(ROOT / "benchmarks" / "_front_page.py"))
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
     source = PROJECT["urls"]["Source"]
-    assert page["GITHUB"] == f"{source}/blob/main/"
     assert PROJECT["urls"]["Changes"] == f"{source}/blob/main/CHANGES.md"
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f'repository-code: "{source}"\n' in citation
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    owner_and_name = source.removeprefix("https://github.com")
+    pages = rf"https://(?:github|raw\.githubusercontent)\.com{owner_and_name}/"
+    own = re.findall(r"https://\S+/skdeepgmm/[^)\s]+", readme)
+    assert len(own) > 10
+    assert [link for link in own if not re.match(pages, link)] == []
 
 
 def test_sdist_takes_tests_changes_and_constraints():

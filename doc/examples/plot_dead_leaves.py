@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from skdeepgmm import PatchGMMDenoiser
+from skdeepgmm.plotting import DenoisingDisplay, SamplesDisplay
 
 
 def dead_leaves(size, rng, n_leaves=3000, smallest=2.0, largest=80.0):
@@ -53,39 +54,38 @@ for n_components, denoiser in fitted.items():
 # %%
 # Flat patches and edges
 # ----------------------
-# Components by falling weight: the standard deviation of their patches, their leading
-# eigenvectors, and samples. The heaviest is nearly flat; the others have the edges of
-# all directions and the outlines of leaves as their first eigenvectors.
+# Components by falling weight, one a row: four leading eigenvectors, then four samples,
+# each picture on a grey scale of its own. The heaviest is nearly flat; the others have
+# the edges of all directions and the outlines of leaves as their first eigenvectors.
 denoiser = fitted[12]
-order = np.argsort(-denoiser.weights_)[:8]
-fig, axes = plt.subplots(len(order), 9, figsize=(8, 8))
-for row, k in zip(axes, order, strict=True):
-    vectors = np.linalg.eigh(denoiser.covariances_[k])[1][:, :-5:-1]
-    samples, _ = denoiser.sample_patches(4, component=k)
+heaviest = np.argsort(-denoiser.weights_)[:8]
+
+
+def portrait(component):
+    """Return eigenvectors and samples of a component, each within -1 and 1."""
+    vectors = np.linalg.eigh(denoiser.covariances_[component])[1][:, :-5:-1]
+    samples, _ = denoiser.sample_patches(4, component=component)
+    tiles = np.vstack([vectors.T, samples.reshape(4, -1)])
+    return tiles / np.abs(tiles).max(axis=1, keepdims=True)
+
+
+for k in heaviest:
     deviation = np.sqrt(np.trace(denoiser.covariances_[k]) / 64)
-    label = f"{denoiser.weights_[k]:.0%}\nsd {deviation:.3f}"
-    row[0].text(0, 0.3, label, transform=row[0].transAxes)
-    for ax, tile in zip(row[1:], [*vectors.T.reshape(-1, 8, 8), *samples], strict=True):
-        limit = np.abs(tile).max()
-        ax.imshow(tile, cmap="gray", vmin=-limit, vmax=limit)
-    for ax in row:
-        ax.set_axis_off()
-axes[0, 1].set_title("eigenvectors", loc="left")
-axes[0, 5].set_title("samples", loc="left")
+    print(f"weight {denoiser.weights_[k]:4.0%}, standard deviation {deviation:.3f}")
+
+display = SamplesDisplay(np.vstack([portrait(k) for k in heaviest]), image_shape=(8, 8))
+display.plot(n_columns=8, vmin=-1, vmax=1)
+display.ax_.set_title("eigenvectors (left) and samples (right)")
 
 # %%
 # The leaves, their noise and its removal
 # ---------------------------------------
+# One Gaussian above, twelve below.
 leaves = held_out[0]
 noisy = leaves + rng.normal(scale=0.1, size=leaves.shape)
-restored = [
-    fitted[k].set_params(sigma=0.1).transform([noisy])[0].clip(0, 1) for k in (1, 12)
-]
-fig, axes = plt.subplots(1, 4, figsize=(11, 3), layout="constrained")
-names = ["leaves", "noisy", "one Gaussian", "12 components"]
-for ax, image, name in zip(axes, [leaves, noisy, *restored], names, strict=True):
-    error = np.sqrt(np.square(image - leaves).mean())
-    ax.imshow(image, cmap="gray", vmin=0, vmax=1)
-    ax.set_title(f"{name}, error {error:.3f}", fontsize="medium")
-    ax.set_axis_off()
-plt.show()
+fig, axes = plt.subplots(2, 1, figsize=(10, 6.4), layout="constrained")
+for ax, k in zip(axes, (1, 12), strict=True):
+    denoiser = fitted[k].set_params(sigma=0.1)
+    DenoisingDisplay.from_estimator(
+        denoiser, noisy, leaves, data_range=1.0, ax=ax, vmin=0, vmax=1
+    )

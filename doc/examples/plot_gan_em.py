@@ -29,7 +29,7 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 clusterer = GANEMClusterer(
     n_clusters=10,
     image_shape=(8, 8),
-    max_iter=26,  # half of the default, to keep this page quick
+    max_iter=20,  # less than half of the default, to keep this page quick
     tol=0.05,
     random_state=0,
 )

@@ -17,6 +17,7 @@ from sklearn.datasets import make_moons
 from sklearn.impute import SimpleImputer
 
 from skdeepgmm import GaussianMixture
+from skdeepgmm.plotting import DensityDisplay, SamplesDisplay
 
 rng = np.random.default_rng(0)
 X, _ = make_moons(1000, noise=0.08, random_state=0)
@@ -33,17 +34,18 @@ print(f"log-density of all rows of X: {gm.score(X):.3f} nats")
 # Where the second coordinate of a point is missing, several values may be possible.
 # :meth:`~skdeepgmm.GaussianMixture.impute` returns their mean, the value of least
 # squared error, which may lie between the groups;
-# :meth:`~skdeepgmm.GaussianMixture.sample_conditional` draws from all of them.
+# :meth:`~skdeepgmm.GaussianMixture.sample_conditional` draws from all of them. Filled
+# points are orange, over the density that the mixture learned from the others' holes.
 mean = gm.impute(holed)
 draws = gm.sample_conditional(holed, n_samples=1)[0]
 filled_by_mean = SimpleImputer().fit_transform(holed)
 
-fig, axes = plt.subplots(1, 3, figsize=(9, 2.6), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
 titles = ("mean of each column", "impute", "sample_conditional")
 was_filled = np.isnan(holed).any(axis=1)
 for ax, rows, title in zip(axes, (filled_by_mean, mean, draws), titles, strict=True):
-    ax.scatter(*rows[~was_filled].T, s=4, color="0.7")
-    ax.scatter(*rows[was_filled].T, s=4, color="C0")
+    DensityDisplay.from_estimator(gm, rows[~was_filled], ax=ax, ellipses=False)
+    ax.scatter(*rows[was_filled].T, s=4, color="C1", label="filled")
     ax.set_title(title)
 
 # %%
@@ -75,16 +77,13 @@ def error(rows):
     return np.sqrt(np.mean((rows - test)[:, 32:] ** 2))
 
 
-print(
-    f"mean image:        {error(np.broadcast_to(train.mean(axis=0), test.shape)):.3f}"
-)
+mean_image = np.broadcast_to(train.mean(axis=0), test.shape)
+print(f"mean image: {error(mean_image):.3f}")
 print(f"mixture:    {error(filled):.3f}")
 
 # %%
 # Above the true digits, then what is given, the conditional mean and one draw.
-rows = (test, half, filled, images.sample_conditional(half[:12])[0])
-fig, axes = plt.subplots(4, 12, figsize=(8, 2.8), layout="constrained")
-for line, pictures in zip(axes, rows, strict=True):
-    for ax, picture in zip(line, pictures[:12], strict=True):
-        ax.imshow(picture.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
-        ax.set_axis_off()
+rows = (test, np.nan_to_num(half), filled, images.sample_conditional(half[:12])[0])
+display = SamplesDisplay(np.vstack([row[:12] for row in rows]), image_shape=(8, 8))
+display.plot(n_columns=12, vmin=0, vmax=1, cmap="gray_r")
+display.ax_.set_title("true, given, conditional mean, one draw")

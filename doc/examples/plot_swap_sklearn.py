@@ -12,13 +12,18 @@ same seed, and the only difference in the program is the class.
 # --------------------
 # The images have 8 x 8 pixels. A diagonal covariance with a floor under the variances
 # suits pixels that are almost always dark.
-import matplotlib.pyplot as plt
 import numpy as np
 from sklearn import mixture
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import skdeepgmm
+from skdeepgmm.metrics import clustering_accuracy
+from skdeepgmm.plotting import (
+    ComponentsDisplay,
+    MatchedConfusionDisplay,
+    SamplesDisplay,
+)
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
@@ -45,20 +50,18 @@ print("equal labels:          ", np.mean(theirs.predict(X) == ours.predict(X)))
 # %%
 # What the mixture learned
 # ------------------------
-# Above the means of the components, below random samples, one from each row of
-# :meth:`~skdeepgmm.GaussianMixture.sample`.
-samples, _ = ours.sample(10)
+# The means of the components, the heaviest first, with their weights:
+drawn = {"image_shape": (8, 8), "n_columns": 10, "cmap": "gray_r"}
+ComponentsDisplay.from_estimator(ours, **drawn)
 
-fig, axes = plt.subplots(2, 10, figsize=(8, 2), layout="constrained")
-for ax, image in zip(axes.flat, np.vstack([ours.means_, samples]), strict=True):
-    ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
-    ax.set_axis_off()
-fig.suptitle("Means (above) and samples (below)")
+# %%
+# Random samples, with their components. Pixels vary independently of each other within
+# a component, so that samples are noisier than images of digits.
+SamplesDisplay.from_estimator(ours, n_samples=20, **drawn, vmin=0, vmax=16)
 
 # %%
 # Components are clusters
 # -----------------------
 # Each component is matched with one digit.
-from skdeepgmm.metrics import clustering_accuracy
-
 print(f"{clustering_accuracy(y_test, ours.predict(X_test)):.3f}")
+MatchedConfusionDisplay.from_estimator(ours, X_test, y_test)

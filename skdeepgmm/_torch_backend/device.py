@@ -48,8 +48,9 @@ def own_state() -> AbstractContextManager[None]:
 
     Global settings that would change results are overridden, not changed.
     """
-    # Each torch call in a device context pays for it.
-    is_elsewhere = torch.get_default_device().type != "cpu"
+    # Each torch call in a device context pays for it. A tensor tells where it would be;
+    # torch.get_default_device() of torch 2.4 does not see the context of a device.
+    is_elsewhere = torch.empty(0).device.type != "cpu"
     autocast = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
     if is_elsewhere or autocast:
         return _overridden(is_elsewhere, autocast)

@@ -51,6 +51,14 @@ class ComponentsDisplay:
     [1, 2, 0]
     >>> [ax.get_title() for ax in display.plot().axes_]
     ['0.500', '0.300', '0.200']
+
+    From a fitted mixture:
+
+    >>> from skdeepgmm import GaussianMixture
+    >>> X = np.random.default_rng(0).uniform(size=(50, 4))
+    >>> mixture = GaussianMixture(2, random_state=0).fit(X)
+    >>> ComponentsDisplay.from_estimator(mixture, image_shape=(2, 2)).axes_.shape
+    (2,)
     """
 
     def __init__(self, means, weights, *, image_shape):

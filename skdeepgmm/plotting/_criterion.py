@@ -43,7 +43,15 @@ class CriterionDisplay:
     >>> display = CriterionDisplay(results, criterion="bic")
     >>> display.best_candidate
     ('full', 2)
-    >>> display.plot()  # doctest: +SKIP
+
+    From a fitted search:
+
+    >>> import numpy as np
+    >>> from skdeepgmm import GaussianMixtureIC
+    >>> X = np.random.RandomState(0).normal(size=(60, 2))
+    >>> search = GaussianMixtureIC([1, 2], random_state=0).fit(X)
+    >>> CriterionDisplay.from_estimator(search).best_candidate
+    ('spherical', 1)
     """
 
     def __init__(self, results, *, criterion):

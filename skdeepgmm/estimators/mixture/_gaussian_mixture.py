@@ -201,6 +201,34 @@ default='kmeans'
     >>> labels = gm.predict([[0, 0], [12, 3]])
     >>> bool(labels[0] != labels[1])
     True
+
+    Probabilities of components, log-densities, and criteria to compare models by:
+
+    >>> gm.predict_proba([[0, 0], [12, 3]]).round(3).max(axis=1)
+    array([1., 1.])
+    >>> bool(gm.score(X) == gm.score_samples(X).mean())
+    True
+    >>> one = GaussianMixture(random_state=0).fit(X)
+    >>> gains = one.aic(X) - gm.aic(X), one.bic(X) - gm.bic(X), one.icl(X) - gm.icl(X)
+    >>> bool(min(gains) > 0)
+    True
+
+    Values that may have been where NaN is; data that arrive in chunks:
+
+    >>> gm.sample_conditional([[np.nan, 3.0]], n_samples=4, random_state=0).shape
+    (4, 1, 2)
+    >>> stream = GaussianMixture(n_components=2, random_state=0)
+    >>> for chunk in (X[::2], X[1::2]):
+    ...     stream = stream.partial_fit(chunk)
+    >>> stream.fit_predict(X).shape  # a fit of its own, from the start
+    (100,)
+
+    To scikit-learn and back:
+
+    >>> theirs = gm.to_sklearn()
+    >>> ours = GaussianMixture.from_sklearn(theirs)
+    >>> bool((ours.predict(X) == theirs.predict(X)).all())
+    True
     """
 
     _parameter_constraints = {

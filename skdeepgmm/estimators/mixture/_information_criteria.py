@@ -140,6 +140,17 @@ class GaussianMixtureIC(DensityMixin, TorchEstimator):
     (3, 'spherical')
     >>> search.predict(X).shape
     (600,)
+
+    The search stands for the best mixture, ``best_estimator_``:
+
+    >>> search.predict_proba(X).shape, search.score_samples(X).shape
+    ((600, 3), (600,))
+    >>> bool(search.score(X) == search.best_estimator_.score(X))
+    True
+    >>> search.sample(4)[0].shape
+    (4, 2)
+    >>> search.fit_predict(X).shape
+    (600,)
     """
 
     _parameter_constraints = {

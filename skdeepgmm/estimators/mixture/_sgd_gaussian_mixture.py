@@ -214,6 +214,35 @@ default='full'
     >>> gm.means_.round().astype(int)[gm.means_[:, 0].argsort()]
     array([[ 0,  0],
            [10,  0]])
+
+    Components, their probabilities, log-densities, and criteria to compare models by:
+
+    >>> near = [[0.0, 0.0], [10.0, 0.0]]
+    >>> gm.predict_proba(near).argmax(axis=1) == gm.predict(near)
+    array([ True,  True])
+    >>> bool(gm.score(X) == gm.score_samples(X).mean())
+    True
+    >>> one = SGDGaussianMixture(random_state=0).fit(X)
+    >>> gains = one.aic(X) - gm.aic(X), one.bic(X) - gm.bic(X), one.icl(X) - gm.icl(X)
+    >>> bool(min(gains) > 0)
+    True
+
+    Values that may have been where NaN is; data that arrive in chunks:
+
+    >>> gm.sample_conditional([[np.nan, 3.0]], n_samples=4, random_state=0).shape
+    (4, 1, 2)
+    >>> stream = SGDGaussianMixture(n_components=2, random_state=0)
+    >>> for chunk in (X[::2], X[1::2]):
+    ...     stream = stream.partial_fit(chunk)
+    >>> stream.fit_predict(X).shape  # a fit of its own, from the start
+    (400,)
+
+    To scikit-learn and back:
+
+    >>> theirs = gm.to_sklearn()
+    >>> ours = SGDGaussianMixture.from_sklearn(theirs)
+    >>> bool((ours.predict(X) == theirs.predict(X)).all())
+    True
     """
 
     _parameter_constraints = {

@@ -135,6 +135,17 @@ class DensityOutlierDetector(
     ... )
     >>> detector.fit_predict(X)
     array([ 1,  1,  1,  1,  1,  1, -1])
+
+    New rows: their log-density, that above the threshold, and the verdict.
+
+    >>> detector = detector.fit(X)
+    >>> new = np.array([[0.1], [-7.0]])
+    >>> int(detector.score_samples(new).argmin())
+    1
+    >>> detector.decision_function(new) > 0
+    array([ True, False])
+    >>> detector.predict(new)
+    array([ 1, -1])
     """
 
     def __init__(self, estimator=None, *, contamination=0.1):

@@ -17,6 +17,7 @@ from skdeepgmm import MinMaxEMClusterer
 from skdeepgmm.chunked import ChunkedArray
 from skdeepgmm.exceptions import DegenerateComponentWarning
 from tests.estimators.clusterers.problems import both, gan_em, minmax_em
+from tests.versions import array_api
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -366,6 +367,7 @@ for model in (
 """
 
 
+@array_api
 def test_embeddings_go_back_in_their_container():
     """SciPy reads its switch once, at import: hence the fresh interpreter."""
     subprocess.run(

@@ -13,6 +13,7 @@ from skdeepgmm import GaussianMixture
 from skdeepgmm.exceptions import DegenerateComponentWarning
 from tests.estimators.mixture.problems import make_problem
 from tests.oracles import COVARIANCE_TYPES, MATRIX_TYPES, ORACLES
+from tests.versions import array_api
 
 FITTED = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
 each_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
@@ -143,6 +144,7 @@ np.testing.assert_allclose(resp.numpy(), expected)
 """
 
 
+@array_api
 def test_outputs_follow_a_tensor_under_array_api_dispatch():
     """SciPy reads its switch once, at import: hence the fresh interpreter."""
     subprocess.run(

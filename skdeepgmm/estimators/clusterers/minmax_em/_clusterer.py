@@ -264,6 +264,32 @@ class MinMaxEMClusterer(DeepClusterer):
     array([0.5, 0.5])
     >>> clusterer.interpolate(X[0], X[150], n_samples=5).shape
     (5, 2)
+    >>> clusterer.sample(5)[0].shape
+    (5, 2)
+
+    Clusters, their probabilities, and log-densities of samples:
+
+    >>> near = [[0.0, 0.0], [10.0, 0.0]]
+    >>> clusterer.predict_proba(near).argmax(axis=1) == clusterer.predict(near)
+    array([ True,  True])
+    >>> bool(clusterer.score(X) == clusterer.score_samples(X).mean())
+    True
+
+    An embedding for other models, and the way back:
+
+    >>> embedded = clusterer.transform(X)
+    >>> clusterer.inverse_transform(embedded).shape
+    (200, 2)
+
+    Two labels give the clusters names, -1 is unknown:
+
+    >>> y = np.full(200, -1)
+    >>> y[0], y[100] = 0, 1
+    >>> clusterer = clusterer.set_params(semi_supervised=True)
+    >>> clusterer.fit_predict(X, y).shape
+    (200,)
+    >>> clusterer.predict_class(near)
+    array([0, 1])
     """
 
     _parameter_constraints = {
