@@ -31,6 +31,8 @@ import numpy as np
 
 N_FEATURES, N_COMPONENTS, GROUP_ROWS = 32, 16, 100_000
 TYPES = ("full", "diag")
+#: Samples and components of the comparison of ranks.
+RANKS = (2_000_000, 32)
 
 
 # Data ----------------------------------------------------------------------------
@@ -103,7 +105,8 @@ def fit(X, spec):
     settings = {"max_iter": spec["n_iter"], "tol": 0.0, "random_state": 0}
     if not spec.get("own_start"):
         settings |= dict(np.load(f"{spec['path']}.{spec['type']}.npz"))
-    model = GaussianMixture(N_COMPONENTS, covariance_type=spec["type"], **settings)
+    n_components = spec.get("n_components", N_COMPONENTS)
+    model = GaussianMixture(n_components, covariance_type=spec["type"], **settings)
     clock = Clock()
     model.set_callbacks(clock)
     start = _harness.time.perf_counter()
@@ -127,6 +130,7 @@ def one_process(spec):
 
     torch.set_num_threads(2)
     X = ChunkedArray(chunks(spec["path"], spec["samples"]))
+    warm_up()
     with _harness.PeakMemory() as peak:
         result = fit(X, spec)
     return result | {"client_mb": peak.resident / 1e6}
@@ -151,6 +155,7 @@ def dask_workers(spec):
         Client(cluster) as client,
     ):
         client.run(warm_up)
+        warm_up()
         before = client.run(_harness.peak_resident)
         with _harness.PeakMemory() as peak:
             result = fit(X, spec)
@@ -174,7 +179,12 @@ def rank(spec):
 
     size, number = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     mine = slice(number, None, size)
-    X = ChunkedArray(chunks(spec["path"], spec["samples"], mine))
+    if spec.get("mapped"):
+        X = np.load(spec["path"], mmap_mode="r")
+        X = X[len(X) * number // size : len(X) * (number + 1) // size]
+    else:
+        X = ChunkedArray(chunks(spec["path"], spec["samples"], mine))
+    warm_up()
     with _harness.PeakMemory() as peak:
         result = fit(X, spec)
     result |= {"client_mb": peak.resident / 1e6}
@@ -284,6 +294,7 @@ def run(arguments):
             "repeats": arguments.repeats,
             "load": os.getloadavg(),
             "fits": fits,
+            "ranks": run_ranks(folder, arguments),
             "spark": run_spark(base, arguments),
         }
 
@@ -309,11 +320,41 @@ def run_type(spec, arguments):
             seconds = found[name][-1].get("seconds")
             print(spec["type"], name, seconds, file=sys.stderr, flush=True)
     return [
-        {"way": name, "type": spec["type"]}
+        {"name": f"{spec['type']}, {name}", "way": name, "type": spec["type"]}
         | min(results, key=lambda result: result["seconds"])
         | {"all_seconds": [result["seconds"] for result in results]}
         for name, results in found.items()
     ]
+
+
+def run_ranks(folder, arguments):
+    """Return seconds of one rank and of two, each with a part of a memory map."""
+    n_samples, n_components = RANKS
+    path = str(Path(folder) / "rows.npy")
+    rng = np.random.default_rng(0)
+    mixture = _harness.random_mixture(rng, n_components, N_FEATURES)
+    shape = (n_samples, N_FEATURES)
+    rows = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    for start in range(0, n_samples, GROUP_ROWS):
+        rows[start : start + GROUP_ROWS] = _harness.draw(rng, mixture, GROUP_ROWS)
+    rows.flush()
+    spec = {"path": path, "mapped": True, "n_components": n_components}
+    found = []
+    for name in arguments.types:
+        starts = _harness.start_values(np.random.default_rng(1), mixture, name)
+        np.savez(f"{path}.{name}.npz", **starts)
+        spec |= {"type": name, "n_iter": arguments.iterations}
+        seconds = {1: [], 2: []}
+        for _ in range(3):
+            for n_ranks, times in seconds.items():
+                times.append(ranks(spec, n_ranks)["seconds"])
+        one, two = (float(np.median(times)) for times in seconds.values())
+        found.append(
+            {"name": name, "one_s": one, "two_s": two, "times": one / two}
+            | {"all_seconds": list(seconds.values())}
+        )
+        print(found[-1], file=sys.stderr, flush=True)
+    return {"shape": shape, "n_components": n_components, "fits": found}
 
 
 def run_spark(base, arguments):
@@ -365,7 +406,23 @@ def markdown(results):
         f"Load average of the machine at the end: {results['load'][0]:.1f}.\n\n"
         f"{_report.table(header, lines)}"
     )
-    return page + spark_text(results["spark"])
+    return page + ranks_text(results) + spark_text(results["spark"])
+
+
+def ranks_text(results):
+    """Return the comparison of one rank with two."""
+    found = results["ranks"]
+    n_samples, n_features = found["shape"]
+    times = ", ".join(
+        f"{row['name']} {row['one_s']:.1f} s and {row['two_s']:.1f} s "
+        f"({row['times']:.2f} times as fast)"
+        for row in found["fits"]
+    )
+    return (
+        f"\nOne rank and two ranks of torchrun, a thread each, on a memory map of "
+        f"float32 [{n_samples:,} x {n_features}], K={found['n_components']}, "
+        f"{results['n_iter']} iterations, medians of three: {times}.\n"
+    )
 
 
 def spark_text(found):
