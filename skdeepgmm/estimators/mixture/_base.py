@@ -48,6 +48,8 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
     ``random_state``, ``device`` and ``batch_size``.
     """
 
+    #: Multiply-adds of a step up to which a fit is on one thread.
+    _small_work = SMALL_WORK
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "covariance_type": [StrOptions(set(COVARIANCES))],
@@ -126,7 +128,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
     def _threads(self, n_samples, n_features):
         """Return the context in which to fit so many samples at a time."""
         size = self._covariance_class.n_parameters(self.n_components, n_features)
-        return one_thread(n_samples * size <= SMALL_WORK)
+        return one_thread(n_samples * size <= self._small_work)
 
     def _is_same_model(self):
         """Tell whether the fitted mixture is of the present size and type."""

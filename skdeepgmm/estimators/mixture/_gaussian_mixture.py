@@ -283,6 +283,8 @@ default='kmeans'
         self.checkpoint_every = checkpoint_every
 
     _fits_together = True
+    #: Threads of EM have blocks of their own and wait for each other once a pass.
+    _small_work = 2 * 10**7
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
