@@ -35,15 +35,24 @@ def table(header, rows):
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def iteration_cell(row):
+    """Return the milliseconds of an iteration, where they were measured."""
+    return [f"{1e3 * row['iteration_s']:.2f}"] if "iteration_s" in row else []
+
+
 def variant_line(row, fastest, reference):
     """Return the cells of one variant."""
     if "error" in row:
-        return [row["variant"], row["error"], *["-"] * 6]
+        return [
+            row["variant"],
+            row["error"],
+            *["-"] * (5 + bool(iteration_cell(reference))),
+        ]
     return [
         row["variant"],
         f"{row['median_s']:.3f}",
         f"{row['min_s']:.3f}",
-        f"{1e3 * row['iteration_s']:.2f}",
+        *iteration_cell(row),
         f"{ratio(row, fastest):.2f}",
         f"{row['peak_mib']:.0f}",
         f"{row['log_likelihood']:.6f}",
@@ -61,7 +70,7 @@ def case_section(case):
         "variant",
         "median s",
         "min s",
-        "an iteration, ms",
+        *(["an iteration, ms"] if iteration_cell(reference) else []),
         "times the best of scikit-learn",
         "peak memory, MiB",
         "log-likelihood, nats/sample",
@@ -79,7 +88,7 @@ def rows_of(case, library, dtype=None):
         row
         for row in case["variants"]
         if row["library"] == library
-        and "error" not in row
+        and "iteration_s" in row
         and (dtype is None or row["variant"].endswith(dtype))
     ]
 
@@ -113,7 +122,7 @@ def iterations(case):
 def floors(case):
     """Return a sentence on the floor of an iteration and the share that is reached."""
     found = []
-    for dtype, parts in case["floor_s"].items():
+    for dtype, parts in case.get("floor_s", {}).items():
         rows = rows_of(case, "skdeepgmm", dtype)
         if rows and "error" not in parts:
             floor = sum(parts.values())
@@ -141,6 +150,17 @@ def verdict(case, fastest, reference):
     return f"{text} Target {case['target']} times: {state}."
 
 
+def floor_line(results):
+    """Return what an iteration and its floor are, where they were measured."""
+    if "peaks" not in results:
+        return ""
+    return (
+        "An iteration: what each one after the first adds. Floor: both products, the "
+        "features written once and an exp for each sample and component, at this "
+        f"machine's peaks: {peak_line(results['peaks'])}. "
+    )
+
+
 def peak_line(peaks):
     """Return the speeds by which floors are computed."""
     return "; ".join(
@@ -157,10 +177,7 @@ def preamble(results):
         f"Device: {results['device']}. Medians of {results['repeat']} interleaved "
         "repetitions, each in a fresh process; equal data, start values and number "
         "of iterations. Peak memory: what the fit adds to the memory of libraries and "
-        "data. An iteration: what each one after the first adds. Floor: both "
-        "products, the features written once and an exp for each sample and component, "
-        f"at this machine's peaks: {peak_line(results['peaks'])}. "
-        "Log-likelihoods: one float64 scorer for all; the "
+        f"data. {floor_line(results)}Log-likelihoods: one float64 scorer for all; the "
         "difference is to the first row.\n"
     )
 
