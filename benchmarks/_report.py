@@ -35,14 +35,24 @@ def table(header, rows):
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def iteration_cell(row):
+    """Return the milliseconds of an iteration, where they were measured."""
+    return [f"{1e3 * row['iteration_s']:.2f}"] if "iteration_s" in row else []
+
+
 def variant_line(row, fastest, reference):
     """Return the cells of one variant."""
     if "error" in row:
-        return [row["variant"], row["error"], *["-"] * 5]
+        return [
+            row["variant"],
+            row["error"],
+            *["-"] * (5 + bool(iteration_cell(reference))),
+        ]
     return [
         row["variant"],
         f"{row['median_s']:.3f}",
         f"{row['min_s']:.3f}",
+        *iteration_cell(row),
         f"{ratio(row, fastest):.2f}",
         f"{row['peak_mib']:.0f}",
         f"{row['log_likelihood']:.6f}",
@@ -60,13 +70,68 @@ def case_section(case):
         "variant",
         "median s",
         "min s",
+        *["an iteration, ms"] * len(iteration_cell(reference)),
         "times the best of scikit-learn",
         "peak memory, MiB",
         "log-likelihood, nats/sample",
         "relative difference",
     ]
     body = table(header, [variant_line(row, fastest, reference) for row in rows])
-    return f"## {case['title']}\n\n{body}\n{verdict(case, fastest, reference)}\n"
+    closing = [verdict(case, fastest, reference), iterations(case), floors(case)]
+    text = "\n\n".join(part for part in closing if part)
+    return f"## {case['title']}\n\n{body}\n{text}\n"
+
+
+def rows_of(case, library, dtype=None):
+    """Return the rows of a library, of one dtype or of all, that did not fail."""
+    return [
+        row
+        for row in case["variants"]
+        if row["library"] == library
+        and "iteration_s" in row
+        and (dtype is None or row["variant"].endswith(dtype))
+    ]
+
+
+def iteration_ratio(case, dtype=None):
+    """Return how many times faster our iteration is; None where one library failed.
+
+    Parameters
+    ----------
+    dtype : str, default=None
+        Compares float32 and float64 fits by themselves; None the fastest of each.
+    """
+    fastest = [
+        min((row["iteration_s"] for row in rows_of(case, library, dtype)), default=None)
+        for library in ("scikit-learn", "skdeepgmm")
+    ]
+    return None if None in fastest else fastest[0] / fastest[1]
+
+
+def iterations(case):
+    """Return a sentence on single iterations."""
+    ratios = [iteration_ratio(case, dtype) for dtype in (None, "float64")]
+    if None in ratios:
+        return ""
+    return (
+        f"An iteration by itself: {ratios[0]:.2f} times as fast as scikit-learn's "
+        f"fastest variant; in float64 {ratios[1]:.2f} times its fastest in float64."
+    )
+
+
+def floors(case):
+    """Return a sentence on the floor of an iteration and the share that is reached."""
+    found = []
+    for dtype, parts in case.get("floor_s", {}).items():
+        rows = rows_of(case, "skdeepgmm", dtype)
+        if rows and "error" not in parts:
+            floor = sum(parts.values())
+            named = ", ".join(f"{name} {1e3 * s:.2f}" for name, s in parts.items())
+            found.append(
+                f"{dtype} {1e3 * floor:.2f} ms ({named}), of which ours reaches "
+                f"{floor / rows[0]['iteration_s']:.0%}"
+            )
+    return f"Floor of an iteration: {'; '.join(found)}." if found else ""
 
 
 def verdict(case, fastest, reference):
@@ -85,13 +150,34 @@ def verdict(case, fastest, reference):
     return f"{text} Target {case['target']} times: {state}."
 
 
+def floor_line(results):
+    """Return what an iteration and its floor are, where they were measured."""
+    if "peaks" not in results:
+        return ""
+    return (
+        "An iteration: what each one after the first adds. Floor: both products, the "
+        "features written once and an exp for each sample and component, at this "
+        f"machine's peaks: {peak_line(results['peaks'])}. "
+    )
+
+
+def peak_line(peaks):
+    """Return the speeds by which floors are computed."""
+    return "; ".join(
+        f"{dtype} {peak['flops'] / 1e9:.0f} GFLOP/s, {peak['bytes'] / 1e9:.1f} GB/s, "
+        f"{peak['exps'] / 1e9:.2f} Gexp/s"
+        for dtype, peak in peaks.items()
+        if "error" not in peak
+    )
+
+
 def preamble(results):
     return (
         f"{_harness.machine_line(results['machine'])}\n\n"
         f"Device: {results['device']}. Medians of {results['repeat']} interleaved "
         "repetitions, each in a fresh process; equal data, start values and number "
         "of iterations. Peak memory: what the fit adds to the memory of libraries and "
-        "data. Log-likelihoods: one float64 scorer for all; the "
+        f"data. {floor_line(results)}Log-likelihoods: one float64 scorer for all; the "
         "difference is to the first row.\n"
     )
 

@@ -77,9 +77,10 @@ def one_thread(small: bool = True) -> AbstractContextManager[None]:
     """Compute on one thread where the work is small; the caller's number comes back.
 
     Sums then are in one order, whatever the number of threads was. torch keeps that
-    number for each thread of the program.
+    number for each thread of the program, and MKL's products in a new one take all
+    processors until it is set there.
     """
-    if not small or torch.get_num_threads() == 1:
+    if not small:
         return nullcontext()
     return _one_of_several()
 

@@ -9,35 +9,51 @@ SINGULAR_PIVOT = 1e-14
 POOR_PIVOT = 1e-8
 
 
+def triangle_indices(
+    size: int, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return rows and columns of the pairs of indices, in the order of packed matrices.
+
+    Cyclic diagonals one after the other, (i, i + s mod size) for s = 0, 1, ...: the
+    products of all pairs are then two products of matrices that overlap in memory.
+    Half of the last one is left out where size is even, as its pairs come twice.
+    """
+    rows = torch.arange(size * (size + 1) // 2, device=device)
+    shift = rows.div(max(size, 1), rounding_mode="floor")
+    rows = rows - shift * size
+    return rows, (rows + shift) % max(size, 1)
+
+
 def triangle_products(x: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return the products x_i x_j, i <= j, row by row of the upper triangle.
+    """Return the products x_i x_j, i <= j, in the order of ``triangle_indices``.
 
     Parameters
     ----------
     x : Tensor of shape (n_features, n_samples)
     out : Tensor of shape (n_features * (n_features + 1) / 2, n_samples), optional
     """
-    n_features, n_samples = x.shape
+    size, n_samples = x.shape
     if out is None:
-        out = x.new_empty(n_features * (n_features + 1) // 2, n_samples)
-    start = 0
-    for i in range(n_features):
-        stop = start + n_features - i
-        torch.mul(x[i:], x[i], out=out[start:stop])
-        start = stop
+        out = x.new_empty(size * (size + 1) // 2, n_samples)
+    n_whole, half = (size + 1) // 2, size // 2
+    around = torch.cat([x, x[:half]])
+    shifted = around.as_strided((n_whole, size, n_samples), (n_samples, n_samples, 1))
+    whole = out[: n_whole * size].view(n_whole, size, n_samples)
+    torch.mul(x, shifted, out=whole)
+    if size % 2 == 0:
+        torch.mul(x[:half], x[half:], out=out[n_whole * size :])
     return out
 
 
 def pack_triangle(matrix: Tensor) -> Tensor:
-    """Return the upper triangle of (..., D, D) as (..., D (D + 1) / 2)."""
-    size = matrix.shape[-1]
-    rows, cols = torch.triu_indices(size, size, device=matrix.device)
+    """Return the pairs of symmetric (..., D, D) as (..., D (D + 1) / 2)."""
+    rows, cols = triangle_indices(matrix.shape[-1], matrix.device)
     return matrix[..., rows, cols]
 
 
 def unpack_triangle(packed: Tensor, size: int) -> Tensor:
-    """Return the symmetric matrices whose upper triangles are ``packed``."""
-    rows, cols = torch.triu_indices(size, size, device=packed.device)
+    """Return the symmetric matrices whose pairs are ``packed``."""
+    rows, cols = triangle_indices(size, packed.device)
     matrix = packed.new_empty(*packed.shape[:-1], size, size)
     matrix[..., rows, cols] = packed
     matrix[..., cols, rows] = packed

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skdeepgmm._torch_backend import data, source
-from skdeepgmm._torch_backend.data import balanced, default_batch_size
+from skdeepgmm._torch_backend.data import SHARED_BATCHES, balanced, default_batch_size
 from tests._torch_backend.mixture.problems import CPU, source_of
 
 
@@ -28,8 +28,14 @@ def test_batches_partition_the_rows(n_samples, batch_size):
 def test_balanced_batches_are_near_equal(n_samples, batch_size):
     size = balanced(batch_size, n_samples)
     assert 1 <= size <= batch_size
-    n_batches = -(-n_samples // batch_size)
-    assert -(-n_samples // size) <= n_batches
+    least, n_batches = -(-n_samples // batch_size), -(-n_samples // size)
+    assert n_batches <= (1 if least == 1 else least + SHARED_BATCHES - 1)
+
+
+@pytest.mark.parametrize("n_samples", [1001, 5000, 99_999])
+def test_threads_share_balanced_batches_equally(n_samples):
+    n_batches = -(-n_samples // balanced(1000, n_samples))
+    assert n_batches % SHARED_BATCHES == 0
 
 
 @pytest.mark.parametrize("bytes_per_row", [0, 1, 10**3, 10**9])

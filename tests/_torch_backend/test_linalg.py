@@ -7,19 +7,31 @@ import torch
 from skdeepgmm._torch_backend import linalg
 from tests.oracles import random_spd
 
-SIZES = [1, 2, 5]
+SIZES = [1, 2, 5, 6]
+
+
+@pytest.mark.parametrize("size", range(8))
+def test_every_pair_of_indices_comes_once(size):
+    pairs = np.stack(linalg.triangle_indices(size), axis=1)
+    found = sorted(map(tuple, np.sort(pairs, axis=1).tolist()))
+    assert found == sorted(
+        zip(*(index.tolist() for index in np.triu_indices(size)), strict=True)
+    )
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_triangle_products_are_the_upper_triangle_of_outer_products(rng, size, dtype):
+def test_triangle_products_are_the_pairs_of_outer_products(rng, size, dtype):
     x = torch.tensor(rng.normal(size=(size, 7)), dtype=dtype)
-    rows, columns = np.triu_indices(size)
-    expected = x.numpy()[rows] * x.numpy()[columns]
+    rows, columns = linalg.triangle_indices(size)
+    expected = x[rows] * x[columns]
     np.testing.assert_array_equal(linalg.triangle_products(x), expected)
     out = x.new_empty(len(rows), 7)
     assert linalg.triangle_products(x, out) is out
     np.testing.assert_array_equal(out, expected)
+    part = x.new_zeros(len(rows), 9)[:, :7]  # of a larger buffer
+    linalg.triangle_products(x.T.contiguous().T, part)
+    np.testing.assert_array_equal(part, expected)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -6,10 +6,11 @@ and the statistics as one matrix product each on second-moment features;
 cancellation stays below the tolerance of the arithmetic.
 """
 
+import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from skdeepgmm._torch_backend.mixture.covariances.base import MAX_CANCELLATION
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 from skdeepgmm._torch_backend.source import Source
+from skdeepgmm._torch_backend.threads import in_runs
 
 #: exp is ten times slower where it underflows; nothing is lost below these.
 LEAST_EXPONENT = {torch.float32: -80.0, torch.float64: -700.0}
@@ -237,11 +239,24 @@ def _e_step_of_complete(
     kernel = choose_kernel(
         mixture, source.dtype, source.n_samples, least_bound, source.keep
     )
+
+    def make() -> Callable[[range], Statistics]:
+        return partial(_e_step_of_blocks, copy.copy(kernel), source)
+
+    if source.device.type != "cpu":
+        return make()(range(source.n_blocks))
+    return reduce(Statistics.merge, in_runs(make, source.n_blocks))
+
+
+def _e_step_of_blocks(
+    kernel: AnyKernel, source: ArraySource, numbers: range
+) -> Statistics:
+    """Return the statistics of some blocks of complete samples."""
     stats = replace(
         kernel.empty_statistics(), cancellation_bound=kernel.cancellation_bound
     )
-    for block in source.blocks():
-        add_block(kernel, stats, block)
+    for number in numbers:
+        add_block(kernel, stats, source.block(number))
     return stats
 
 

@@ -12,6 +12,7 @@ from skdeepgmm._torch_backend.denoising.prior import mean_log_density
 from skdeepgmm._torch_backend.denoising.restoration import Settings, denoise, inpaint
 from skdeepgmm.estimators._base import TorchEstimator
 from skdeepgmm.estimators._checks import check_integer
+from skdeepgmm.estimators._jobs import jobs_of, on_one_thread, side_by_side
 from skdeepgmm.estimators.denoising._images import LARGEST, ImageBatch, check_sizes
 from skdeepgmm.estimators.denoising._prior import patch_prior
 
@@ -51,6 +52,22 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
             If an image is smaller than a patch, not finite or of unknown range.
         """
         batch = self._fitted_batch(X)
+        n_jobs = jobs_of(self, len(batch.pictures), fitting=False)
+        with on_one_thread(self, n_jobs):
+            if n_jobs > 1:
+                return batch.restored(self._restored_side_by_side(batch, n_jobs))
+            return batch.restored(self._restored_in_turn(batch))
+
+    def _restored_side_by_side(self, batch, n_jobs):
+        """Return the images without noise, computed in several processes."""
+        calls = [
+            (picture, self._sigma(picture, index))
+            for index, picture in enumerate(batch.pictures)
+        ]
+        return side_by_side(self, n_jobs, _restored_alone, calls)
+
+    def _restored_in_turn(self, batch):
+        """Return the images without noise, one after the other."""
         prior = patch_prior(self, self._device())
         restored = []
         for index, picture in enumerate(batch.pictures):
@@ -59,7 +76,7 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
             restored.append(self._restored(prior, picture, sigma))
             noise = f"noise {sigma * picture.scale:.3g}"
             self._report(index, len(batch.pictures), noise, start)
-        return batch.restored(restored)
+        return restored
 
     def inpaint(self, X, masks=None):
         """Fill missing pixels; the others are kept as they are.
@@ -324,3 +341,9 @@ class BasePatchDenoiser(OneToOneFeatureMixin, TransformerMixin, TorchEstimator):
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _restored_alone(estimator, picture, sigma):
+    """Return the array of one picture without its noise."""
+    prior = patch_prior(estimator, estimator._device())
+    return estimator._restored(prior, picture, sigma)

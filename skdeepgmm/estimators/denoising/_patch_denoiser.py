@@ -110,6 +110,11 @@ class PatchGMMDenoiser(BasePatchDenoiser):
     device : str, default="auto"
         "cpu", "cuda", "cuda:<index>"; "auto" takes CUDA when present.
 
+    n_jobs : int, default=None
+        Images of :meth:`transform` at the same time, each in a process and on one
+        thread, as in joblib; None means 1, or what ``joblib.parallel_config`` says. The
+        result does not depend on it. On a GPU they follow one another, with a warning.
+
     checkpoint_path : str or path-like, default=None
         File from which :meth:`fit` goes on after it was cut off, see
         :ref:`checkpoints`; that takes an integer ``random_state``. It is removed when
@@ -244,6 +249,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "device": [str],
+        "n_jobs": [Integral, None],
         **CONSTRAINTS,
     }
 
@@ -270,6 +276,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         random_state=None,
         verbose=0,
         device="auto",
+        n_jobs=None,
         checkpoint_path=None,
         checkpoint_every=10,
     ):
@@ -293,6 +300,7 @@ class PatchGMMDenoiser(BasePatchDenoiser):
         self.random_state = random_state
         self.verbose = verbose
         self.device = device
+        self.n_jobs = n_jobs
         self.checkpoint_path = checkpoint_path
         self.checkpoint_every = checkpoint_every
 

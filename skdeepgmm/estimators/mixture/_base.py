@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.device import SMALL_WORK, one_thread
+from skdeepgmm._torch_backend.device import SMALL_WORK
 from skdeepgmm._torch_backend.mixture import scoring
 from skdeepgmm._torch_backend.mixture.covariances import COVARIANCES
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity, n_parameters
@@ -23,6 +23,7 @@ from skdeepgmm.estimators._collection import (
     is_collection,
     n_counted,
 )
+from skdeepgmm.estimators._jobs import on_one_thread
 from skdeepgmm.estimators._sklearn_compat import (
     Interval,
     StrOptions,
@@ -48,6 +49,8 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
     ``random_state``, ``device`` and ``batch_size``.
     """
 
+    #: Multiply-adds of a step up to which a fit is on one thread.
+    _small_work = SMALL_WORK
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "covariance_type": [StrOptions(set(COVARIANCES))],
@@ -57,6 +60,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "reg_covar_relative": ["boolean"],
         "n_init": [Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [Integral, None],
         "weights_init": ["array-like", None],
         "means_init": ["array-like", None],
         "precisions_init": ["array-like", None],
@@ -123,10 +127,10 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
                 "them back, or call fit to start anew."
             )
 
-    def _threads(self, n_samples, n_features):
+    def _threads(self, n_samples, n_features, n_jobs=1):
         """Return the context in which to fit so many samples at a time."""
         size = self._covariance_class.n_parameters(self.n_components, n_features)
-        return one_thread(n_samples * size <= SMALL_WORK)
+        return on_one_thread(self, n_jobs, n_samples * size <= self._small_work)
 
     def _is_same_model(self):
         """Tell whether the fitted mixture is of the present size and type."""

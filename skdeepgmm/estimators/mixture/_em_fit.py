@@ -23,6 +23,7 @@ from skdeepgmm._torch_backend.mixture.overcomplete import merged_start, samples_
 from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
 from skdeepgmm.estimators._collection import Collection, agreed_random_state
 from skdeepgmm.estimators._interruption import Interruption
+from skdeepgmm.estimators._jobs import side_by_side
 from skdeepgmm.estimators._verbose import VerboseReport
 from skdeepgmm.estimators.mixture._init_params import initial_responsibilities
 from skdeepgmm.estimators.mixture._validation import (
@@ -70,7 +71,7 @@ class EMFit:
         checkpoint=None,
     ):
         self.estimator = estimator
-        self.X, self.data = X, data
+        self.X, self.data, self.weight_given = X, data, sample_weight
         if sample_weight is not None:
             # Mean one: a common factor means nothing.
             sample_weight = sample_weight * (len(sample_weight) / sample_weight.sum())
@@ -102,6 +103,27 @@ class EMFit:
             if len(self.results) < n_init:
                 self._save()
             saved = None
+
+    def restarts_side_by_side(self, n_init, n_jobs):
+        """Run EM so often, in several processes; Ctrl-C ends it with nothing."""
+        self.interruption.raises = True
+        calls = []
+        for _ in range(n_init):
+            guard = self._make_guard()
+            result = EMResult(self._initial(guard), events=guard.events)
+            calls.append(
+                (self.X, self.weight_given, self.standardization)
+                + (result, guard.state_dict())
+            )
+        self.results = side_by_side(self.estimator, n_jobs, _run_alone, calls)
+        for index, result in enumerate(self.results):
+            self.report.begin(index)
+            self.report.end(result.last_bound - self.log_scale, result.converged)
+
+    def use_units(self, standardization):
+        """Take given units instead of the measured ones."""
+        self.standardization = self.source.use_units(standardization)
+        self.log_scale = self.source.mean_log_scale()
 
     @property
     def best(self):
@@ -150,8 +172,7 @@ class EMFit:
         """
         current = self.estimator._mixture(self.X)
         # The stream's own standardization, not that of a chunk that may be small.
-        self.standardization = self.source.use_units(current.standardization())
-        self.log_scale = self.source.mean_log_scale()
+        self.use_units(current.standardization())
         mixture, bound = online_step(
             current.standardized(self.standardization),
             self.source,
@@ -370,3 +391,13 @@ class EMFit:
         if value is None:
             return None
         return convert.float64_tensor(value, device or self.source.device)
+
+
+def _run_alone(estimator, X, sample_weight, standardization, result, guard_state):
+    """Run EM once where nothing follows it; returns the result."""
+    fit = EMFit(estimator, X, {}, sample_weight)
+    fit.use_units(standardization)
+    guard = fit._make_guard()
+    guard.load_state_dict(guard_state, result.events)
+    fit._run(result, guard, -math.inf, None)
+    return result

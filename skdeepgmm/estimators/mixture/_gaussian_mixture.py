@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skdeepgmm._torch_backend import convert
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._checkpoint import fitted_attributes
+from skdeepgmm.estimators._jobs import jobs_of
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._base import BaseGaussianMixture
@@ -60,6 +61,12 @@ default='full'
 
     n_init : int, default=1
         Number of initializations; the fit with the highest log-likelihood is kept.
+
+    n_jobs : int, default=None
+        Initializations at the same time, each in a process and on one thread, as
+        in joblib; None means 1, or what ``joblib.parallel_config`` says. The result
+        does not depend on it. With callbacks, a checkpoint, a collection or a GPU they
+        follow one another, with a warning.
 
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data', 'merge'}, \
 default='kmeans'
@@ -246,6 +253,7 @@ default='kmeans'
         reg_covar=1e-6,
         max_iter=100,
         n_init=1,
+        n_jobs=None,
         init_params="kmeans",
         weights_init=None,
         means_init=None,
@@ -267,6 +275,7 @@ default='kmeans'
         self.reg_covar = reg_covar
         self.max_iter = max_iter
         self.n_init = n_init
+        self.n_jobs = n_jobs
         self.init_params = init_params
         self.weights_init = weights_init
         self.means_init = means_init
@@ -283,6 +292,8 @@ default='kmeans'
         self.checkpoint_every = checkpoint_every
 
     _fits_together = True
+    #: Threads of EM have blocks of their own and wait for each other once a pass.
+    _small_work = 2 * 10**7
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -319,19 +330,23 @@ default='kmeans'
                 X, sample_weight, reset=True, min_samples=2
             )
             self._check_enough_samples(X, sample_weight)
-            stack.enter_context(self._threads(*X.shape))
-            data = callback_data(X, y, sample_weight)
             fresh = not (self.warm_start and hasattr(self, "converged_"))
+            n_init = self.n_init if fresh else 1
+            n_jobs = jobs_of(self, n_init, X)
+            stack.enter_context(self._threads(*X.shape, n_jobs))
+            data = callback_data(X, y, sample_weight)
             start = None if fresh else fitted_attributes(self)
             checkpoint = self._checkpoint(X, sample_weight, start)
             stack.enter_context(checkpoint.going_on())
             run = EMFit(self, X, data, sample_weight, checkpoint=checkpoint)
-            n_init = self.n_init if fresh else 1
             n_tasks = self.max_iter if n_init == 1 else n_init
             ctrl_c = run.interruption
             with self._fit_tasks(data, n_tasks, lambda: ctrl_c) as tasks:
                 with ctrl_c:
-                    run.restarts(n_init, fresh, tasks)
+                    if n_jobs > 1:
+                        run.restarts_side_by_side(n_init, n_jobs)
+                    else:
+                        run.restarts(n_init, fresh, tasks)
                 ctrl_c.complete(lambda: self._finish(run, X, sample_weight))
             with ctrl_c:
                 checkpoint.complete(ctrl_c.happened)

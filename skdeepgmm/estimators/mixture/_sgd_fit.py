@@ -1,15 +1,21 @@
 """One call of ``SGDGaussianMixture.fit`` or ``partial_fit``: initialization, run."""
 
+import copy
 from functools import partial
 
 from skdeepgmm._torch_backend import annealing, convert
+from skdeepgmm._torch_backend import checkpoint as trees
 from skdeepgmm._torch_backend.data import ArraySource
 from skdeepgmm._torch_backend.mixture import sgd, training_parameters
 from skdeepgmm._torch_backend.mixture.merging import merged
 from skdeepgmm._torch_backend.mixture.overcomplete import overcomplete_size
+from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm._torch_backend.rows import TrainingRows
 from skdeepgmm._torch_backend.schedules import MergingPlan, RunPlan
+from skdeepgmm._torch_backend.training import snapshot
+from skdeepgmm.estimators._base import MAX_SEED
 from skdeepgmm.estimators._epoch_fit import EpochFit, default_batch_size
+from skdeepgmm.estimators._jobs import side_by_side
 from skdeepgmm.estimators.mixture._validation import (
     check_means,
     check_near,
@@ -113,6 +119,21 @@ class SGDFit(EpochFit):
         if not found:  # Ctrl-C came before the end of an epoch
             raise KeyboardInterrupt
         return max(found, key=selection_score)
+
+    def train_side_by_side(self, sample_weight, n_jobs):
+        """Train from all initializations in several processes.
+
+        What they return is gone on from, as from a checkpoint. Ctrl-C ends it with
+        nothing.
+        """
+        self.interruption.raises = True
+        random_state = copy.deepcopy(self.random_state)
+        calls = [
+            (self.X, sample_weight, self.standardization)
+            + (int(random_state.randint(MAX_SEED)),)
+            for _ in range(self.estimator.n_init)
+        ]
+        self._trees = side_by_side(self.estimator, n_jobs, _train_alone, calls)
 
     def __call__(self, index, tasks):
         """Train from one initialization; returns (model, TrainingState)."""
@@ -276,3 +297,11 @@ def _lr_after_merging(learning_rate, n_features):
     """
     share = min(1.0, sgd.ANNEALED_FEATURES / n_features)
     return learning_rate * max(LEAST_LR_AFTER_MERGING, share)
+
+
+def _train_alone(estimator, X, sample_weight, standardization, seed):
+    """Train once where nothing follows it; returns the end as a tree of arrays."""
+    fit = SGDFit(estimator, X, {}, standardization, sample_weight)
+    fit.generator = new_generator(seed)
+    model, state = fit.run(None)
+    return trees.to_arrays(snapshot(model, state, fit._generators))

@@ -13,6 +13,7 @@ from skdeepgmm._torch_backend.standardization import from_moments
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._collection import moments_of
 from skdeepgmm.estimators._epoch_fit import set_history
+from skdeepgmm.estimators._jobs import jobs_of
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.mixture._base import BaseGaussianMixture
@@ -74,6 +75,12 @@ default='full'
 
     n_init : int, default=1
         Number of initializations; the one with the highest log-likelihood is kept.
+
+    n_jobs : int, default=None
+        Initializations at the same time, each in a process and on one thread, as
+        in joblib; None means 1, or what ``joblib.parallel_config`` says. The result
+        does not depend on it. With callbacks, a checkpoint, a collection or a GPU they
+        follow one another, with a warning.
 
     init_params : {'random', 'random_from_data'}, default='random'
         Initial means: 'random', uniform within a tenth of a standard deviation around
@@ -250,7 +257,7 @@ default='full'
             name: BaseGaussianMixture._parameter_constraints[name]
             for name in (
                 *("n_components", "covariance_type", "tol", "reg_covar"),
-                *("n_init", "means_init"),
+                *("n_init", "n_jobs", "means_init"),
                 *("rank", "reg_covar_relative"),
                 *("random_state", "verbose", "device", "batch_size"),
                 *("checkpoint_path", "checkpoint_every"),
@@ -282,6 +289,7 @@ default='full'
         tol=1e-2,
         reg_covar=1e-6,
         n_init=1,
+        n_jobs=None,
         init_params="random",
         overcomplete=2.0,
         means_init=None,
@@ -307,6 +315,7 @@ default='full'
         self.tol = tol
         self.reg_covar = reg_covar
         self.n_init = n_init
+        self.n_jobs = n_jobs
         self.init_params = init_params
         self.overcomplete = overcomplete
         self.means_init = means_init
@@ -358,7 +367,10 @@ default='full'
                 X, sample_weight, reset=True, min_samples=2
             )
             self._check_enough_samples(X, sample_weight)
-            stack.enter_context(self._threads(batch_size_of(self, X), X.shape[1]))
+            n_jobs = jobs_of(self, self.n_init, X)
+            stack.enter_context(
+                self._threads(batch_size_of(self, X), X.shape[1], n_jobs)
+            )
             data = callback_data(X, y, sample_weight)
             checkpoint = self._checkpoint(X, sample_weight)
             stack.enter_context(checkpoint.going_on())
@@ -367,6 +379,8 @@ default='full'
             ctrl_c = run.interruption
             with self._fit_tasks(data, n_tasks, lambda: ctrl_c) as tasks:
                 with ctrl_c:
+                    if n_jobs > 1:
+                        run.train_side_by_side(sample_weight, n_jobs)
                     while run.goes_on():
                         run(len(run.results), tasks)
                 ctrl_c.complete(lambda: self._finish(run, X, sample_weight))

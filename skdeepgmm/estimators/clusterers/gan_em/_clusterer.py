@@ -11,10 +11,10 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.clusterers.gan_em.networks import TABLES, Architecture
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import RECIPES
 from skdeepgmm._torch_backend.clusterers.kernel_density import nearest
-from skdeepgmm._torch_backend.device import one_thread
 from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm.estimators._base import all_or_nothing, callback_data
 from skdeepgmm.estimators._checkpoint import CONSTRAINTS
+from skdeepgmm.estimators._jobs import on_one_thread
 from skdeepgmm.estimators._sklearn_compat import Interval, StrOptions, _fit_context
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.clusterers._base import (
@@ -121,6 +121,12 @@ class GANEMClusterer(DeepClusterer):
         no label is used) is trained to the end. 'auto' means 3 for images of at least
         16 x 16 pixels with equal initial responsibilities and no labels, with 'fast' or
         changes of it and in runs of 50 EM iterations or more, else 1.
+
+    n_jobs : int, default=None
+        Initializations at the same time, each in a process and on one thread, as
+        in joblib; None means 1, or what ``joblib.parallel_config`` says. The result
+        does not depend on it. With callbacks, a checkpoint, a collection or a GPU they
+        follow one another, with a warning.
 
     init_iter : int, default=None
         EM iterations of each of several restarts before one is chosen; None means 30 %
@@ -327,6 +333,7 @@ class GANEMClusterer(DeepClusterer):
         "semi_supervised": ["boolean"],
         "label_tol": [Interval(Real, 0, 1, closed="both")],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [Integral, None],
         "init_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -356,6 +363,7 @@ class GANEMClusterer(DeepClusterer):
         semi_supervised=False,
         label_tol=0.05,
         n_init="auto",
+        n_jobs=None,
         init_iter=None,
         tol=5e-3,
         n_iter_no_change=5,
@@ -382,6 +390,7 @@ class GANEMClusterer(DeepClusterer):
         self.semi_supervised = semi_supervised
         self.label_tol = label_tol
         self.n_init = n_init
+        self.n_jobs = n_jobs
         self.init_iter = init_iter
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
@@ -430,7 +439,7 @@ class GANEMClusterer(DeepClusterer):
             data = callback_data(X, y)
             fit = self._Fit(self, *of_all_ranks(self, X, labels), data)
             stack.enter_context(fit.checkpoint.going_on())
-            stack.enter_context(one_thread(fit.architecture.small))
+            stack.enter_context(on_one_thread(self, fit.n_jobs, fit.architecture.small))
             fit.initialize()
             with self._fit_tasks(data, fit.n_tasks, lambda: fit.interruption) as tasks:
                 with fit.interruption:

@@ -10,6 +10,7 @@ from skdeepgmm._torch_backend.clusterers.selection import random_rows, selection
 from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm.estimators._base import MAX_SEED
 from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
+from skdeepgmm.estimators._jobs import jobs_of, rounds_of, side_by_side
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.clusterers._base import restored
 from skdeepgmm.estimators.clusterers._fit import ClustererFit
@@ -61,6 +62,7 @@ class GANEMFit(ClustererFit):
         self.config = config_of(estimator, architecture, recipe, X.shape[0])
         super().__init__(estimator, X, labels, data, architecture)
         self.n_init = n_init_of(estimator, architecture.shape, self.config.n_iter)
+        self.n_jobs = jobs_of(estimator, self.n_init, X)
         self.attempt = -1 if self.n_init > 1 else 0
         self.restarts, self._trees = [], []
         self.asked_to_stop = False
@@ -166,6 +168,8 @@ class GANEMFit(ClustererFit):
         n_iter = init_iterations(
             self.estimator, self.architecture.shape, self.config.n_iter
         )
+        if self.n_jobs > 1:
+            self._train_side_by_side(n_iter)
         for index in range(self.n_init):
             if self.estimator.verbose:
                 print(f"Initialization {index}")
@@ -177,6 +181,35 @@ class GANEMFit(ClustererFit):
             self.save()
         self.kept = max(self.restarts, key=partial(self._rank, n_iter))
         self._begin_attempt(0)
+
+    def _train_side_by_side(self, n_iter):
+        """Train all restarts for a while in several processes.
+
+        What they return is gone on from, as from a checkpoint. Ctrl-C until then ends
+        the fit with nothing.
+        """
+        later = self.random_state.randint(MAX_SEED, size=self.n_init - 1)
+        seeds = [self.kept.model.seed, *later.tolist()]
+        given = self.X, self.labels, self.preprocessing, self.init_resp, self.noise_seed
+        trees, done = [None] * self.n_init, [0] * self.n_init
+        n_parts, rounds = rounds_of(self.n_init, self.n_jobs)
+        raises, self.interruption.raises = self.interruption.raises, True
+        for runs in rounds:
+            for run in runs:
+                done[run] += 1
+            found = side_by_side(
+                *(self.estimator, self.n_jobs, _train_alone),
+                [
+                    (type(self), n_iter * done[run] // n_parts, seeds[run])
+                    + (trees[run], *given)
+                    for run in runs
+                ],
+            )
+            for run, tree in zip(runs, found, strict=True):
+                trees[run] = tree
+        self.interruption.raises = raises
+        self.kept.resume(trees[0])
+        self._trees = trees[1:]
 
     def _begin_attempt(self, number):
         """Save before the kept restart is trained to the end."""
@@ -260,6 +293,21 @@ class GANEMFit(ClustererFit):
             "means_": convert.to_numpy(means, convert.torch_dtype(self.X)),
             "sigma_": kernels.best_sigma(rows),
         }
+
+
+def _train_alone(
+    estimator, Fit, n_iter, seed, tree, X, labels, preprocessing, init_resp, noise_seed
+):
+    """Train one restart on, where nothing follows it; returns a tree of arrays."""
+    fit = Fit(estimator, X, labels, {})
+    fit.preprocessing, fit.noise_seed = preprocessing, noise_seed
+    fit.rows = preprocessing.to_network(X, fit.device)
+    data = fit._training_data(init_resp, labels)
+    restart = fit.Restart(fit, fit.Trainer(fit.architecture, fit.config, data, seed))
+    if tree is not None:
+        restart.resume(tree)
+    restart.advance(n_iter, None)
+    return restart.to_tree()
 
 
 def kernels_of(attributes, device):
