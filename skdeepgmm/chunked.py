@@ -1,5 +1,7 @@
 """Arrays in several chunks, for data that do not fit in memory."""
 
+import threading
+
 import numpy as np
 
 __all__ = ["ChunkedArray"]
@@ -9,8 +11,8 @@ class ChunkedArray:
     """Rows of several arrays, memory maps or loaders, read as one array.
 
     Estimators that stream (``GaussianMixture.fit`` and every scoring method) read
-    it batch by batch, several times, always in order. At most one loaded chunk is
-    held at a time. Rows are indexed as those of an array, so that scikit-learn's
+    it batch by batch, several times, each thread in order. At most one loaded chunk
+    for each thread is held at a time; loaders are called one after the other. Rows are indexed as those of an array, so that scikit-learn's
     splitters work; ``numpy.asarray`` puts all of them into memory.
 
     Parameters
@@ -49,7 +51,7 @@ class ChunkedArray:
         self.chunks = list(chunks)
         if not self.chunks:
             raise ValueError("chunks must hold at least one array, got none.")
-        self._loaded = (None, None)
+        self._loaded, self._loading = {}, threading.RLock()
         self._shapes, dtypes = [], []
         for number in range(len(self.chunks)):
             chunk = self._made(number)
@@ -110,7 +112,10 @@ class ChunkedArray:
         return self._rows(where) if where.ndim else self._rows(where[None])[0]
 
     def __getstate__(self):
-        return {**vars(self), "_loaded": (None, None)}
+        return {k: v for k, v in vars(self).items() if not k.startswith("_load")}
+
+    def __setstate__(self, state):
+        vars(self).update(state, _loaded={}, _loading=threading.RLock())
 
     def _rows(self, where):
         """Return the rows with these numbers."""
@@ -136,10 +141,20 @@ class ChunkedArray:
         chunk = self.chunks[number]
         if not callable(chunk):
             return masked_as_nan(chunk)
-        if self._loaded[0] != number:
-            self._loaded = (None, None)
-            self._loaded = (number, masked_as_nan(chunk()))
-        return self._loaded[1]
+        with self._loading:
+            return self._kept(number)
+
+    def _kept(self, number):
+        """Return a chunk that a function makes; every thread keeps its last one."""
+        alive = {thread.ident for thread in threading.enumerate()}
+        self._loaded = {k: v for k, v in self._loaded.items() if k in alive}
+        mine = threading.get_ident()
+        held = dict(self._loaded.values())
+        if number not in held:
+            self._loaded.pop(mine, None)  # before the next one comes
+            held = {number: masked_as_nan(self.chunks[number]())}
+        self._loaded[mine] = number, held[number]
+        return held[number]
 
 
 def masked_as_nan(X):

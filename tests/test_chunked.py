@@ -1,6 +1,10 @@
 """ChunkedArray reads like the array that its chunks make."""
 
 import itertools
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -93,3 +97,32 @@ def test_a_chunk_that_changes_its_shape_is_refused():
     chunks._loaded = (None, None)
     with pytest.raises(ValueError, match="Chunk 1 had the shape"):
         chunks[-1]
+
+
+def test_threads_keep_a_chunk_each():
+    """Threads that read in turns load a chunk once, not again for every batch."""
+    X = np.arange(80.0).reshape(40, 2)
+    loads = []
+
+    def loader(number):
+        loads.append(number)
+        return X[10 * number : 10 * (number + 1)]
+
+    chunked = ChunkedArray([partial(loader, number) for number in range(4)])
+    loads.clear()
+    turns = threading.Barrier(2)
+
+    def read(start):
+        parts = []
+        for row in range(start, start + 20, 2):
+            turns.wait(timeout=20)
+            parts.append(chunked[row : row + 2])
+        return np.concatenate(parts)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(read, [0, 20])
+        assert len(chunked._loaded) <= 2
+    np.testing.assert_array_equal(np.concatenate([first, second]), X)
+    assert sorted(loads) == [0, 1, 2, 3]
+    copy = pickle.loads(pickle.dumps(ChunkedArray([X])))
+    np.testing.assert_array_equal(copy[:], X)
