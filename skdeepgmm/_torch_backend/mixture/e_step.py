@@ -57,6 +57,8 @@ class MomentKernel:
         found.center = self.center[index]
         if self.covariance.rank:  # of other types only the class is asked
             found.covariance = self.covariance.subset(index)
+        block, cache = self._cached
+        found._cached = block, None if cache is None else cache[index]
         found._buffer = found._ready = None
         return found
 

@@ -14,22 +14,26 @@ and the M-step is the usual one.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from skdeepgmm._torch_backend.data import Block
+from skdeepgmm._torch_backend.data import ArraySource, Block
+from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import (
     AnyKernel,
     add_responsibilities,
     choose_kernel,
     normalize,
+    statistics_of,
 )
+from skdeepgmm._torch_backend.mixture.em import maximize, shrunk
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+from skdeepgmm._torch_backend.source import Source
 
 #: Share of further components that a search looks at beside the neighbours.
 EXTRA = 0.5
@@ -37,6 +41,10 @@ EXTRA = 0.5
 RENEWAL = 4
 #: Samples whose moment features are made together.
 BATCH_ROWS = 4096
+#: Steps from component to component that a new sample takes at most.
+MAX_STEPS = 20
+#: Samples by which the gap to the exact bound is measured.
+GAP_ROWS = 2048
 #: Working memory of distances between samples and means.
 DISTANCE_BYTES = 64 * 2**20
 
@@ -107,6 +115,11 @@ def batches_of(
         yield slice(runs[0][1], runs[-1][2]), runs[0][1], runs
 
 
+def all_rows(source: ArraySource) -> Tensor:
+    """Return the standardised data, (n_samples, n_features)."""
+    return torch.cat([block.x.T for block in source.blocks()])
+
+
 @dataclass
 class Visit:
     """What samples find among the neighbours of their anchors.
@@ -143,7 +156,12 @@ class Truncation:
     neighbours : Tensor of int64, (n_components, n_candidates)
         First each component itself.
     generator : torch.Generator
+        On the CPU.
     weight : Tensor of shape (n_samples,) or None
+    n_passes : int
+        Passes over the data so far.
+    near : Tensor of int64 or None
+        The nearest other components, from the last time that they were sought.
     """
 
     rows: Tensor
@@ -154,48 +172,135 @@ class Truncation:
     n_passes: int = 0
     near: Tensor | None = None
 
+    @classmethod
+    def about(
+        cls,
+        mixture: MixtureDensity,
+        rows: Tensor,
+        n_candidates: int,
+        generator: torch.Generator,
+        weight: Tensor | None = None,
+    ) -> "Truncation":
+        """Return the candidates of samples by the distances of means."""
+        anchors = nearest(rows, mixture.means, typical_scale(mixture))[:, 0]
+        neighbours = nearest_neighbours(mixture, n_candidates)
+        return cls(rows, anchors, neighbours, generator, weight)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all but the data, as a tree of tensors."""
+        names = ("anchors", "neighbours", "n_passes", "near")
+        state = {name: getattr(self, name) for name in names}
+        return state | {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another one was."""
+        state = dict(state)
+        self.generator.set_state(state.pop("generator"))
+        vars(self).update(state)
+
     def __call__(
-        self, mixture: MixtureDensity, least_bound: float = 0.0
+        self, mixture: MixtureDensity, source: Source, least_bound: float = 0.0
     ) -> Statistics:
-        """Return the statistics of one pass."""
-        n_samples, dtype = len(self.rows), self.rows.dtype
-        kernel = choose_kernel(mixture, dtype, n_samples, least_bound, may_keep=False)
-        stats = kernel.empty_statistics()
-        stats.cancellation_bound = kernel.cancellation_bound
-        everyone = torch.arange(n_samples, device=self.rows.device)
-        seen = self._visit(
-            kernel, stats, everyone, self.anchors, further=self._further(mixture)
+        """Return the statistics of one pass over the data.
+
+        ``least_bound`` as in ``e_step``.
+        """
+        kernel = self._kernel(mixture, least_bound)
+        stats = replace(
+            kernel.empty_statistics(), cancellation_bound=kernel.cancellation_bound
         )
+        further = self._further(mixture)
+        seen = self._visit(kernel, self._everyone(), self.anchors, stats, None, further)
         movers = ~seen.accepted
         if bool(movers.any()):
-            moved = self._visit(
-                kernel,
-                stats,
-                seen.index[movers],
-                seen.best[movers],
-                least=seen.bounds[movers],
-            )
-            done = moved.accepted
-            self.anchors[moved.index[done]] = moved.anchors[done]
-            left = moved.index[~done]
-            none = moved.bounds.new_full((len(left),), -torch.inf)
-            self._visit(kernel, stats, left, self.anchors[left], least=none)
+            left = self._move(kernel, stats, seen, movers)
+            least = self.rows.new_full((len(left),), -torch.inf)
+            self._visit(kernel, left, self.anchors[left], stats, least)
         self.n_passes += 1
         return stats
+
+    def settle(self, mixture: MixtureDensity) -> None:
+        """Let every sample go to the best component that it finds, step by step."""
+        kernel, index = self._kernel(mixture), self._everyone()
+        for _ in range(MAX_STEPS):
+            if not len(index):
+                return
+            seen = self._visit(kernel, index, self.anchors[index])
+            movers = ~seen.accepted
+            index = seen.index[movers]
+            self.anchors[index] = seen.best[movers]
+
+    def labels(self, mixture: MixtureDensity) -> Tensor:
+        """Return the best component that each sample sees, (n_samples,)."""
+        seen = self._visit(self._kernel(mixture), self._everyone(), self.anchors)
+        out = torch.empty_like(self.anchors)
+        out[seen.index] = seen.best
+        return out
+
+    def posterior(self, mixture: MixtureDensity) -> Tensor:
+        """Return the truncated posterior, (n_samples, n_components)."""
+        out = self.rows.new_zeros(len(self.rows), mixture.n_components)
+        kernel = self._kernel(mixture)
+        anchors, order = self.anchors.sort(stable=True)
+        for anchor, part, block in self._groups(kernel, order, anchors):
+            known = self.neighbours[anchor]
+            resp = kernel.subset(known).log_joint(block)
+            normalize(resp)
+            out[order[part][:, None], known] = resp.T.to(out.dtype)
+        return out
+
+    def gap(self, mixture: MixtureDensity, count: int = GAP_ROWS) -> float:
+        """Return the exact bound minus the truncated one, in nats per sample.
+
+        The mean over at most ``count`` random samples.
+        """
+        kernel = self._kernel(mixture)
+        index = torch.randperm(len(self.rows), generator=self.generator)[:count]
+        index = index.to(self.rows.device)
+        least = self.rows.new_full((len(index),), -torch.inf)
+        seen = self._visit(kernel, index, self.anchors[index], least=least)
+        step = max(1, DISTANCE_BYTES // (8 * mixture.n_components))
+        exact = [
+            normalize(kernel.log_joint(Block(x.T.contiguous(), slice(0, 0), 0)))
+            for x in self.rows[seen.index].split(step)
+        ]
+        differences = torch.cat(exact).double() - seen.bounds.double()
+        if self.weight is None:
+            return float(differences.mean())
+        weight = self.weight[seen.index]
+        return float(weight @ differences / weight.sum())
+
+    def _kernel(self, mixture: MixtureDensity, least_bound: float = 0.0) -> AnyKernel:
+        n_samples, dtype = len(self.rows), self.rows.dtype
+        return choose_kernel(mixture, dtype, n_samples, least_bound, may_keep=False)
+
+    def _everyone(self) -> Tensor:
+        return torch.arange(len(self.rows), device=self.rows.device)
+
+    def _move(
+        self, kernel: AnyKernel, stats: Statistics, seen: Visit, movers: Tensor
+    ) -> Tensor:
+        """Let samples go over to their best component; return those that lose by it."""
+        least, goals = seen.bounds[movers], seen.best[movers]
+        moved = self._visit(kernel, seen.index[movers], goals, stats, least)
+        done = moved.accepted
+        self.anchors[moved.index[done]] = moved.anchors[done]
+        return moved.index[~done]
 
     def _visit(
         self,
         kernel: AnyKernel,
-        stats: Statistics,
         index: Tensor,
         anchors: Tensor,
+        stats: Statistics | None = None,
         least: Tensor | None = None,
         further: Tensor | None = None,
     ) -> Visit:
-        """Add samples to the statistics, seen from these anchors.
+        """Look at samples from these anchors, and add them to the statistics.
 
-        Those whose term reaches ``least``; if it is None, those whose best component
-        is the anchor. ``further`` components, -1 for none, may become neighbours.
+        Accepted are those whose term reaches ``least``; if it is None, those whose best
+        component is the anchor. ``further`` components, -1 for none, may become
+        neighbours.
         """
         anchors, order = anchors.sort(stable=True)
         index = index[order]
@@ -206,18 +311,20 @@ class Truncation:
         for anchor, part, block in self._groups(kernel, index, anchors):
             known = self.neighbours[anchor]
             if further is None:
-                log_joint = kernel.subset(known).log_joint(block)
+                mine = kernel.subset(known)
+                log_joint = mine.log_joint(block)
                 best[part] = known[log_joint.argmax(0)]
             else:
-                log_joint, best[part] = self._searched(
+                mine, log_joint, best[part] = self._searched(
                     kernel, block, anchor, further[anchor]
                 )
             log_prob = normalize(log_joint)
             bounds[part] = log_prob
             good = best[part] == anchor if least is None else log_prob >= least[part]
             accepted[part] = good
-            block.weight = self._weight_of(index[part], good)
-            self._add(kernel, stats, block, log_joint, log_prob, anchor)
+            if stats is not None:
+                block.weight = self._weight_of(index[part], good)
+                self._add(mine, stats, block, log_joint, log_prob, anchor)
         return Visit(index, anchors, bounds, best, accepted)
 
     def _groups(
@@ -243,17 +350,20 @@ class Truncation:
 
     def _searched(
         self, kernel: AnyKernel, block: Block, anchor: int, further: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[AnyKernel, Tensor, Tensor]:
         """Look for better neighbours of an anchor; return what its samples see.
 
         Returns
         -------
+        kernel : MomentKernel or CenteredKernel
+            Of the neighbours.
         log_joint : Tensor of shape (n_candidates, n_samples)
         best : Tensor of int64, (n_samples,)
         """
         known = self.neighbours[anchor]
         both = torch.cat([known, further[further >= 0]])
-        log_joint = kernel.subset(both).log_joint(block)
+        wide = kernel.subset(both)
+        log_joint = wide.log_joint(block)
         best = both[log_joint.argmax(0)]
         resp = log_joint.softmax(0)
         mass = resp.sum(1)
@@ -262,8 +372,9 @@ class Truncation:
         before, after = resp[: len(known)].sum(0).log(), resp[kept].sum(0).log()
         if bool(after.double().sum() > before.double().sum()):
             self.neighbours[anchor] = both[kept]
-            return log_joint[kept], best
-        return log_joint[: len(known)], best
+        else:
+            kept = torch.arange(len(known), device=kept.device)
+        return wide.subset(kept), log_joint[kept], best
 
     def _add(
         self,
@@ -275,9 +386,8 @@ class Truncation:
         anchor: int,
     ) -> None:
         where = self.neighbours[anchor]
-        mine = kernel.subset(where)
-        own = mine.empty_statistics()
-        add_responsibilities(mine, own, block, resp, log_prob)
+        own = kernel.empty_statistics()
+        add_responsibilities(kernel, own, block, resp, log_prob)
         stats.add(own.log_likelihood, own.total)
         stats.nk.index_add_(0, where, own.nk)
         stats.first.index_add_(0, where, own.first)
@@ -292,15 +402,88 @@ class Truncation:
         if self.near is None or self.n_passes % RENEWAL == 0:
             self.near = nearest_neighbours(mixture, min(2 * count, size))
         n_extra = max(1, round(EXTRA * count))
-        draw = {"generator": self.generator}
-        own = torch.arange(size)[:, None]
-        second = self.neighbours[
-            self.neighbours[own, torch.randint(count, (size, n_extra), **draw)],
-            torch.randint(count, (size, n_extra), **draw),
-        ]
-        near = self.near[own, torch.randint(self.near.shape[1], (size, n_extra), **draw)]
-        which = torch.rand(size, n_extra, **draw) < 0.5
-        found = torch.where(which, second, near).sort(1).values
+        own = torch.arange(size, device=self.neighbours.device)[:, None]
+
+        def draw(most: int) -> Tensor:
+            found = torch.randint(most, (size, n_extra), generator=self.generator)
+            return found.to(own.device)
+
+        second = self.neighbours[self.neighbours[own, draw(count)], draw(count)]
+        near = self.near[own, draw(self.near.shape[1])]
+        found = torch.where(draw(2) == 0, second, near).sort(1).values
         known = (found[:, :, None] == self.neighbours[:, None]).any(2)
         known[:, 1:] |= found[:, 1:] == found[:, :-1]
         return found.masked_fill(known, -1)
+
+
+def hard_statistics(
+    covariance_class: type[Covariance],
+    rows: Tensor,
+    labels: Tensor,
+    center: Tensor,
+    weight: Tensor | None = None,
+) -> Statistics:
+    """Return the statistics of samples that belong to one component each."""
+    shape = covariance_class.second_shape(*center.shape)
+    stats = Statistics.zeros(center, shape)
+    labels, order = labels.sort(stable=True)
+    for k, start, stop in segments(labels):
+        mine = order[start:stop]
+        block = Block(rows[mine].T.contiguous(), slice(0, 0), 0)
+        block.weight = None if weight is None else weight[mine]
+        resp = block.x.new_ones(1, block.n_samples)
+        own = statistics_of(covariance_class, center[k : k + 1], [(block, resp)])
+        stats.add(own.log_likelihood, own.total)
+        stats.nk[k], stats.first[k] = own.nk[0], own.first[0]
+        if covariance_class.shared:
+            stats.second += own.second
+        else:
+            stats.second[k] = own.second[0]
+    return stats
+
+
+def hard_start(
+    covariance_class: type[Covariance],
+    rows: Tensor,
+    centers: Tensor,
+    ridge: Tensor,
+    weight: Tensor | None = None,
+) -> tuple[MixtureDensity, Tensor, Tensor]:
+    """Return the M-step of samples that belong to the nearest of ``centers``.
+
+    Covariances are pulled towards the mean one: many components have few samples.
+
+    Returns
+    -------
+    mixture, failed, nk
+        As ``initial_mixture``.
+    """
+    labels = nearest(rows, centers, torch.ones_like(centers[0]))[:, 0]
+    first = covariance_class.initial_class or covariance_class
+    stats = hard_statistics(first, rows, labels, centers, weight)
+    mixture, failed = maximize(first, stats, ridge)
+    prior = first.prior_samples(rows.shape[1])
+    mixture, failed = shrunk(mixture, failed, float(stats.total), prior)
+    if first is covariance_class:
+        return mixture, failed, stats.nk
+    values = covariance_class.initial_values(
+        mixture.covariance.variances().expand_as(mixture.means),
+        stats.nk,
+        partial(_scatter_times, mixture.means, rows, labels, weight),
+    )
+    covariance, failed = covariance_class.from_values(values)
+    return replace(mixture, covariance=covariance), failed, stats.nk
+
+
+def _scatter_times(
+    means: Tensor, rows: Tensor, labels: Tensor, weight: Tensor | None, basis: Tensor
+) -> Tensor:
+    """Return sum_n (x - mu_k)(x - mu_k)^T basis_k over the samples of component k."""
+    product = torch.zeros_like(basis)
+    labels, order = labels.sort(stable=True)
+    for k, start, stop in segments(labels):
+        mine = order[start:stop]
+        diff = rows[mine].double() - means[k]
+        weighted = diff if weight is None else diff * weight[mine, None]
+        product[k] = weighted.T @ (diff @ basis[k])
+    return product
