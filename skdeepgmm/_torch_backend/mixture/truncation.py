@@ -25,22 +25,23 @@ from skdeepgmm._torch_backend.data import ArraySource, Block
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import (
-    AnyKernel,
-    add_responsibilities,
-    choose_kernel,
     normalize,
     statistics_of,
 )
 from skdeepgmm._torch_backend.mixture.em import maximize, shrunk
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+from skdeepgmm._torch_backend.mixture.truncated_kernels import (
+    AnyGroups,
+    Pack,
+    groups_of,
+    packs_of,
+)
 from skdeepgmm._torch_backend.source import Source
 
 #: Share of further components that a search looks at beside the neighbours.
 EXTRA = 0.5
 #: Passes between two searches among the nearest means.
 RENEWAL = 4
-#: Samples whose moment features are made together.
-BATCH_ROWS = 4096
 #: Steps from component to component that a new sample takes at most.
 MAX_STEPS = 20
 #: Samples by which the gap to the exact bound is measured.
@@ -99,20 +100,6 @@ def segments(sorted_labels: Tensor) -> Iterator[tuple[int, int, int]]:
     stops = counts.cumsum(0)
     starts = stops - counts
     yield from zip(labels.tolist(), starts.tolist(), stops.tolist(), strict=True)
-
-
-def batches_of(
-    sorted_labels: Tensor,
-) -> Iterator[tuple[slice, int, list[tuple[int, int, int]]]]:
-    """Yield runs of equal labels by the batch: its samples, their start, the runs."""
-    runs: list[tuple[int, int, int]] = []
-    for run in segments(sorted_labels):
-        if runs and run[2] - runs[0][1] > BATCH_ROWS:
-            yield slice(runs[0][1], runs[-1][2]), runs[0][1], runs
-            runs = []
-        runs.append(run)
-    if runs:
-        yield slice(runs[0][1], runs[-1][2]), runs[0][1], runs
 
 
 def all_rows(source: ArraySource) -> Tensor:
@@ -205,34 +192,33 @@ class Truncation:
 
         ``least_bound`` as in ``e_step``.
         """
-        kernel = self._kernel(mixture, least_bound)
-        stats = replace(
-            kernel.empty_statistics(), cancellation_bound=kernel.cancellation_bound
-        )
+        groups = groups_of(mixture, self.rows, least_bound)
         further = self._further(mixture)
-        seen = self._visit(kernel, self._everyone(), self.anchors, stats, None, further)
+        everyone = self._everyone()
+        seen = self._visit(groups, everyone, self.anchors, True, None, further)
         movers = ~seen.accepted
         if bool(movers.any()):
-            left = self._move(kernel, stats, seen, movers)
+            left = self._move(groups, seen, movers)
             least = self.rows.new_full((len(left),), -torch.inf)
-            self._visit(kernel, left, self.anchors[left], stats, least)
+            self._visit(groups, left, self.anchors[left], True, least)
         self.n_passes += 1
-        return stats
+        return groups.statistics()
 
     def settle(self, mixture: MixtureDensity) -> None:
         """Let every sample go to the best component that it finds, step by step."""
-        kernel, index = self._kernel(mixture), self._everyone()
+        groups, index = groups_of(mixture, self.rows), self._everyone()
         for _ in range(MAX_STEPS):
             if not len(index):
                 return
-            seen = self._visit(kernel, index, self.anchors[index])
+            seen = self._visit(groups, index, self.anchors[index])
             movers = ~seen.accepted
             index = seen.index[movers]
             self.anchors[index] = seen.best[movers]
 
     def labels(self, mixture: MixtureDensity) -> Tensor:
         """Return the best component that each sample sees, (n_samples,)."""
-        seen = self._visit(self._kernel(mixture), self._everyone(), self.anchors)
+        groups = groups_of(mixture, self.rows)
+        seen = self._visit(groups, self._everyone(), self.anchors)
         out = torch.empty_like(self.anchors)
         out[seen.index] = seen.best
         return out
@@ -240,13 +226,18 @@ class Truncation:
     def posterior(self, mixture: MixtureDensity) -> Tensor:
         """Return the truncated posterior, (n_samples, n_components)."""
         out = self.rows.new_zeros(len(self.rows), mixture.n_components)
-        kernel = self._kernel(mixture)
-        anchors, order = self.anchors.sort(stable=True)
-        for anchor, part, block in self._groups(kernel, order, anchors):
-            known = self.neighbours[anchor]
-            resp = kernel.subset(known).log_joint(block)
+        groups = groups_of(mixture, self.rows)
+        anchors, index = self.anchors.sort(stable=True)
+        for pack in packs_of(anchors, groups.most_anchors(self.neighbours.shape[1])):
+            groups.load(pack, index)
+            known = self.neighbours[pack.anchors]
+            resp = groups.log_joint(known)
             normalize(resp)
-            out[order[part][:, None], known] = resp.T.to(out.dtype)
+            samples = index[pack.places][..., None].expand(*pack.places.shape, len(resp))
+            columns = known[:, None].expand_as(samples)
+            valid = pack.valid
+            resp = resp.permute(1, 2, 0)[valid].to(out.dtype)
+            out[samples[valid], columns[valid]] = resp
         return out
 
     def gap(self, mixture: MixtureDensity, count: int = GAP_ROWS) -> float:
@@ -254,14 +245,13 @@ class Truncation:
 
         The mean over at most ``count`` random samples.
         """
-        kernel = self._kernel(mixture)
+        groups = groups_of(mixture, self.rows)
         index = torch.randperm(len(self.rows), generator=self.generator)[:count]
         index = index.to(self.rows.device)
-        least = self.rows.new_full((len(index),), -torch.inf)
-        seen = self._visit(kernel, index, self.anchors[index], least=least)
+        seen = self._visit(groups, index, self.anchors[index])
         step = max(1, DISTANCE_BYTES // (8 * mixture.n_components))
         exact = [
-            normalize(kernel.log_joint(Block(x.T.contiguous(), slice(0, 0), 0)))
+            normalize(groups.kernel.log_joint(Block(x.T.contiguous(), slice(0, 0), 0)))
             for x in self.rows[seen.index].split(step)
         ]
         differences = torch.cat(exact).double() - seen.bounds.double()
@@ -270,33 +260,27 @@ class Truncation:
         weight = self.weight[seen.index]
         return float(weight @ differences / weight.sum())
 
-    def _kernel(self, mixture: MixtureDensity, least_bound: float = 0.0) -> AnyKernel:
-        n_samples, dtype = len(self.rows), self.rows.dtype
-        return choose_kernel(mixture, dtype, n_samples, least_bound, may_keep=False)
-
     def _everyone(self) -> Tensor:
         return torch.arange(len(self.rows), device=self.rows.device)
 
-    def _move(
-        self, kernel: AnyKernel, stats: Statistics, seen: Visit, movers: Tensor
-    ) -> Tensor:
+    def _move(self, groups: AnyGroups, seen: Visit, movers: Tensor) -> Tensor:
         """Let samples go over to their best component; return those that lose by it."""
         least, goals = seen.bounds[movers], seen.best[movers]
-        moved = self._visit(kernel, seen.index[movers], goals, stats, least)
+        moved = self._visit(groups, seen.index[movers], goals, True, least)
         done = moved.accepted
         self.anchors[moved.index[done]] = moved.anchors[done]
         return moved.index[~done]
 
     def _visit(
         self,
-        kernel: AnyKernel,
+        groups: AnyGroups,
         index: Tensor,
         anchors: Tensor,
-        stats: Statistics | None = None,
+        add: bool = False,
         least: Tensor | None = None,
         further: Tensor | None = None,
     ) -> Visit:
-        """Look at samples from these anchors, and add them to the statistics.
+        """Look at samples from these anchors, and add those that are accepted.
 
         Accepted are those whose term reaches ``least``; if it is None, those whose best
         component is the anchor. ``further`` components, -1 for none, may become
@@ -306,95 +290,61 @@ class Truncation:
         index = index[order]
         bounds = self.rows.new_empty(len(index))
         best, accepted = torch.empty_like(index), torch.empty_like(index).bool()
-        if least is not None:
-            least = least[order]
-        for anchor, part, block in self._groups(kernel, index, anchors):
-            known = self.neighbours[anchor]
-            if further is None:
-                mine = kernel.subset(known)
-                log_joint = mine.log_joint(block)
-                best[part] = known[log_joint.argmax(0)]
+        least = None if least is None else least[order]
+        width = self.neighbours.shape[1] + (0 if further is None else further.shape[1])
+        for pack in packs_of(anchors, groups.most_anchors(width)):
+            groups.load(pack, index)
+            if further is None or not pack.whole:
+                known = self.neighbours[pack.anchors]
+                log_joint = groups.log_joint(known)
+                found = known.gather(1, log_joint.argmax(0))
             else:
-                mine, log_joint, best[part] = self._searched(
-                    kernel, block, anchor, further[anchor]
-                )
+                log_joint, found = self._search(groups, pack, further[pack.anchors])
             log_prob = normalize(log_joint)
-            bounds[part] = log_prob
-            good = best[part] == anchor if least is None else log_prob >= least[part]
-            accepted[part] = good
-            if stats is not None:
-                block.weight = self._weight_of(index[part], good)
-                self._add(mine, stats, block, log_joint, log_prob, anchor)
+            if least is None:
+                good = found == pack.anchors[:, None]
+            else:
+                good = log_prob >= least[pack.places]
+            places = pack.places[pack.valid]
+            for values, here in ((bounds, log_prob), (best, found), (accepted, good)):
+                values[places] = here[pack.valid].to(values.dtype)
+            if add:
+                weight = (good & pack.valid).double()
+                if self.weight is not None:
+                    weight *= self.weight[index[pack.places]]
+                known = self.neighbours[pack.anchors]
+                groups.add(known, log_joint, log_prob.double(), weight)
         return Visit(index, anchors, bounds, best, accepted)
 
-    def _groups(
-        self, kernel: AnyKernel, index: Tensor, anchors: Tensor
-    ) -> Iterator[tuple[int, slice, Block]]:
-        """Yield samples of one anchor, their place among all, and their block."""
-        for batch, offset, runs in batches_of(anchors):
-            x = self.rows[index[batch]].T.contiguous()
-            features = kernel.features_of(x)
-            for anchor, start, stop in runs:
-                columns = slice(start - offset, stop - offset)
-                block = Block(x[:, columns], slice(start, stop), 0)
-                if features is not None:
-                    block.features = features[:, columns]
-                yield anchor, slice(start, stop), block
-
-    def _weight_of(self, index: Tensor, good: Tensor) -> Tensor | None:
-        """Return the weights of samples, 0 where they are not ``good``."""
-        weight = None if self.weight is None else self.weight[index]
-        if bool(good.all()):
-            return weight
-        return good.double() if weight is None else weight * good
-
-    def _searched(
-        self, kernel: AnyKernel, block: Block, anchor: int, further: Tensor
-    ) -> tuple[AnyKernel, Tensor, Tensor]:
-        """Look for better neighbours of an anchor; return what its samples see.
+    def _search(
+        self, groups: AnyGroups, pack: Pack, further: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Look for better neighbours of anchors; return what their samples see.
 
         Returns
         -------
-        kernel : MomentKernel or CenteredKernel
-            Of the neighbours.
-        log_joint : Tensor of shape (n_candidates, n_samples)
-        best : Tensor of int64, (n_samples,)
+        log_joint : Tensor of shape (n_candidates, n_anchors, n_samples)
+        best : Tensor of int64, (n_anchors, n_samples)
         """
-        known = self.neighbours[anchor]
-        both = torch.cat([known, further[further >= 0]])
-        wide = kernel.subset(both)
-        log_joint = wide.log_joint(block)
-        best = both[log_joint.argmax(0)]
+        known, is_new = self.neighbours[pack.anchors], further >= 0
+        count = known.shape[1]
+        both = torch.cat([known, further.clamp_min(0)], dim=1)
+        log_joint = groups.log_joint(both)
+        log_joint[count:].masked_fill_(~is_new.T[..., None], -torch.inf)
+        best = both.gather(1, log_joint.argmax(0))
         resp = log_joint.softmax(0)
-        mass = resp.sum(1)
-        mass[0] = torch.inf  # itself
-        kept = mass.topk(len(known)).indices
-        before, after = resp[: len(known)].sum(0).log(), resp[kept].sum(0).log()
-        if bool(after.double().sum() > before.double().sum()):
-            self.neighbours[anchor] = both[kept]
-        else:
-            kept = torch.arange(len(known), device=kept.device)
-        return wide.subset(kept), log_joint[kept], best
-
-    def _add(
-        self,
-        kernel: AnyKernel,
-        stats: Statistics,
-        block: Block,
-        resp: Tensor,
-        log_prob: Tensor,
-        anchor: int,
-    ) -> None:
-        where = self.neighbours[anchor]
-        own = kernel.empty_statistics()
-        add_responsibilities(kernel, own, block, resp, log_prob)
-        stats.add(own.log_likelihood, own.total)
-        stats.nk.index_add_(0, where, own.nk)
-        stats.first.index_add_(0, where, own.first)
-        if kernel.covariance.shared:
-            stats.second += own.second
-        else:
-            stats.second.index_add_(0, where, own.second)
+        mass = (resp * pack.valid).sum(2).T
+        mass[:, count:].masked_fill_(~is_new, -1.0)
+        mass[:, 0] = torch.inf  # itself
+        kept = mass.topk(count, dim=1).indices
+        where = kept.T[..., None].expand(count, *pack.places.shape)
+        before, after = resp[:count].sum(0).log(), resp.gather(0, where).sum(0).log()
+        gain = torch.where(pack.valid, after.double() - before.double(), 0.0).sum(1)
+        better = (gain > 0.0)[:, None]
+        kept = torch.where(better, kept, torch.arange(count, device=kept.device))
+        self.neighbours[pack.anchors] = both.gather(1, kept)
+        where = kept.T[..., None].expand(count, *pack.places.shape)
+        return log_joint.gather(0, where), best
 
     def _further(self, mixture: MixtureDensity) -> Tensor:
         """Draw components that may become neighbours, -1 where none is new."""
