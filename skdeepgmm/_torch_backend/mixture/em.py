@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -106,8 +106,34 @@ class EMResult:
 
 
 OnIteration = Callable[[int, float, MixtureDensity], bool]
-#: The E-step: statistics of data under a mixture, accurate up to a cancellation.
-Expectation = Callable[[MixtureDensity, Source, float], Statistics]
+
+class Expectation(Protocol):
+    """The E-step of a run."""
+
+    def __call__(
+        self, mixture: MixtureDensity, source: Source, least_bound: float = 0.0
+    ) -> Statistics:
+        """Return the statistics of one pass, see ``e_step``."""
+
+    def cancellation(self, mixture: MixtureDensity) -> float:
+        """Return what statistics have to be accurate to for this mixture."""
+
+
+class ExactExpectation:
+    """The E-step over all components."""
+
+    def __call__(
+        self, mixture: MixtureDensity, source: Source, least_bound: float = 0.0
+    ) -> Statistics:
+        """Return the statistics of one pass, see ``e_step``."""
+        return e_step(mixture, source, least_bound)
+
+    def cancellation(self, mixture: MixtureDensity) -> float:
+        """Return what statistics have to be accurate to for this mixture."""
+        return mixture.covariance.cancellation(mixture.means)
+
+
+EXACT = ExactExpectation()
 
 
 def maximize(
@@ -294,7 +320,7 @@ def em_step(
     mixture: MixtureDensity,
     source: Source,
     ridge: Tensor,
-    expectation: Expectation = e_step,
+    expectation: Expectation = EXACT,
 ) -> tuple[Statistics, MixtureDensity, Tensor]:
     """Return the statistics of one E-step and the M-step's mixture and failures.
 
@@ -302,11 +328,11 @@ def em_step(
     coarse for the new mixture: the E-step is then done again, exactly.
     """
     covariance_class = type(mixture.covariance)
-    stats = expectation(mixture, source, 0.0)
+    stats = expectation(mixture, source)
     new, failed = maximize(covariance_class, stats, ridge)
     if math.isfinite(stats.cancellation_bound):
         bad = bool(failed.any())
-        needed = math.inf if bad else new.covariance.cancellation(new.means)
+        needed = math.inf if bad else expectation.cancellation(new)
         if not needed <= stats.cancellation_bound:
             stats = expectation(mixture, source, needed)
             new, failed = maximize(covariance_class, stats, ridge)
@@ -358,7 +384,7 @@ def fit_em(
     lower_bound: float = -math.inf,
     result: EMResult | None = None,
     save: Callable[[], None] | None = None,
-    expectation: Expectation = e_step,
+    expectation: Expectation = EXACT,
 ) -> EMResult:
     """Run EM from ``initial`` on the standardised blocks of ``source``.
 

@@ -4,6 +4,7 @@ Samples of one anchor see the same candidates. Anchors with about equally many s
 are packed: padded to the same number and computed by one batched product.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -11,10 +12,10 @@ import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend.data import Block
+from skdeepgmm._torch_backend.mixture.covariances.base import MAX_CANCELLATION
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import (
     AnyKernel,
-    MomentKernel,
     add_responsibilities,
     choose_kernel,
 )
@@ -22,6 +23,9 @@ from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
 #: Samples of a pack, and values of its candidates' coefficients.
 PACK_ROWS, PACK_VALUES = 4096, 2**22
+#: Largest ``Covariance.cancellation`` about anchors in float64: an error of 1e-4 nats in
+#: densities of components that collapsed elsewhere.
+MOST_CANCELLATION = 1e12
 #: More samples of one anchor are seen in pieces.
 MOST_ROWS = 2**15
 
@@ -72,73 +76,120 @@ def packs_of(labels: Tensor, most_anchors: int) -> Iterator[Pack]:
 
 
 class PackedMoments:
-    """The natural form, one batched product a pack.
+    """The natural form about each anchor's mean, one batched product a pack.
+
+    Thousands of components are tight beside the spread of the data, where products of
+    x would cancel; those of x - c, c the anchor's mean, do not. Second-moment features
+    f are quadratic, f(y + c) = f(y) + B(c, y) + f(c), so that both coefficients and
+    statistics go from one centre to the other by the matrix B(c, .).
 
     Parameters
     ----------
-    kernel : MomentKernel
+    mixture : MixtureDensity
         Of a covariance type without factors.
     rows : Tensor of shape (n_samples, n_features)
+    dtype : torch.dtype
+        Of the products.
     """
 
-    def __init__(self, kernel: MomentKernel, rows: Tensor) -> None:
-        self.kernel, self.rows = kernel, rows
-        n_components, width = kernel.natural.shape
-        self.products = kernel.means.new_zeros(n_components, width)
-        self.stats = kernel.empty_statistics()
-        self.most_values = width
+    def __init__(
+        self, mixture: MixtureDensity, rows: Tensor, dtype: torch.dtype
+    ) -> None:
+        self.mixture, self.rows, self.dtype = mixture, rows, dtype
+        covariance = mixture.covariance
+        self.natural = covariance.natural(mixture.means, mixture.weights.log())
+        self.linear = slice(1, 1 + mixture.n_features)
+        self.products = torch.zeros_like(self.natural)
+        zero = torch.zeros_like(mixture.means)
+        self.stats = Statistics.zeros(zero, covariance.second_shape(*zero.shape))
+        exact = dtype == torch.float64
+        self.bound = math.inf if exact else MAX_CANCELLATION[dtype]
 
     def most_anchors(self, n_candidates: int) -> int:
         """Return how many anchors a pack may have."""
-        return max(1, PACK_VALUES // (n_candidates * self.most_values))
+        return max(1, PACK_VALUES // (n_candidates * self.natural.shape[1]))
 
     def load(self, pack: Pack, index: Tensor) -> None:
         """Read the samples of a pack, whose numbers are ``index``."""
         self.index = index[pack.places]
-        self.features = self.kernel.features_of(self.rows[self.index.flatten()].T)
+        center = self.mixture.means[pack.anchors]
+        if self.mixture.covariance.shared:
+            center = torch.zeros_like(center)
+        rows = self.rows[self.index].to(self.dtype) - center.to(self.dtype)[:, None]
+        self.features = self._features(rows.flatten(0, 1).T)
+        self._load_centers(center)
 
     def log_joint(self, candidates: Tensor) -> Tensor:
         """Return log-densities of (n_anchors, n_candidates), candidates first."""
-        n_anchors, n_samples = self.index.shape
-        product = torch.bmm(self.kernel.natural[candidates], self._stacked())
-        other, _ = self.kernel.covariance.other_log_prob(self._x(), self.kernel.means)
+        natural = self.natural[candidates]
+        quadratic = natural[..., self.linear.stop :]
+        natural[..., :1] = torch.bmm(natural, self.at_center)
+        natural[..., self.linear] += torch.bmm(quadratic, self.cross)
+        product = torch.bmm(natural.to(self.dtype), self._stacked())
+        mixture = self.mixture
+        other, _ = mixture.covariance.other_log_prob(self._x(), mixture.means)
         if other is not None:  # one for all components
-            product += other.reshape(n_anchors, 1, n_samples)
+            product += other.reshape(len(product), 1, -1)
         return product.permute(1, 0, 2)
 
     def add(
         self, candidates: Tensor, resp: Tensor, log_prob: Tensor, weight: Tensor
     ) -> None:
         """Add weighted samples, responsibilities candidates first."""
-        total = weight.sum()
-        self.stats.add((weight * log_prob).sum(), total)
+        self.stats.add((weight * log_prob).sum(), weight.sum())
         weight = weight.to(resp.dtype)
-        products = torch.bmm(
-            (resp * weight).permute(1, 0, 2), self._stacked().mT
-        ).flatten(0, 1)
-        self.products.index_add_(0, candidates.flatten(), products.double())
-        if self.kernel.covariance.shared:
-            self.stats.second += self.kernel.covariance.second_from_features(
+        resp = (resp * weight).permute(1, 0, 2)
+        products = torch.bmm(resp, self._stacked().mT).double()
+        nk, stop = products[..., :1], self.linear.stop
+        products[..., stop:] += torch.bmm(products[..., self.linear], self.cross.mT)
+        products[..., 1:] += nk * self.at_center.mT[..., 1:]
+        where = candidates.flatten()
+        self.products.index_add_(0, where, products.flatten(0, 1))
+        if self.mixture.covariance.shared:
+            self.stats.second += self.mixture.covariance.second_from_features(
                 products, self._x(), weight.flatten(), resp, None
             )
 
     def statistics(self) -> Statistics:
         """Return the statistics of all that was added."""
-        linear, stats = 1 + self.kernel.n_features, self.stats
-        stats.nk += self.products[:, 0]
-        stats.first += self.products[:, 1:linear]
-        if not self.kernel.covariance.shared:
-            stats.second += self.kernel.covariance.second_from_features(
-                self.products[:, linear:], self.rows, None, self.products, None
+        products, stats, covariance = self.products, self.stats, self.mixture.covariance
+        stats.nk += products[:, 0]
+        stats.first += products[:, self.linear]
+        if not covariance.shared:
+            stats.second += covariance.second_from_features(
+                products[:, self.linear.stop :], self.rows, None, products, None
             )
-        return replace(stats, cancellation_bound=self.kernel.cancellation_bound)
+        return replace(stats, cancellation_bound=self.bound)
+
+    def _load_centers(self, center: Tensor) -> None:
+        """Compute [1, c, f(c)] of every anchor, and B(c, .) as matrices."""
+        n_anchors, n_features = center.shape
+        units = torch.eye(n_features, dtype=center.dtype, device=center.device)
+        points = (center[:, None] + units).flatten(0, 1)
+        features = self._features(torch.cat([center, units, points]).T)
+        own, unit, both = features.split([n_anchors, n_features, len(points)], dim=1)
+        stop = self.linear.stop
+        both = both[stop:].reshape(-1, n_anchors, n_features)
+        cross = both - own[stop:, :, None] - unit[stop:, None]
+        self.cross = cross.permute(1, 0, 2)
+        self.at_center = own.T[..., None]
+
+    def _features(self, x: Tensor) -> Tensor:
+        """Return [1, x, f(x)] of samples (n_features, n_samples)."""
+        features = x.new_empty(self.natural.shape[1], x.shape[1])
+        features[0] = 1.0
+        features[self.linear] = x
+        self.mixture.covariance.features(
+            features[self.linear], features[self.linear.stop :]
+        )
+        return features
 
     def _stacked(self) -> Tensor:
         """Return the features as (n_anchors, n_moments, n_samples)."""
         return self.features.reshape(-1, *self.index.shape).permute(1, 0, 2)
 
     def _x(self) -> Tensor:
-        return self.features[1 : 1 + self.kernel.n_features]
+        return self.features[self.linear]
 
 
 class SingleGroups:
@@ -187,11 +238,33 @@ class SingleGroups:
 AnyGroups = PackedMoments | SingleGroups
 
 
+def local_cancellation(mixture: MixtureDensity, neighbours: Tensor) -> float:
+    """Return the ``Covariance.cancellation`` about the means of anchors."""
+    covariance, means = mixture.covariance, mixture.means
+    if covariance.shared:
+        return covariance.cancellation(means)
+    precision = covariance.precision_diagonal().expand_as(means)
+    own = (precision * covariance.variances()).sum(1)
+    largest, step = 0.0, max(1, PACK_VALUES // neighbours.shape[1] // means.shape[1])
+    for anchors, known in zip(means.split(step), neighbours.split(step), strict=True):
+        squares = (means[known] - anchors[:, None]).square()
+        found = own[known] + (precision[known] * squares).sum(2)
+        largest = max(largest, float(found.max()))
+    return largest
+
+
 def groups_of(
-    mixture: MixtureDensity, rows: Tensor, least_bound: float = 0.0
+    mixture: MixtureDensity,
+    neighbours: Tensor,
+    rows: Tensor,
+    least_bound: float = 0.0,
 ) -> AnyGroups:
     """Return the fastest accurate way to see the rows."""
+    if not mixture.covariance.rank:
+        needed = max(local_cancellation(mixture, neighbours), least_bound)
+        if needed <= MAX_CANCELLATION[rows.dtype]:
+            return PackedMoments(mixture, rows, rows.dtype)
+        if needed <= MOST_CANCELLATION or least_bound == math.inf:
+            return PackedMoments(mixture, rows, torch.float64)
     kernel = choose_kernel(mixture, rows.dtype, len(rows), least_bound, may_keep=False)
-    if isinstance(kernel, MomentKernel) and not mixture.covariance.rank:
-        return PackedMoments(kernel, rows)
     return SingleGroups(kernel, rows)

@@ -25,6 +25,7 @@ from skdeepgmm._torch_backend.data import ArraySource, Block
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import (
+    choose_kernel,
     normalize,
     statistics_of,
 )
@@ -34,6 +35,7 @@ from skdeepgmm._torch_backend.mixture.truncated_kernels import (
     AnyGroups,
     Pack,
     groups_of,
+    local_cancellation,
     packs_of,
 )
 from skdeepgmm._torch_backend.source import Source
@@ -192,7 +194,7 @@ class Truncation:
 
         ``least_bound`` as in ``e_step``.
         """
-        groups = groups_of(mixture, self.rows, least_bound)
+        groups = groups_of(mixture, self.neighbours, self.rows, least_bound)
         further = self._further(mixture)
         everyone = self._everyone()
         seen = self._visit(groups, everyone, self.anchors, True, None, further)
@@ -204,9 +206,15 @@ class Truncation:
         self.n_passes += 1
         return groups.statistics()
 
+    def cancellation(self, mixture: MixtureDensity) -> float:
+        """Return what statistics have to be accurate to for this mixture."""
+        if mixture.covariance.rank:
+            return mixture.covariance.cancellation(mixture.means)
+        return local_cancellation(mixture, self.neighbours)
+
     def settle(self, mixture: MixtureDensity) -> None:
         """Let every sample go to the best component that it finds, step by step."""
-        groups, index = groups_of(mixture, self.rows), self._everyone()
+        groups, index = groups_of(mixture, self.neighbours, self.rows), self._everyone()
         for _ in range(MAX_STEPS):
             if not len(index):
                 return
@@ -217,7 +225,7 @@ class Truncation:
 
     def labels(self, mixture: MixtureDensity) -> Tensor:
         """Return the best component that each sample sees, (n_samples,)."""
-        groups = groups_of(mixture, self.rows)
+        groups = groups_of(mixture, self.neighbours, self.rows)
         seen = self._visit(groups, self._everyone(), self.anchors)
         out = torch.empty_like(self.anchors)
         out[seen.index] = seen.best
@@ -226,7 +234,7 @@ class Truncation:
     def posterior(self, mixture: MixtureDensity) -> Tensor:
         """Return the truncated posterior, (n_samples, n_components)."""
         out = self.rows.new_zeros(len(self.rows), mixture.n_components)
-        groups = groups_of(mixture, self.rows)
+        groups = groups_of(mixture, self.neighbours, self.rows)
         anchors, index = self.anchors.sort(stable=True)
         for pack in packs_of(anchors, groups.most_anchors(self.neighbours.shape[1])):
             groups.load(pack, index)
@@ -245,13 +253,14 @@ class Truncation:
 
         The mean over at most ``count`` random samples.
         """
-        groups = groups_of(mixture, self.rows)
+        groups = groups_of(mixture, self.neighbours, self.rows)
         index = torch.randperm(len(self.rows), generator=self.generator)[:count]
         index = index.to(self.rows.device)
         seen = self._visit(groups, index, self.anchors[index])
         step = max(1, DISTANCE_BYTES // (8 * mixture.n_components))
+        kernel = choose_kernel(mixture, self.rows.dtype, count, may_keep=False)
         exact = [
-            normalize(groups.kernel.log_joint(Block(x.T.contiguous(), slice(0, 0), 0)))
+            normalize(kernel.log_joint(Block(x.T.contiguous(), slice(0, 0), 0)))
             for x in self.rows[seen.index].split(step)
         ]
         differences = torch.cat(exact).double() - seen.bounds.double()

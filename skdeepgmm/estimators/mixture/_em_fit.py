@@ -11,8 +11,9 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.data import ArraySource, balanced, default_batch_size
 from skdeepgmm._torch_backend.mixture import init
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
-from skdeepgmm._torch_backend.mixture.e_step import e_step, row_bytes
+from skdeepgmm._torch_backend.mixture.e_step import row_bytes
 from skdeepgmm._torch_backend.mixture.em import (
+    EXACT,
     DegeneracyGuard,
     EMConfig,
     EMResult,
@@ -175,7 +176,7 @@ class EMFit:
     def _expectation(self, result, guard, saved):
         """Return the E-step: the exact one, or that among few candidates."""
         if self.rows is None:
-            return e_step
+            return EXACT
         generator = self.estimator._generator(copy.deepcopy(self.random_state))
         found = Truncation.about(
             result.mixture,
