@@ -264,6 +264,7 @@ class Truncation:
             for x in self.rows[seen.index].split(step)
         ]
         differences = torch.cat(exact).double() - seen.bounds.double()
+        differences.clamp_min_(0.0)  # two roundings of the same
         if self.weight is None:
             return float(differences.mean())
         weight = self.weight[seen.index]
