@@ -2,10 +2,10 @@
 
 Both begin with the same parameters, those of the truncated fit's own start, and run the
 same number of iterations (tol=0). The seconds are those between the ends of two
-iterations, their median; the first one is left out. Held-out samples are scored exactly,
-by the same code for both. The largest mixture is fitted with truncation only, and its
-peak memory above the data is noted: responsibilities of all samples and components alone
-would be 4 GB there in float32.
+iterations, their median; the first one is left out. Held-out samples are scored
+exactly, by the same code for both. The largest mixture is fitted with truncation only,
+and its peak memory above the data is noted: responsibilities of all samples and
+components alone would be 4 GB there in float32.
 
     python benchmarks/truncation.py [--cases separate ...] [--iterations 4]
 """

@@ -107,6 +107,7 @@ class EMResult:
 
 OnIteration = Callable[[int, float, MixtureDensity], bool]
 
+
 class Expectation(Protocol):
     """The E-step of a run."""
 

@@ -23,8 +23,8 @@ from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
 #: Samples of a pack, and values of its candidates' coefficients.
 PACK_ROWS, PACK_VALUES = 4096, 2**22
-#: Largest ``Covariance.cancellation`` about anchors in float64: an error of 1e-4 nats in
-#: densities of components that collapsed elsewhere.
+#: Largest ``Covariance.cancellation`` about anchors in float64: an error of 1e-4 nats
+#: in densities of components that collapsed elsewhere.
 MOST_CANCELLATION = 1e12
 #: More samples of one anchor are seen in pieces.
 MOST_ROWS = 2**15
@@ -167,7 +167,9 @@ class PackedMoments:
         units = torch.eye(n_features, dtype=center.dtype, device=center.device)
         points = (center[:, None] + units).flatten(0, 1)
         features = self._features(torch.cat([center, units, points]).T)
-        own, unit, both = features.split([n_anchors, n_features, len(points)], dim=1)
+        own, unit, both = torch.split(
+            features, [n_anchors, n_features, len(points)], dim=1
+        )
         stop = self.linear.stop
         both = both[stop:].reshape(-1, n_anchors, n_features)
         cross = both - own[stop:, :, None] - unit[stop:, None]
@@ -246,7 +248,9 @@ def local_cancellation(mixture: MixtureDensity, neighbours: Tensor) -> float:
     precision = covariance.precision_diagonal().expand_as(means)
     own = (precision * covariance.variances()).sum(1)
     largest, step = 0.0, max(1, PACK_VALUES // neighbours.shape[1] // means.shape[1])
-    for anchors, known in zip(means.split(step), neighbours.split(step), strict=True):
+    for anchors, known in zip(
+        torch.split(means, step), torch.split(neighbours, step), strict=True
+    ):
         squares = (means[known] - anchors[:, None]).square()
         found = own[known] + (precision[known] * squares).sum(2)
         largest = max(largest, float(found.max()))

@@ -52,9 +52,7 @@ GAP_ROWS = 2048
 DISTANCE_BYTES = 64 * 2**20
 
 
-def nearest(
-    points: Tensor, centers: Tensor, scale: Tensor, count: int = 1
-) -> Tensor:
+def nearest(points: Tensor, centers: Tensor, scale: Tensor, count: int = 1) -> Tensor:
     """Return the indices of the nearest centres, (n_points, count).
 
     Parameters
@@ -69,7 +67,7 @@ def nearest(
     unit = scale.to(points.dtype)
     step = max(1, DISTANCE_BYTES // (len(centers) * points.element_size()))
     parts = []
-    for part in points.split(step):
+    for part in torch.split(points, step):
         closeness = torch.addmm(-half_norms, part / unit, kept.T)
         if count == 1:
             parts.append(closeness.argmax(1, keepdim=True))
@@ -241,7 +239,9 @@ class Truncation:
             known = self.neighbours[pack.anchors]
             resp = groups.log_joint(known)
             normalize(resp)
-            samples = index[pack.places][..., None].expand(*pack.places.shape, len(resp))
+            samples = index[pack.places][..., None].expand(
+                *pack.places.shape, len(resp)
+            )
             columns = known[:, None].expand_as(samples)
             valid = pack.valid
             resp = resp.permute(1, 2, 0)[valid].to(out.dtype)
@@ -261,7 +261,7 @@ class Truncation:
         kernel = choose_kernel(mixture, self.rows.dtype, count, may_keep=False)
         exact = [
             normalize(kernel.log_joint(Block(x.T.contiguous(), slice(0, 0), 0)))
-            for x in self.rows[seen.index].split(step)
+            for x in torch.split(self.rows[seen.index], step)
         ]
         differences = torch.cat(exact).double() - seen.bounds.double()
         differences.clamp_min_(0.0)  # two roundings of the same

@@ -140,9 +140,7 @@ def test_searches_find_neighbours_that_matter(rng):
     far = (mixture.means[:, None] - mixture.means).square().sum(2).argsort(1)
     truncation.neighbours[:, 1:] = far.flip(1)[:, :5]
     exact = e_step(mixture, source).mean_log_likelihood
-    gaps = [
-        exact - truncation(mixture, source).mean_log_likelihood for _ in range(15)
-    ]
+    gaps = [exact - truncation(mixture, source).mean_log_likelihood for _ in range(15)]
     assert np.diff(gaps).max() < 1e-10
     assert gaps[-1] < 0.15 * gaps[0]
 
@@ -181,7 +179,9 @@ def test_tight_components_far_from_the_origin_lose_nothing(name, rng):
     stats = stats.recentered(cls, stats.first / stats.nk[:, None])
     values = cls.estimate(stats, torch.zeros_like(means), torch.zeros(N_FEATURES))
     diagonal = cls.from_values(values)[0].variances().expand_as(means)
-    own = torch.stack([X[200 * k : 200 * k + 200].var(0, correction=0) for k in range(6)])
+    own = torch.stack(
+        [X[200 * k : 200 * k + 200].var(0, correction=0) for k in range(6)]
+    )
     if name == "spherical":
         own = own.mean(1, keepdim=True).expand_as(own)
     torch.testing.assert_close(diagonal, own, rtol=1e-4, atol=0.0)
