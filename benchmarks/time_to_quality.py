@@ -4,7 +4,7 @@ The quality is the mean log-density of 50,000 held-out samples; the mark is what
 scikit-learn's default fit (k-means start, float64, tol=1e-3) ends with, less 0.01 nats.
 Every fit runs in a fresh process, initialization included; what it has reached is noted
 after every iteration and scored when the clock has stopped, in float64, by one scorer
-for all. CPU time stands beside wall time, and the time until the fit has returned beside
+for all. CPU time stands beside wall time, and the time until fit has returned beside
 the time until the mark. pomegranate stops by the change of the summed log-likelihood:
 its tolerance is given as that of scikit-learn times the number of samples.
 
