@@ -71,9 +71,7 @@ def data(case, device, dtype=torch.float32):
     which = torch.randint(
         case.n_components, (case.n_samples,), generator=generator, device=device
     )
-    X = torch.randn(
-        case.n_samples, case.n_features, generator=generator, device=device
-    )
+    X = torch.randn(case.n_samples, case.n_features, generator=generator, device=device)
     X += means[which]
     start = means + 0.5 * torch.randn(shape, generator=generator, device=device)
     return X.to(dtype), start.double().cpu().numpy()
