@@ -2,11 +2,10 @@
 
 One script for everything that needs the device, in under eight minutes: seconds of one
 E-step with its statistics for every covariance type, seconds of whole fits from given
-start values (tol=0), the largest relative difference of float32 parameters to float64
-ones, 10 million rows, and the same fits by the peers that are installed (scikit-learn's
-array API on the same GPU; torchgmm and pomegranate are told apart by their import). Times
-are medians of three, the device synchronised before and after. Without a GPU it says so
-and ends, unless another device is asked for; results of a CPU are shown, not kept.
+start values (tol=0), the largest relative difference of float32 means to float64 ones,
+10 million rows, and the same fits by scikit-learn's array API on the same GPU. Times are
+medians of three, the device synchronised before and after. Without a GPU it says so and
+ends, unless another device is asked for; results of a CPU are shown, not kept.
 
     python benchmarks/em_cuda.py [--device cuda] [--quick] [--repeat 3]
 """
