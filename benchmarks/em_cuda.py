@@ -3,8 +3,8 @@
 One script for all that needs the device, in under eight minutes: seconds of one
 E-step with its statistics for every covariance type, and of whole fits from given
 start values (tol=0), the largest relative difference of float32 means to float64 ones,
-10 million rows, and the same fits by scikit-learn's array API on the same GPU. Times are
-medians of three, the device synchronised before and after. Without a GPU it says so and
+10 million rows, and the same fits by scikit-learn's array API on the same GPU. Times
+are medians of three, the device synchronised around them. Without a GPU it says so and
 ends, unless another device is asked for; results of a CPU are shown, not kept.
 
     python benchmarks/em_cuda.py [--device cuda] [--quick] [--repeat 3]
