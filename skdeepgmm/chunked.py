@@ -12,8 +12,9 @@ class ChunkedArray:
 
     Estimators that stream (``GaussianMixture.fit`` and every scoring method) read
     it batch by batch, several times, each thread in order. At most one loaded chunk
-    for each thread is held at a time; loaders are called one after the other. Rows are indexed as those of an array, so that scikit-learn's
-    splitters work; ``numpy.asarray`` puts all of them into memory.
+    for each thread is held at a time; loaders are called one after the other. Rows
+    are indexed as those of an array, so that scikit-learn's splitters work;
+    ``numpy.asarray`` puts all of them into memory.
 
     Parameters
     ----------

@@ -162,7 +162,12 @@ def test_attributes_section_lists_what_fit_sets(cls, blobs):
     assert present <= documented
     # feature_names_in_ exists only after a fit on named columns.
     # The factors are there for low-rank covariances alone.
-    conditional = {"feature_names_in_", "factors_", "noise_variance_"}
+    conditional = {
+        "feature_names_in_",
+        "factors_",
+        "noise_variance_",
+        "truncation_gap_",
+    }
     # Classes are known only after a semi-supervised fit.
     conditional |= {"classes_", "class_counts_", "class_proba_"}
     absent = documented - conditional

@@ -133,6 +133,7 @@ ATTRIBUTES = {
         **_FLAT,
         "n_samples_seen_": Number(low=0.0),
         "n_batches_seen_": Integer(),
+        "truncation_gap_": Number(),
     },
     "SGDGaussianMixture": {
         **_FLAT,

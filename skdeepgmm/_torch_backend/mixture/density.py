@@ -91,6 +91,12 @@ class MixtureDensity:
         error = self.covariance.rounding(self.means)
         return dtype if error <= MAX_CANCELLATION[dtype] else torch.float64
 
+    def subset(self, index: Tensor) -> "MixtureDensity":
+        """Return some components, at their weights."""
+        return MixtureDensity(
+            self.weights[index], self.means[index], self.covariance.subset(index)
+        )
+
     def marginal(self, kept: Tensor) -> "MixtureDensity":
         """Return the mixture of the features at the indices ``kept``."""
         return MixtureDensity(

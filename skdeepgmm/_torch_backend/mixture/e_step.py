@@ -51,9 +51,27 @@ class MomentKernel:
         self._ready: Block | None = None
         self._cached: tuple[Block | None, Tensor | None] = (None, None)
 
+    def subset(self, index: Tensor) -> "MomentKernel":
+        """Return the kernel of some components."""
+        found = copy.copy(self)
+        found.natural, found.means = self.natural[index], self.means[index]
+        found.center = self.center[index]
+        if self.covariance.rank:  # of other types only the class is asked
+            found.covariance = self.covariance.subset(index)
+        block, cache = self._cached
+        found._cached = block, None if cache is None else cache[index]
+        found._buffer = found._ready = None
+        return found
+
     def empty_statistics(self) -> Statistics:
         shape = self.covariance.second_shape(*self.center.shape)
         return Statistics.zeros(self.center, shape)
+
+    def features_of(self, x: Tensor) -> Tensor:
+        """Return the moment features of samples (n_features, n_samples)."""
+        features = x.new_empty(self.natural.shape[1], x.shape[1], dtype=self.dtype)
+        self._write(x, features)
+        return features
 
     def log_joint(self, block: Block) -> Tensor:
         features = self._features(block)
@@ -115,11 +133,20 @@ class CenteredKernel:
     def __init__(
         self, mixture: MixtureDensity, dtype: torch.dtype = torch.float64
     ) -> None:
-        self.mixture = mixture
+        self.mixture, self.covariance = mixture, mixture.covariance
         self.dtype = dtype
         self.center = mixture.means
         exact = dtype == torch.float64
         self.cancellation_bound = math.inf if exact else MAX_CANCELLATION[dtype]
+
+    def subset(self, index: Tensor) -> "CenteredKernel":
+        """Return the kernel of some components."""
+        found = copy.copy(self)
+        found.mixture, found.center = self.mixture.subset(index), self.center[index]
+        return found
+
+    def features_of(self, x: Tensor) -> None:
+        """Return None: there are no moment features."""
 
     def empty_statistics(self) -> Statistics:
         shape = self.mixture.covariance.second_shape(*self.center.shape)
@@ -341,8 +368,15 @@ def _unseen(
 def add_block(kernel: AnyKernel, stats: Statistics, block: Block) -> None:
     """Add one batch to the statistics; its responsibilities end here."""
     resp = kernel.log_joint(block)
-    log_prob = normalize(resp).double()
-    total: Tensor | None = None
+    log_prob = normalize(resp)
+    add_responsibilities(kernel, stats, block, resp, log_prob)
+
+
+def add_responsibilities(
+    kernel: AnyKernel, stats: Statistics, block: Block, resp: Tensor, log_prob: Tensor
+) -> None:
+    """Add a batch of known responsibilities; they are weighted in place."""
+    log_prob, total = log_prob.double(), None
     if block.weight is None:
         stats.add(log_prob.sum(), float(block.n_samples))
     else:

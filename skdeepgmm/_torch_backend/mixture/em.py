@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -64,6 +64,8 @@ class EMResult:
         Components that were re-seeded or floored, and why.
     nk : Tensor of shape (n_components,) or None
         Mass of the components in the last E-step.
+    gap : float or None
+        What a truncated bound lacks to the exact one, in nats per sample.
     """
 
     mixture: MixtureDensity
@@ -72,6 +74,7 @@ class EMResult:
     stopped: bool = False
     events: dict[int, str] = field(default_factory=dict)
     nk: Tensor | None = None
+    gap: float | None = None
 
     @property
     def n_iter(self) -> int:
@@ -103,6 +106,35 @@ class EMResult:
 
 
 OnIteration = Callable[[int, float, MixtureDensity], bool]
+
+
+class Expectation(Protocol):
+    """The E-step of a run."""
+
+    def __call__(
+        self, mixture: MixtureDensity, source: Source, least_bound: float = 0.0
+    ) -> Statistics:
+        """Return the statistics of one pass, see ``e_step``."""
+
+    def cancellation(self, mixture: MixtureDensity) -> float:
+        """Return what statistics have to be accurate to for this mixture."""
+
+
+class ExactExpectation:
+    """The E-step over all components."""
+
+    def __call__(
+        self, mixture: MixtureDensity, source: Source, least_bound: float = 0.0
+    ) -> Statistics:
+        """Return the statistics of one pass, see ``e_step``."""
+        return e_step(mixture, source, least_bound)
+
+    def cancellation(self, mixture: MixtureDensity) -> float:
+        """Return what statistics have to be accurate to for this mixture."""
+        return mixture.covariance.cancellation(mixture.means)
+
+
+EXACT = ExactExpectation()
 
 
 def maximize(
@@ -286,7 +318,10 @@ def with_floor(mixture: MixtureDensity, failed: Tensor) -> MixtureDensity:
 
 
 def em_step(
-    mixture: MixtureDensity, source: Source, ridge: Tensor
+    mixture: MixtureDensity,
+    source: Source,
+    ridge: Tensor,
+    expectation: Expectation = EXACT,
 ) -> tuple[Statistics, MixtureDensity, Tensor]:
     """Return the statistics of one E-step and the M-step's mixture and failures.
 
@@ -294,13 +329,13 @@ def em_step(
     coarse for the new mixture: the E-step is then done again, exactly.
     """
     covariance_class = type(mixture.covariance)
-    stats = e_step(mixture, source)
+    stats = expectation(mixture, source)
     new, failed = maximize(covariance_class, stats, ridge)
     if math.isfinite(stats.cancellation_bound):
         bad = bool(failed.any())
-        needed = math.inf if bad else new.covariance.cancellation(new.means)
+        needed = math.inf if bad else expectation.cancellation(new)
         if not needed <= stats.cancellation_bound:
-            stats = e_step(mixture, source, needed)
+            stats = expectation(mixture, source, needed)
             new, failed = maximize(covariance_class, stats, ridge)
     return stats, new, failed
 
@@ -350,6 +385,7 @@ def fit_em(
     lower_bound: float = -math.inf,
     result: EMResult | None = None,
     save: Callable[[], None] | None = None,
+    expectation: Expectation = EXACT,
 ) -> EMResult:
     """Run EM from ``initial`` on the standardised blocks of ``source``.
 
@@ -362,7 +398,9 @@ def fit_em(
         result = EMResult(initial, events=guard.events)
     while not result.is_over(config):
         previous = result.last_bound if result.lower_bounds else lower_bound
-        stats, mixture, failed = em_step(result.mixture, source, config.ridge)
+        stats, mixture, failed = em_step(
+            result.mixture, source, config.ridge, expectation
+        )
         mixture, failed = shrunk(mixture, failed, float(stats.total), config.prior)
         mixture, moved = source.agreed(guard(mixture, failed, stats.nk))
         bound = stats.mean_log_likelihood

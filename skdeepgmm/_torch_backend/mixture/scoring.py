@@ -13,6 +13,8 @@ from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor, torch_
 from skdeepgmm._torch_backend.data import ArraySource, Pattern, default_batch_size
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import MIXED_BYTES, normalize
+from skdeepgmm._torch_backend.mixture.truncation import Truncation, all_rows
+from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm._torch_backend.source import Source
 
 Rows: TypeAlias = slice | NDArray[np.int64]
@@ -216,3 +218,41 @@ def _conditionals_of_pattern(
         diff = x[observed] - means[:, observed, None]
         regressed = mixture.covariance.regress(diff, observed, missing)
         yield rows, missing, resp, offset + regressed
+
+
+def truncated(
+    mixture: MixtureDensity, source: ArraySource, n_candidates: int
+) -> tuple[Truncation, MixtureDensity]:
+    """Return the candidates of all samples, and the mixture in their units."""
+    units = source.use_units(mixture.standardization())
+    mixture = mixture.standardized(units)
+    rows, generator = all_rows(source), new_generator(0)
+    found = Truncation.about(mixture, rows, n_candidates, generator)
+    found.settle(mixture)
+    return found, mixture
+
+
+def truncated_predict(
+    n_candidates: int,
+    mixture: MixtureDensity,
+    source: ArraySource,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Do as ``predict``, among few candidates of each sample."""
+    if source.has_missing:
+        return predict(mixture, source, dtype)
+    found, standardized = truncated(mixture, source, n_candidates)
+    return found.labels(standardized)
+
+
+def truncated_predict_proba(
+    n_candidates: int,
+    mixture: MixtureDensity,
+    source: ArraySource,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Do as ``predict_proba``, among few candidates of each sample."""
+    if source.has_missing:
+        return predict_proba(mixture, source, dtype)
+    found, standardized = truncated(mixture, source, n_candidates)
+    return found.posterior(standardized).to(dtype)

@@ -36,6 +36,8 @@ from skdeepgmm.exceptions import DegenerateComponentWarning
 
 #: Where ``reg_covar`` is so many times the largest variance a warning says so.
 SWAMPED = 10.0
+#: Components that a warning names.
+MOST_NAMED = 50
 #: Attributes that depend on the covariance type; a new fit drops the old ones.
 COVARIANCE_ATTRIBUTES = {
     name for cls in COVARIANCES.values() for name in cls.attribute_names
@@ -71,6 +73,9 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         **CONSTRAINTS,
     }
+
+    #: Whether samples see some components only.
+    _is_truncated = False
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "means_")
@@ -173,7 +178,9 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
             return
         what = f"X has {X.shape[0]} samples"
         if not covariance_class.shared:
-            listed = ", ".join(f"{k} ({counts[k]:.3g})" for k in few)
+            listed = ", ".join(f"{k} ({counts[k]:.3g})" for k in few[:MOST_NAMED])
+            if len(few) > MOST_NAMED:
+                listed += f" and {len(few) - MOST_NAMED} more"
             what = f"Components have few samples: {listed}"
         warn_caller(
             f"{what}. covariance_type={self.covariance_type!r} with "
@@ -215,7 +222,7 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         if sample_weight is not None:
             mass = sample_weight.sum() / sample_weight.max()
         bounds = np.asarray(self.weights_, dtype=np.float64) * mass
-        if (bounds >= least).all():
+        if self._is_truncated or (bounds >= least).all():
             return bounds
         mixture, dtype = self._mixture(X), convert.torch_dtype(X)
         source = self._scoring_source(mixture, X, sample_weight)
@@ -328,6 +335,8 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         labels : ndarray of shape (n_samples,)
             Component indices.
         """
+        if self._is_truncated:
+            return self._score(partial(scoring.truncated_predict, self.truncation), X)
         return self._score(scoring.predict, X)
 
     def predict_proba(self, X):
@@ -343,6 +352,9 @@ class BaseGaussianMixture(MixtureAlgebraMixin, DensityMixin, TorchEstimator):
         resp : ndarray of shape (n_samples, n_components)
             Responsibilities p(k | x); rows sum to one.
         """
+        if self._is_truncated:
+            function = partial(scoring.truncated_predict_proba, self.truncation)
+            return self._score(function, X)
         return self._score(scoring.predict_proba, X)
 
     def sample(self, n_samples=1, component=None, random_state=None):

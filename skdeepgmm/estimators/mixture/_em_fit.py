@@ -13,6 +13,7 @@ from skdeepgmm._torch_backend.mixture import init
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import row_bytes
 from skdeepgmm._torch_backend.mixture.em import (
+    EXACT,
     DegeneracyGuard,
     EMConfig,
     EMResult,
@@ -20,12 +21,20 @@ from skdeepgmm._torch_backend.mixture.em import (
     online_step,
 )
 from skdeepgmm._torch_backend.mixture.overcomplete import merged_start, samples_enough
+from skdeepgmm._torch_backend.mixture.truncation import (
+    Truncation,
+    all_rows,
+    hard_start,
+)
 from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
 from skdeepgmm.estimators._collection import Collection, agreed_random_state
 from skdeepgmm.estimators._interruption import Interruption
 from skdeepgmm.estimators._jobs import side_by_side
 from skdeepgmm.estimators._verbose import VerboseReport
-from skdeepgmm.estimators.mixture._init_params import initial_responsibilities
+from skdeepgmm.estimators.mixture._init_params import (
+    initial_centers,
+    initial_responsibilities,
+)
 from skdeepgmm.estimators.mixture._validation import (
     check_means,
     check_near,
@@ -83,6 +92,7 @@ class EMFit:
         self.standardization = self.source.standardize(self.covariance_class.isotropic)
         check_reg_covar(estimator, self.ridge(), self.source.dtype)
         self.log_scale = self.source.mean_log_scale()
+        self.rows = self._rows_at_hand() if estimator._is_truncated else None
         self.prior = self.covariance_class.prior_samples(X.shape[1]) if stream else 0.0
         self.random_state = agreed_random_state(X, estimator)
         self.report = VerboseReport(
@@ -144,16 +154,17 @@ class EMFit:
             with self.checkpoint.reading():
                 result = self._result(saved["result"])
                 guard.load_state_dict(saved["guard"], result.events)
+        expectation = self._expectation(result, guard, saved)
         self.report.begin(index)
         self.results.append(result)
         if n_init == 1:
-            self._run(result, guard, bound, tasks)
+            self._run(result, guard, bound, expectation, tasks)
         else:
             _, asked_to_stop = self.estimator._initialization(
                 tasks,
                 self.estimator.max_iter,
                 self.data,
-                lambda task: self._run(result, guard, bound, task),
+                lambda task: self._run(result, guard, bound, expectation, task),
                 lambda _: self._attributes(result.mixture),
             )
             result.stopped |= asked_to_stop
@@ -183,7 +194,24 @@ class EMFit:
         )
         return mixture.unstandardized(self.standardization), bound - self.log_scale
 
-    def _run(self, result, guard, bound, tasks):
+    def _expectation(self, result, guard, saved):
+        """Return the E-step: the exact one, or that among few candidates."""
+        if self.rows is None:
+            return EXACT
+        generator = self.estimator._generator(copy.deepcopy(self.random_state))
+        found = Truncation.about(
+            result.mixture,
+            self.rows,
+            self.estimator.truncation,
+            generator,
+            self._tensor(self.sample_weight),
+        )
+        if saved is not None:
+            with self.checkpoint.reading():
+                found.load_state_dict(saved["truncation"])
+        return found
+
+    def _run(self, result, guard, bound, expectation, tasks):
         """Fill ``result``; Ctrl-C in a fit leaves what it has reached."""
         estimator = self.estimator
 
@@ -201,25 +229,29 @@ class EMFit:
             return
         save = None
         if self.checkpoint.is_on:
-            save = partial(self._save_if_due, result, guard)
+            save = partial(self._save_if_due, result, guard, expectation)
         with self.interruption:
-            fit_em(self.source, *settings, save)
+            fit_em(self.source, *settings, save, expectation=expectation)
+            if self.rows is not None:
+                result.gap = expectation.gap(result.mixture)
 
     # Checkpoints -----------------------------------------------------------------
 
-    def _save_if_due(self, result, guard):
+    def _save_if_due(self, result, guard, expectation):
         if self.checkpoint.is_due(result.n_iter):
-            self._save(result, guard)
+            self._save(result, guard, expectation)
 
-    def _save(self, result=None, guard=None):
+    def _save(self, result=None, guard=None, expectation=None):
         """Save the finished restarts, and the one that EM is at."""
-        self.checkpoint.save(lambda: self._tree(result, guard))
+        self.checkpoint.save(lambda: self._tree(result, guard, expectation))
 
-    def _tree(self, result, guard):
+    def _tree(self, result, guard, expectation):
         finished = self.results if result is None else self.results[:-1]
         current = None
         if result is not None:
             current = {"result": result.state_dict(), "guard": guard.state_dict()}
+            if self.rows is not None:
+                current["truncation"] = expectation.state_dict()
         return {
             "random_state": random_state_tree(self.random_state),
             "finished": trees.to_arrays([each.state_dict() for each in finished]),
@@ -269,6 +301,15 @@ class EMFit:
         weight = self._tensor(sample_weight, device)
         return ArraySource(X, device, size, weight)
 
+    def _rows_at_hand(self):
+        """Return the standardised data, which are grouped anew in every iteration."""
+        if self.source.has_missing:
+            raise ValueError(
+                f"truncation={self.estimator.truncation} does not take missing entries "
+                "(NaN), which X has. Impute them, or set truncation=None."
+            )
+        return all_rows(self.source)
+
     def _make_guard(self, source=None):
         # A copy: scikit-learn's initialization follows from the undisturbed stream.
         random_state = copy.deepcopy(self.random_state)
@@ -314,6 +355,8 @@ class EMFit:
 
     def _initial_from_data(self, guard):
         estimator = self.estimator
+        if self.rows is not None:
+            return self._initial_of_thousands(guard)
         if estimator.init_params == "merge":
             return self._initial_by_merging()
         mixture, failed, nk = init.initial_mixture(
@@ -327,6 +370,25 @@ class EMFit:
                 self.sample_weight,
             ),
             self.ridge(),
+        )
+        return guard.repair_initial(mixture, failed, nk)
+
+    def _initial_of_thousands(self, guard):
+        """Return the mixture of the samples' nearest centres, found on a subset."""
+        estimator, weight = self.estimator, self.sample_weight
+        centers = initial_centers(
+            estimator.init_params,
+            self.X,
+            estimator.n_components,
+            self.random_state,
+            weight,
+        )
+        mixture, failed, nk = hard_start(
+            self.covariance_class,
+            self.rows,
+            self.standardization(self._tensor(centers)),
+            self.ridge(),
+            self._tensor(weight),
         )
         return guard.repair_initial(mixture, failed, nk)
 

@@ -10,6 +10,9 @@ from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.mixture import init
 from skdeepgmm.estimators._collection import Collection, once
 
+#: Samples a component from which thousands of them are initialized, and iterations of
+#: k-means there.
+SAMPLES_OF_COMPONENT, LEVEL_ITERATIONS = 50, 20
 #: Larger data are initialized from a random subset of this many values.
 MAX_INIT_VALUES = 2**23
 
@@ -123,6 +126,59 @@ INITIALIZERS = {
 
 
 INIT_PARAMS = tuple(INITIALIZERS)
+
+
+def initial_centers(init_params, X, n_components, random_state, weight=None):
+    """Return centres of thousands of components, (n_components, n_features).
+
+    Parameters
+    ----------
+    init_params : {"kmeans", "k-means++", "random_from_data"}
+        k-means is done twice: its clusters are divided by k-means again.
+    X : ndarray, memmap or tensor of shape (n_samples, n_features)
+    n_components : int
+    random_state : RandomState
+    weight : ndarray of shape (n_samples,) or None
+        Samples are drawn in proportion.
+    """
+    size = n_components
+    if init_params != "random_from_data":
+        size = min(X.shape[0], SAMPLES_OF_COMPONENT * n_components)
+    chance = None
+    if weight is not None:
+        chance = np.asarray(weight, dtype=np.float64) / weight.sum()
+        size = min(size, np.count_nonzero(chance))
+    index = np.sort(random_state.choice(X.shape[0], size, replace=False, p=chance))
+    rows = X[index.tolist()] if convert.is_tensor(X) else X[index]
+    rows = _filled(convert.to_numpy(rows) if convert.is_tensor(X) else rows)
+    if init_params == "random_from_data":
+        return rows
+    if init_params == "k-means++":
+        return kmeans_plusplus(rows, n_components, random_state=random_state)[0]
+    return _two_levels(rows, n_components, random_state)
+
+
+def _two_levels(rows, n_clusters, random_state):
+    """Return the centres of k-means within the clusters of a coarse k-means."""
+    settings = {"n_init": 1, "max_iter": LEVEL_ITERATIONS, "random_state": random_state}
+    n_coarse = max(1, round(n_clusters**0.5))
+    labels = KMeans(n_coarse, **settings).fit(rows).labels_
+    counts = np.bincount(labels, minlength=n_coarse)
+    centers = [
+        KMeans(size, **settings).fit(rows[labels == number]).cluster_centers_
+        for number, size in enumerate(_shares(counts, n_clusters))
+        if size
+    ]
+    return np.concatenate(centers)
+
+
+def _shares(counts, total):
+    """Divide ``total`` in proportion to ``counts``, no share above its count."""
+    exact = counts * (total / counts.sum())
+    shares = np.minimum(np.floor(exact).astype(int), counts)
+    order = np.argsort(shares - exact, kind="stable")
+    shares[order[: total - shares.sum()]] += 1
+    return shares
 
 
 def _host_samples(X, n_components, random_state):

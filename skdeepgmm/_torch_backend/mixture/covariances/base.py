@@ -496,6 +496,12 @@ class Covariance(ABC):
         """Return a cheaper class and its values, to tell which pairs may be close."""
         return None
 
+    def subset(self, index: Tensor) -> Self:
+        """Return the covariances of some components."""
+        if self.shared:
+            return self
+        return type(self)(*(value[index] for value in vars(self).values()))
+
     # Parts of the features -------------------------------------------------------
 
     @abstractmethod
