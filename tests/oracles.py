@@ -127,7 +127,10 @@ def diagonals(matrices):
 
 
 def triangles(matrices):
-    rows, columns = np.triu_indices(matrices.shape[-1])
+    """Return the pairs of symmetric matrices, cyclic diagonal after diagonal."""
+    size = matrices.shape[-1]
+    pairs = [(i, (i + s) % size) for s in range(size) for i in range(size)]
+    rows, columns = zip(*pairs[: size * (size + 1) // 2], strict=True)
     return matrices[..., rows, columns]
 
 

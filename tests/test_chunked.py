@@ -94,7 +94,7 @@ def test_masked_entries_of_chunks_are_missing():
 def test_a_chunk_that_changes_its_shape_is_refused():
     sizes = iter([5, 4])
     chunks = ChunkedArray([WHOLE, lambda: WHOLE[: next(sizes)]])
-    chunks._loaded = (None, None)
+    chunks._loaded.clear()
     with pytest.raises(ValueError, match="Chunk 1 had the shape"):
         chunks[-1]
 
@@ -110,6 +110,7 @@ def test_threads_keep_a_chunk_each():
 
     chunked = ChunkedArray([partial(loader, number) for number in range(4)])
     loads.clear()
+    chunked._loaded.clear()
     turns = threading.Barrier(2)
 
     def read(start):
