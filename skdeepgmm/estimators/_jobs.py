@@ -79,6 +79,8 @@ def _obstacle(estimator, X, fitting):
         return "on a collection, or where processes fit together"
     if estimator._device(X).type != "cpu":
         return "on a GPU"
+    if fitting and getattr(estimator, "_is_truncated", False):
+        return "with truncation"
     if fitting and getattr(estimator, "_skl_callbacks", None):
         return "with callbacks"
     if fitting and estimator.checkpoint_path is not None:

@@ -151,8 +151,8 @@ def test_the_mixture_of_a_denoiser_goes_on_to_the_same_end(path, monkeypatch):
     X = list(np.random.RandomState(0).rand(2, 9, 9))
     save_if_due = EMFit._save_if_due
 
-    def cut_off(self, result, guard):
-        save_if_due(self, result, guard)
+    def cut_off(self, result, guard, expectation):
+        save_if_due(self, result, guard, expectation)
         if result.n_iter == 3:
             fail()
 

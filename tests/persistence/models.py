@@ -119,6 +119,7 @@ MAKERS = {
     **{f"flat_{c}": functools.partial(_flat, c) for c in COVARIANCE_TYPES},
     **{f"stream_{c}": functools.partial(_stream, c) for c in COVARIANCE_TYPES},
     "started": _started,
+    "truncated": lambda: GaussianMixture(4, truncation=2, random_state=0).fit(rows()),
     "trained": lambda: SGDGaussianMixture(2, max_iter=2, random_state=0).fit(rows()),
     "deep_images": _deep_images,
     "deep_stream": _deep_stream,

@@ -461,5 +461,5 @@ def _run_alone(estimator, X, sample_weight, standardization, result, guard_state
     fit.use_units(standardization)
     guard = fit._make_guard()
     guard.load_state_dict(guard_state, result.events)
-    fit._run(result, guard, -math.inf, None)
+    fit._run(result, guard, -math.inf, EXACT, None)
     return result

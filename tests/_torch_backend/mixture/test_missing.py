@@ -325,7 +325,7 @@ def test_completed_statistics_are_the_sums_of_conditional_moments(name, rng, n_r
 def squares_of(name, second):
     """Return what statistics say of sums of squares, in the type's own detail."""
     if name == "full":
-        return second[:, [0, 4, 7, 9]]
+        return second[:, :4]
     if name == "tied":
         return np.diagonal(second)
     return second[:, :4, -1] if name == "low_rank" else second
