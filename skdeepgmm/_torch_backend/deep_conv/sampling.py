@@ -6,14 +6,23 @@ layers below, the signal of the next mixture.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor
-from skdeepgmm._torch_backend.deep_conv.layers import FoldingLayer, MixtureLayer
+from skdeepgmm._torch_backend.deep_conv.layers import (
+    FoldingLayer,
+    LowRankMixtureLayer,
+    MixtureLayer,
+)
+from skdeepgmm._torch_backend.deep_conv.layers.mixture import Hidden
 from skdeepgmm._torch_backend.deep_conv.network import Network, as_distribution, invert
 from skdeepgmm._torch_backend.rows import TrainingRows
+
+#: What a mixture knows of the known part of its input (``MixtureLayer.marginal``).
+Evidence: TypeAlias = tuple[Tensor, Hidden | None]
 
 #: Exponent of the density of a patch's known pixels where patches overlap; in-painting
 #: of digits was best around it.
@@ -50,12 +59,15 @@ class Descent:
     ----------
     temperatures : tuple of float
         Factor on the standard deviations of every mixture, from the image up.
+    noises : tuple of float
+        Further factor on those of the noise beside the factors of a low-rank mixture.
     top_s : int or None
         Only so many components with the largest signal may be drawn, None for all.
     sharpening : Sharpening or None
     """
 
     temperatures: tuple[float, ...]
+    noises: tuple[float, ...]
     top_s: int | None = 1
     sharpening: Sharpening | None = None
 
@@ -100,13 +112,42 @@ def descend(
         layer = network.layers[index]
         if isinstance(layer, MixtureLayer):
             components = choose(signal, how.top_s, generator)
-            noise = normal((*components.shape, layer.input_shape[2]), signal, generator)
-            temperature = how.temperatures[network.places.index(index)]
-            signal, precision = layer.draw(components, temperature, noise)
+            number = network.places.index(index)
+            signal, precision = draw(layer, components, how, number, generator)
+            signal = calibrated(network, index, components, signal, how)
             continue
         signal, precision = invert(layer, signal, precision), None
         if isinstance(layer, FoldingLayer) and how.sharpening is not None:
             signal = sharpen(network, index, signal, how.sharpening)
+    return signal
+
+
+def draw(
+    layer: MixtureLayer,
+    components: Tensor,
+    how: Descent,
+    number: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Return draws of chosen components of mixture ``number``, and precisions.
+
+    Factors are drawn whole: they move all values of a position together.
+    """
+    shape, like = tuple(components.shape), layer.means
+    noise = normal((*shape, layer.input_shape[2]), like, generator)
+    temperature = how.temperatures[number]
+    if not isinstance(layer, LowRankMixtureLayer):
+        return layer.draw(components, temperature, noise)
+    z = normal((*shape, layer.rank), like, generator)
+    drawn, precision = layer.draw(
+        components, temperature * how.noises[number], noise
+    )
+    return drawn + temperature * layer.factor_rows(components, z), precision
+
+
+def calibrated(
+    network: Network, index: int, components: Tensor, signal: Tensor, how: Descent
+) -> Tensor:
     return signal
 
 
@@ -222,14 +263,14 @@ def fill(network: Network, x: Tensor, known: Tensor) -> Tensor:
 
 def expected(network: Network, x: Tensor, known: Tensor) -> Tensor:
     """Return the expectation of images after one pass up and down."""
-    evidence: list[Tensor | None] = []
+    evidence: list[Evidence | None] = []
     signal, seen, n_below = x, known, 0
     for layer in network.layers:
         if isinstance(layer, MixtureLayer):
-            found = marginal_log_joint(layer, signal, seen * share_of(layer, n_below))
+            found = layer.marginal(signal, seen * share_of(layer, n_below))
             n_below = layer.n_components
             evidence.append(found)
-            signal = torch.softmax(found, -1)
+            signal = torch.softmax(found[0], -1)
             share = seen.mean(-1, keepdim=True)
             seen = share.expand_as(signal)
         else:
@@ -250,7 +291,7 @@ def share_of(layer: MixtureLayer, n_below: int) -> float:
     return 1.0 if whole else PATCH_EVIDENCE
 
 
-def down(network: Network, evidence: list[Tensor | None]) -> Tensor:
+def down(network: Network, evidence: list[Evidence | None]) -> Tensor:
     """Return expected images, combining evidence with the signal from above."""
     signal: Tensor | None = None
     precision: Tensor | None = None
@@ -260,28 +301,13 @@ def down(network: Network, evidence: list[Tensor | None]) -> Tensor:
             signal, precision = invert(layer, signal, precision), None
             continue
         assert found is not None
+        log_joint, hidden = found
         if signal is not None:
-            # ``found`` holds the mixture's weights; the signal takes their place.
+            # ``log_joint`` holds the mixture's weights; the signal takes their place.
             log_weights = layer.weights.clamp_min(1e-30).log()
             prior = as_distribution(signal).clamp_min(1e-6).log()
-            rows = layer.rows(found) - log_weights[:, None] + layer.rows(prior)
-            found = layer.grid(rows)
-        signal, precision = layer.expect(torch.softmax(found, -1))
+            rows = layer.rows(log_joint) - log_weights[:, None] + layer.rows(prior)
+            log_joint = layer.grid(rows)
+        signal, precision = layer.expect(torch.softmax(log_joint, -1), hidden)
     assert signal is not None
     return signal
-
-
-def marginal_log_joint(layer: MixtureLayer, x: Tensor, known: Tensor) -> Tensor:
-    """Return log pi_k N(known part of x; k), (n, h, w, K), up to a constant.
-
-    ``known`` in [0, 1] is the exponent of every value's factor: 0 marginalises it.
-    """
-    rows, seen = layer.rows(x), layer.rows(known)
-    variances = layer.variances.clamp_min(layer.floor)
-    precisions = variances.reciprocal()
-    linear = precisions * layer.means
-    constant = -0.5 * (variances.log() + linear * layer.means)
-    found = (seen * rows) @ linear.mT + seen @ constant.mT
-    found = found - 0.5 * ((seen * rows.square()) @ precisions.mT)
-    log_weights = layer.weights.clamp_min(1e-30).log()
-    return layer.grid(found + log_weights[:, None])

@@ -7,6 +7,7 @@ import numpy as np
 
 from skdeepgmm._torch_backend.deep_conv import fitted
 from skdeepgmm._torch_backend.deep_conv.layers import FoldingLayer, PoolingLayer
+from skdeepgmm._torch_backend.deep_conv.layers.low_rank import low_rank
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_init
 from skdeepgmm._torch_backend.deep_conv.network import Network
 from skdeepgmm.layers import Folding, Mixture, Pooling, preset
@@ -139,9 +140,11 @@ def build(stack, shape, floors, generator, dtype):
     for layer, input_shape in zip(stack, shapes(stack, shape), strict=False):
         if isinstance(layer, Mixture):
             size, shared = layer.n_components, layer.shared
-            layers.append(
-                random_init(input_shape, size, shared, next(floors), generator, dtype)
+            mixture = random_init(
+                input_shape, size, shared, next(floors), generator, dtype
             )
+            low = layer.covariance_type == "low_rank"
+            layers.append(low_rank(mixture, layer.rank) if low else mixture)
         else:
             layers.append(_geometry(layer, input_shape))
     return Network(layers)
