@@ -155,9 +155,7 @@ ATTRIBUTES = {
             ListOf(
                 Fields(
                     dict.fromkeys(("weights", "means"), Spec()),
-                    dict.fromkeys(
-                        ("covariances", "factors", "noise_variance"), Spec()
-                    ),
+                    dict.fromkeys(("covariances", "factors", "noise_variance"), Spec()),
                 ),
                 "M",
             )

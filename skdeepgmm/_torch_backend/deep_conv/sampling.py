@@ -139,9 +139,7 @@ def draw(
     if not isinstance(layer, LowRankMixtureLayer):
         return layer.draw(components, temperature, noise)
     z = normal((*shape, layer.rank), like, generator)
-    drawn, precision = layer.draw(
-        components, temperature * how.noises[number], noise
-    )
+    drawn, precision = layer.draw(components, temperature * how.noises[number], noise)
     return drawn + temperature * layer.factor_rows(components, z), precision
 
 

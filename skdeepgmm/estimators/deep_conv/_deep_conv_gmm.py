@@ -8,6 +8,11 @@ from sklearn.callback import with_callbacks
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
+from skdeepgmm._torch_backend.deep_conv.ordinary import (
+    of_all_ranks,
+    ordinary_images,
+    ordinary_weight,
+)
 from skdeepgmm._torch_backend.deep_conv.schedules import STREAM_STEPS
 from skdeepgmm._torch_backend.device import SMALL_WORK, one_thread
 from skdeepgmm._torch_backend.ranks import SWITCH, world
@@ -136,7 +141,9 @@ class DeepConvGMM(
     mixtures_ : list of dict of str to ndarray
         'weights', 'means' and 'covariances' (diagonals) of every Mixture layer, from
         the image up: (n_components,) and (n_components, n_inputs), with a leading axis
-        of positions where a layer is not shared. The first has the units of the data.
+        of positions where a layer is not shared. Low-rank layers have 'factors',
+        (n_components, n_inputs, rank), and 'noise_variance' instead of 'covariances'.
+        The first has the units of the data.
 
     weights_ : ndarray of shape (n_components,)
         Weights of the top mixture.
@@ -209,6 +216,10 @@ class DeepConvGMM(
     pi_k (v_k + mu_k^2) by ``learning_rate`` towards those of the batch, the natural
     gradient of the layer's objective; see :class:`SGDGaussianMixture` for the annealed
     objectives and :ref:`deep_conv_gmm` for the way down.
+
+    A few images far beyond the others (by 30 times, in root mean square) set no units,
+    and are learned from with their values clipped to the range of the others; scores
+    see them as they are.
 
     Only the first mixture is a density of pixels, the others are densities of
     responsibilities: their log-likelihoods rank images, and compare neither with each
@@ -342,8 +353,10 @@ class DeepConvGMM(
             y = self._check_labels(y, X.shape[0])
             sample_weight = self._check_weight(sample_weight, X)
             ranks = self._ranks()
-            moments = moments_of(X, sample_weight, self._device(X), ranks=ranks)
-            spec = self._spec(shape, moments, X)
+            found = self._ordinary(X, shape, sample_weight, ranks)
+            weight = ordinary_weight(found, sample_weight)
+            moments = moments_of(X, weight, self._device(X), ranks=ranks)
+            spec = self._spec(shape, moments, X, found)
             check_start(self, X, spec, True)
             data = callback_data(X, y, sample_weight)
             stack.enter_context(self._threads(X, spec))
@@ -418,10 +431,10 @@ class DeepConvGMM(
             X, shape = self._check_images(X, fresh)
             sample_weight = self._check_weight(sample_weight, X)
             ranks = self._ranks()
-            moments = moments_of(
-                X, sample_weight, self._device(X), stream["moments"], ranks
-            )
-            spec = self._spec(shape, moments, X)
+            found = self._ordinary(X, shape, sample_weight, ranks)
+            weight = ordinary_weight(found, sample_weight)
+            moments = moments_of(X, weight, self._device(X), stream["moments"], ranks)
+            spec = self._spec(shape, moments, X, found)
             if not fresh:
                 check_start(self, X, spec, fresh)
             if reopen_annealing and not fresh:
@@ -478,7 +491,16 @@ class DeepConvGMM(
         check_product(shape, X.shape[1])
         return X, shape
 
-    def _spec(self, shape, moments, X):
+    def _ordinary(self, X, shape, sample_weight, ranks):
+        """Return which images are ordinary, None where all are or X holds vectors."""
+        if shape is None:
+            return None
+        found = ordinary_images(X, sample_weight, self._device(X))
+        if ranks is None:
+            return found
+        return of_all_ranks(found, X.shape[0], ranks)
+
+    def _spec(self, shape, moments, X, ordinary=None):
         """Return everything about the model but its parameters."""
         sizes = (1, 1, X.shape[1]) if shape is None else shape
         stack = resolve_layers(self.layers, self.n_components, sizes)
@@ -486,7 +508,8 @@ class DeepConvGMM(
         standardization = from_image_moments(
             moments, n_channels, convert.torch_dtype(X)
         )
-        return ModelSpec.of(self, stack, sizes, standardization, shape is None)
+        spec = ModelSpec.of(self, stack, sizes, standardization, shape is None)
+        return spec if ordinary is None else spec.clipped(ordinary.low, ordinary.high)
 
     def _finish(self, run, learner, state, moments, y):
         """Store the result of a fit."""

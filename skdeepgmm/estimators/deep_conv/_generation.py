@@ -219,8 +219,8 @@ def _by_mixture(factor, count, name):
     values = (factor,) * count if single else tuple(factor)
     if len(values) != count or not all(map(_is_non_negative, values)):
         raise ValueError(
-            f"{name} must be a finite number of at least 0, or {count} of them, one for "
-            f"each Mixture layer; got {factor!r}."
+            f"{name} must be a finite number of at least 0, or {count} of them, one "
+            f"for each Mixture layer; got {factor!r}."
         )
     return tuple(map(float, values))
 

@@ -12,7 +12,6 @@ from skdeepgmm._torch_backend.deep_conv.sampling import (
     descend,
     down,
     fill,
-    marginal_log_joint,
     sharpen,
     value_and_gradient,
 )
@@ -39,7 +38,9 @@ def test_samples_belong_to_the_component_they_were_drawn_from(pooling):
     found = trained(pooling=pooling)
     signal = torch.eye(4, dtype=torch.float64).reshape(4, 1, 1, 4)
     place = len(found.layers) - 1
-    drawn = descend(found, signal, place, Descent((0.0, 0.0)), new_generator(0))
+    drawn = descend(
+        found, signal, place, Descent((0.0, 0.0), (0.0, 0.0)), new_generator(0)
+    )
     assert tuple(drawn.shape) == (4, *SHAPE)
     labels = found.up_to(drawn, place + 1).flatten(1).argmax(1)
     if not pooling:  # which forgets where in a cell a patch was
@@ -81,8 +82,8 @@ def test_on_the_way_down_the_signal_takes_the_place_of_the_weights():
         evidence = [None] * len(network.layers)
         patches = network.up_to(x, first)
         known = torch.full_like(patches, 0.1)
-        evidence[first] = marginal_log_joint(network.layers[first], patches, known)
-        evidence[top] = signal.log()
+        evidence[first] = network.layers[first].marginal(patches, known)
+        evidence[top] = signal.log(), None
         return down(network, evidence)
 
     torch.testing.assert_close(expected(other), expected(found))

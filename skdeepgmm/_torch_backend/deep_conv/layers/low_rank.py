@@ -287,7 +287,5 @@ def low_rank(layer: MixtureLayer, rank: int) -> LowRankMixtureLayer:
 
 
 def _eye_like(matrices: Tensor) -> Tensor:
-    eye = torch.eye(
-        matrices.shape[-1], dtype=matrices.dtype, device=matrices.device
-    )
+    eye = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     return eye.expand_as(matrices)
