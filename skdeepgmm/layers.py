@@ -318,17 +318,22 @@ _PRESETS = {
         *(Folding(3), Mixture(25), Pooling(2), Folding(3), Mixture(25), Pooling(2)),
         *(Folding(3), Mixture(25), Pooling(2), Folding(), Mixture(25)),
     ),
+    "L": (
+        *(Folding(8, 2), Mixture(49)),
+        *(Folding(), Mixture(100, covariance_type="low_rank", rank=10)),
+    ),
 }
 
 
 def preset(name):
-    """Return a stack of the literature.
+    """Return a stack of the literature, or the one for samples.
 
     Parameters
     ----------
-    name : {'A', 'B', 'C', 'D', 'E', 'F', 'G'}
+    name : {'A', 'B', 'C', 'D', 'E', 'F', 'G', 'L'}
         'A' is a flat mixture, 'B' and 'C' have two mixtures, 'D' and 'E' three, 'F' and
-        'G' four.
+        'G' four. 'L' is 'B' with a low-rank top of 100 components and 10 factors, whose
+        samples vary as images do.
 
     Returns
     -------

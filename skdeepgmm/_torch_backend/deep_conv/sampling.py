@@ -27,6 +27,8 @@ Evidence: TypeAlias = tuple[Tensor, Hidden | None]
 #: Exponent of the density of a patch's known pixels where patches overlap; in-painting
 #: of digits was best around it.
 PATCH_EVIDENCE = 0.3
+#: Powers of a drawn signal, and how often their interval is halved.
+LEAST_MOST_POWER, POWER_STEPS = (1.0 / 16.0, 64.0), 20
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,16 @@ def descend(
 ) -> Tensor:
     """Return images drawn from the signal (n, h, w, K) of the mixture at ``place``."""
     precision: Tensor | None = None
+    peak: Tensor | None = None
     for index in range(place, -1, -1):
         layer = network.layers[index]
         if isinstance(layer, MixtureLayer):
+            if peak is not None and how.top_s != 1:
+                signal = as_peaked(as_distribution(signal), peak)
             components = choose(signal, how.top_s, generator)
             number = network.places.index(index)
             signal, precision = draw(layer, components, how, number, generator)
-            signal = calibrated(network, index, components, signal, how)
+            peak = peak_of(layer, components)
             continue
         signal, precision = invert(layer, signal, precision), None
         if isinstance(layer, FoldingLayer) and how.sharpening is not None:
@@ -143,10 +148,34 @@ def draw(
     return drawn + temperature * layer.factor_rows(components, z), precision
 
 
-def calibrated(
-    network: Network, index: int, components: Tensor, signal: Tensor, how: Descent
-) -> Tensor:
-    return signal
+def peak_of(layer: MixtureLayer, components: Tensor) -> Tensor | None:
+    """Return how peaked real inputs of chosen components are, (n,).
+
+    That is E |x|^2 over |E x|_1, for responsibilities the mean over positions of
+    sum_k r_k^2: 1 where one component has all, 1 / K where all are alike. None for
+    diagonal mixtures.
+    """
+    if not isinstance(layer, LowRankMixtureLayer):
+        return None
+    second = layer.means.square() + layer.noise() + layer.factors.square().sum(3)
+    site = layer.sites(components)
+    first = layer.means.clamp_min(0.0).sum(2)[site, components].mean((1, 2))
+    return second.sum(2)[site, components].mean((1, 2)) / first.clamp_min(1e-30)
+
+
+def as_peaked(prob: Tensor, peak: Tensor) -> Tensor:
+    """Return probabilities (n, h, w, K) to such a power that they are as peaked.
+
+    Each image has its power; ``peak`` (n,) is the mean over positions of sum_k p_k^2.
+    """
+    log_prob = prob.clamp_min(1e-12).log()
+    low, high = (torch.full_like(peak, value) for value in LEAST_MOST_POWER)
+    for _ in range(POWER_STEPS):
+        power = (low * high).sqrt()
+        tried = torch.softmax(power[:, None, None, None] * log_prob, -1)
+        flat = tried.square().sum(-1).mean((1, 2)) < peak
+        low, high = torch.where(flat, power, low), torch.where(flat, high, power)
+    return torch.softmax((low * high).sqrt()[:, None, None, None] * log_prob, -1)
 
 
 def choose(signal: Tensor, top_s: int | None, generator: torch.Generator) -> Tensor:
