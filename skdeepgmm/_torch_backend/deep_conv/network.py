@@ -220,7 +220,7 @@ class Learner:
         square = rows.square()
         free = plan.frees_weights(self.steps)
         if free and plan.radius(self.steps) is None:
-            layer.open_factors(self.generator)
+            layer.open_factors()
         natural = layer.natural(tempered=not free)
         log_joint, scores = layer.log_joint(natural, rows, square)
         out = layer.grid(torch.softmax(log_joint, 2))

@@ -77,12 +77,13 @@ def ordinary_images(
 
 def of_all_ranks(found: Ordinary | None, n_rows: int, ranks: Ranks) -> Ordinary | None:
     """Return the ordinary images of a rank, with the range of those of all ranks."""
-    every = [each for each in ranks.gathered(lambda: found) if each is not None]
-    if not every:
+    own = None if found is None else (found.low, found.high)
+    ranges = [each for each in ranks.gathered(lambda: own) if each is not None]
+    if not ranges:
         return None
     rows = np.ones(n_rows, dtype=bool) if found is None else found.rows
-    low, high = min(each.low for each in every), max(each.high for each in every)
-    return Ordinary(rows, low, high)
+    lows, highs = zip(*ranges, strict=True)
+    return Ordinary(rows, min(lows), max(highs))
 
 
 def ordinary_weight(

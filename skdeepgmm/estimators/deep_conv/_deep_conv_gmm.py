@@ -55,8 +55,8 @@ class DeepConvGMM(
     layers : 'auto', preset name or list of layers, default='auto'
         The stack, from the image up: a list of :class:`~skdeepgmm.layers.Folding`,
         :class:`~skdeepgmm.layers.Pooling` and :class:`~skdeepgmm.layers.Mixture`; 'A'
-        to 'G' for a :func:`~skdeepgmm.layers.preset`; 'auto' for one mixture of
-        patches under the top mixture, and a single mixture for vectors.
+        to 'G' and 'L' for a :func:`~skdeepgmm.layers.preset`; 'auto' for one mixture
+        of patches under the top mixture, and a single mixture for vectors.
 
     n_components : int, default=None
         Number of components of the top mixture, instead of what ``layers`` says (36

@@ -41,7 +41,8 @@ class DeepGenerationMixin:
         temperature : float or sequence of float, default=1.0
             Factor on the standard deviations, 0 takes means; a sequence has one for
             every mixture, from the image up. The noise of the first one is that of
-            single pixels: ``(0, 1)`` varies what is drawn, without noise.
+            single pixels: ``(0, 1)`` varies what is drawn, without noise. In a low-rank
+            mixture it multiplies the factors too.
 
         noise : float or sequence of float, default=None
             Further factor on the standard deviations of what low-rank mixtures have

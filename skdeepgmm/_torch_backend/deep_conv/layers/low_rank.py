@@ -37,6 +37,7 @@ from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
     component_moments,
     log_joint_rows,
 )
+from skdeepgmm._torch_backend.rng import new_generator
 
 #: Standard deviation of first factors, as a share of that of the values.
 INITIAL_FACTORS = 0.3
@@ -85,9 +86,13 @@ class LowRankMixtureLayer(MixtureLayer):
     ----------
     factors : Tensor of shape (n_sites, n_components, n_features, rank)
         Zero until they begin to learn.
+    seed : int
+        Of the first factors: a layer's own, so that it learns the same whatever the
+        layers above draw.
     """
 
     factors: Tensor
+    seed: int = 0
 
     names: ClassVar[tuple[str, ...]] = (*MixtureLayer.names, "factors")
 
@@ -100,11 +105,11 @@ class LowRankMixtureLayer(MixtureLayer):
         """Whether factors have begun to learn: those of all components at once."""
         return bool(self.factors[0, 0].any())
 
-    def open_factors(self, generator: torch.Generator) -> None:
+    def open_factors(self) -> None:
         """Give components without factors small random ones, of the same variance."""
         if self.has_factors:
             return
-        shape = self.factors.shape
+        shape, generator = self.factors.shape, new_generator(self.seed)
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
         share = (INITIAL_FACTORS / math.sqrt(self.rank)) * noise.to(self.factors)
         # At most half of a variance leaves the noise.
@@ -276,13 +281,13 @@ def known_posterior(
     return mean, inverse.square().sum(1), gain
 
 
-def low_rank(layer: MixtureLayer, rank: int) -> LowRankMixtureLayer:
+def low_rank(layer: MixtureLayer, rank: int, seed: int = 0) -> LowRankMixtureLayer:
     """Return a new mixture with factors, which do not learn yet."""
     shape: Shape = layer.input_shape
     factors = layer.means.new_zeros((*layer.means.shape, min(rank, shape[2])))
     return LowRankMixtureLayer(
         *(shape, layer.shared, layer.weights, layer.means, layer.variances),
-        *(layer.floor, factors),
+        *(layer.floor, factors, seed),
     )
 
 

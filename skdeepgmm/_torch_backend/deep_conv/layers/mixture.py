@@ -174,7 +174,7 @@ class MixtureLayer:
         """Return what ``move`` learns from; ``scores`` are those of ``log_joint``."""
         return component_moments(rows, square, weights, total)
 
-    def open_factors(self, generator: torch.Generator) -> None:
+    def open_factors(self) -> None:
         """Let factors, if there are any, begin to learn."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -82,12 +82,12 @@ def test_factors_that_do_not_learn_yet_are_no_factors():
 def test_opened_factors_are_distinct_and_leave_the_variances():
     layer = low_rank(mixture(True), 3)
     before = layer.variances.clone()
-    layer.open_factors(new_generator(0))
+    layer.open_factors()
     whole = layer.variances + layer.factors.square().sum(3)
     torch.testing.assert_close(whole, before)
     assert float((layer.variances / before).min()) >= 0.5 - 1e-9
     again = layer.factors.clone()
-    layer.open_factors(new_generator(1))
+    layer.open_factors()
     torch.testing.assert_close(layer.factors, again, rtol=0, atol=0)
     assert int(torch.linalg.matrix_rank(again).min()) == 3
 
@@ -117,7 +117,7 @@ def test_one_component_becomes_the_factor_analysis_of_its_rows(rate):
     loadings = torch.randn(2, 6, generator=generator, dtype=torch.float64)
     x = (3.0 + z @ loadings * 2.0 + 0.5 * noise).reshape(300, 1, 1, 6)
     layer = low_rank(random_init((1, 1, 6), 1, True, 1e-9, generator, x.dtype), 2)
-    layer.open_factors(generator)
+    layer.open_factors()
     for _ in range(int(300 / rate)):
         learn(layer, x, rate)
     oracle = FactorAnalysis(2, tol=1e-10, max_iter=10_000).fit(x.reshape(300, 6))
