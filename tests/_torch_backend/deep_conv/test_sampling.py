@@ -8,10 +8,12 @@ import torch
 from skdeepgmm._torch_backend.deep_conv.sampling import (
     Descent,
     Sharpening,
+    as_peaked,
     choose,
     descend,
     down,
     fill,
+    peak_of,
     sharpen,
     value_and_gradient,
 )
@@ -98,3 +100,27 @@ def test_steps_of_sharpening_shrink_to_zero():
         size = moved.square().mean((1, 2, 3)).sqrt()
         expected = torch.full_like(size, length)
         torch.testing.assert_close(size, expected, rtol=0.02, atol=0)
+
+
+def test_signals_become_as_peaked_as_asked_and_keep_their_order():
+    prob = torch.softmax(torch.randn(3, 4, 5, 6, generator=new_generator(0)), -1)
+    peak = torch.tensor([0.3, 0.6, 0.95])
+    found = as_peaked(prob, peak)
+    torch.testing.assert_close(found.sum(-1), torch.ones(3, 4, 5))
+    sharp = found.square().sum(-1).mean((1, 2))
+    torch.testing.assert_close(sharp, peak, rtol=1e-3, atol=0)
+    assert bool((found.argsort(-1) == prob.argsort(-1)).all())
+    torch.testing.assert_close(as_peaked(prob[1:2], peak[1:2]), found[1:2])
+
+
+def test_the_peak_is_that_of_what_a_component_has_seen():
+    found, x = trained(rank=2), pictures()
+    top = found.layers[-1]
+    codes = found.up_to(x, found.places[1])  # rows of a patch of 4 x 4 codes
+    labels = top.forward(codes).argmax(-1)
+    seen = codes.square().sum(-1) / codes.sum(-1)
+    for k in range(4):
+        (peak,) = peak_of(top, torch.full((1, 1, 1), k))
+        expected = seen[labels == k].mean()
+        torch.testing.assert_close(peak, expected, rtol=0.1, atol=0)
+    assert peak_of(trained().layers[-1], torch.zeros(1, 1, 1, dtype=int)) is None
