@@ -8,11 +8,7 @@ from sklearn.callback import with_callbacks
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
-from skdeepgmm._torch_backend.deep_conv.ordinary import (
-    of_all_ranks,
-    ordinary_images,
-    ordinary_weight,
-)
+from skdeepgmm._torch_backend.deep_conv.ordinary import ordinary_weight
 from skdeepgmm._torch_backend.deep_conv.schedules import STREAM_STEPS
 from skdeepgmm._torch_backend.device import SMALL_WORK, one_thread
 from skdeepgmm._torch_backend.ranks import SWITCH, world
@@ -217,9 +213,9 @@ class DeepConvGMM(
     gradient of the layer's objective; see :class:`SGDGaussianMixture` for the annealed
     objectives and :ref:`deep_conv_gmm` for the way down.
 
-    A few images far beyond the others (by 30 times, in root mean square) set no units,
-    and are learned from with their values clipped to the range of the others; scores
-    see them as they are.
+    Images far beyond the others (30 times, in root mean square, what 95 % of at least
+    ten images keep to) set no units and are not learned from, as if their weight were
+    zero; scores see them as they are.
 
     Only the first mixture is a density of pixels, the others are densities of
     responsibilities: their log-likelihoods rank images, and compare neither with each
@@ -353,14 +349,13 @@ class DeepConvGMM(
             y = self._check_labels(y, X.shape[0])
             sample_weight = self._check_weight(sample_weight, X)
             ranks = self._ranks()
-            found = self._ordinary(X, shape, sample_weight, ranks)
-            weight = ordinary_weight(found, sample_weight)
-            moments = moments_of(X, weight, self._device(X), ranks=ranks)
-            spec = self._spec(shape, moments, X, found)
-            check_start(self, X, spec, True)
-            data = callback_data(X, y, sample_weight)
-            stack.enter_context(self._threads(X, spec))
             learned = {"X": X, "y": y, "sample_weight": sample_weight}
+            sample_weight = self._ordinary(X, shape, sample_weight, ranks)
+            moments = moments_of(X, sample_weight, self._device(X), ranks=ranks)
+            spec = self._spec(shape, moments, X)
+            check_start(self, X, spec, True)
+            data = callback_data(**learned)
+            stack.enter_context(self._threads(X, spec))
             checkpoint = Checkpoint(self, self._device(X), learned, ranks=ranks)
             stack.enter_context(checkpoint.going_on())
             run = DeepConvFit(self, X, spec, data, sample_weight, checkpoint, ranks)
@@ -431,10 +426,11 @@ class DeepConvGMM(
             X, shape = self._check_images(X, fresh)
             sample_weight = self._check_weight(sample_weight, X)
             ranks = self._ranks()
-            found = self._ordinary(X, shape, sample_weight, ranks)
-            weight = ordinary_weight(found, sample_weight)
-            moments = moments_of(X, weight, self._device(X), stream["moments"], ranks)
-            spec = self._spec(shape, moments, X, found)
+            sample_weight = self._ordinary(X, shape, sample_weight, ranks)
+            moments = moments_of(
+                X, sample_weight, self._device(X), stream["moments"], ranks
+            )
+            spec = self._spec(shape, moments, X)
             if not fresh:
                 check_start(self, X, spec, fresh)
             if reopen_annealing and not fresh:
@@ -492,15 +488,12 @@ class DeepConvGMM(
         return X, shape
 
     def _ordinary(self, X, shape, sample_weight, ranks):
-        """Return which images are ordinary, None where all are or X holds vectors."""
+        """Return the weights with zeros for images far beyond the others."""
         if shape is None:
-            return None
-        found = ordinary_images(X, sample_weight, self._device(X))
-        if ranks is None:
-            return found
-        return of_all_ranks(found, X.shape[0], ranks)
+            return sample_weight
+        return ordinary_weight(X, sample_weight, self._device(X), ranks)
 
-    def _spec(self, shape, moments, X, ordinary=None):
+    def _spec(self, shape, moments, X):
         """Return everything about the model but its parameters."""
         sizes = (1, 1, X.shape[1]) if shape is None else shape
         stack = resolve_layers(self.layers, self.n_components, sizes)
@@ -508,8 +501,7 @@ class DeepConvGMM(
         standardization = from_image_moments(
             moments, n_channels, convert.torch_dtype(X)
         )
-        spec = ModelSpec.of(self, stack, sizes, standardization, shape is None)
-        return spec if ordinary is None else spec.clipped(ordinary.low, ordinary.high)
+        return ModelSpec.of(self, stack, sizes, standardization, shape is None)
 
     def _finish(self, run, learner, state, moments, y):
         """Store the result of a fit."""

@@ -56,8 +56,7 @@ class DeepConvFit(EpochFit):
         self.spec = spec
         self.device = estimator._device(X)
         self.rows = TrainingRows(
-            *(X, spec.clipping or spec.standardization, self.device),
-            *(spec.dtype, spec.shape),
+            *(X, spec.standardization, self.device, spec.dtype, spec.shape),
             sample_weight=sample_weight,
             skip_weightless=True,
             ranks=ranks,

@@ -1,7 +1,7 @@
 """What a deep mixture is made for: layers, image shape, standardization, floors."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
@@ -9,7 +9,6 @@ import numpy as np
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.deep_conv import fitted
 from skdeepgmm._torch_backend.deep_conv.network import compute_dtype
-from skdeepgmm._torch_backend.deep_conv.ordinary import Clipping
 from skdeepgmm._torch_backend.standardization import Standardization
 from skdeepgmm.estimators._image_shape import short_shape
 from skdeepgmm.estimators.deep_conv import _architecture as architecture
@@ -37,8 +36,6 @@ class ModelSpec:
         Smallest variance of the first mixture, standardised, and of the others.
     vector : bool
         Whether features have units of their own; then computations are in float64.
-    clipping : Clipping or None
-        The standardization to train by, where a few images lie far beyond the others.
     """
 
     stack: list
@@ -46,7 +43,6 @@ class ModelSpec:
     standardization: Standardization
     floors: tuple
     vector: bool
-    clipping: Clipping | None = None
 
     @classmethod
     def of(cls, estimator, stack, shape, standardization, vector, floors=None):
@@ -62,11 +58,6 @@ class ModelSpec:
         spec.check_layer(estimator.score_layer, "score_layer")
         spec.check_floors()
         return spec
-
-    def clipped(self, low, high):
-        """Return the specification of a fit to values within a range."""
-        plain = self.standardization
-        return replace(self, clipping=Clipping(plain.shift, plain.scale, low, high))
 
     @property
     def dtype(self):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import normalized_mutual_info_score
 
 import skdeepgmm
 from skdeepgmm import DeepConvGMM, GaussianMixture
@@ -35,7 +34,7 @@ def factored():
 
 def test_a_single_low_rank_layer_is_a_mixture_of_factor_analysers(factored):
     X = factored
-    settings = {"batch_size": 50, "random_state": 0}
+    settings = {"max_iter": 100, "batch_size": 50, "random_state": 0}
     deep = DeepConvGMM([low(2, rank=1)], **settings).fit(X)
     plain = DeepConvGMM([Mixture(2)], **settings).fit(X)
     flat = GaussianMixture(
@@ -142,28 +141,23 @@ def test_subsets_get_the_scores_of_the_whole(fitted, pictures):
 
 @pytest.mark.parametrize("value", [1e4, 1e150])
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_one_image_far_away_does_not_set_the_units(method, value, pictures):
-    X, y = pictures
+def test_one_image_far_away_is_left_out(method, value, pictures):
+    X, _ = pictures
     X = np.clip(X, 0.0, 1.0)
     spoiled = X.copy()
     spoiled[17] = value
-    model, clean = (make(max_iter=20) for _ in range(2))
-    for _ in range(1 if method == "fit" else 40):
+    weight = (np.arange(len(X)) != 17).astype(float)
+    model, clean = (make(max_iter=8) for _ in range(2))
+    for _ in range(1 if method == "fit" else 10):
         getattr(model, method)(spoiled)
-        getattr(clean, method)(X)
-    np.testing.assert_allclose(model.scale_, clean.scale_, rtol=0.05)
-    kept = np.arange(len(X)) != 17
-    assert model.means_.max() < 1.2
-    found, wanted = (
-        normalized_mutual_info_score(y[kept], one.predict(X[kept]))
-        for one in (model, clean)
-    )
-    assert found > wanted - 0.1 > 0.5
+        getattr(clean, method)(X, sample_weight=weight)
+    np.testing.assert_array_equal(model.scale_, clean.scale_)
+    np.testing.assert_array_equal(model.means_, clean.means_)
     # Scores see the image as it is.
     assert model.score_samples(spoiled).argmin() == 17
 
 
-def test_ordinary_images_are_never_clipped(pictures):
+def test_ordinary_images_are_never_left_out(pictures):
     """Up to twenty times as bright as the others, or a large part of the images."""
     X, _ = pictures
     for change in (20.0, -15.0):
