@@ -9,6 +9,9 @@ from numbers import Integral
 
 __all__ = ["Folding", "Mixture", "Pooling", "preset"]
 
+#: Factors of a low-rank mixture, if not given.
+DEFAULT_RANK = 10
+
 
 def _sizes(layer, name):
     """Return a parameter as (height, width)."""
@@ -202,7 +205,7 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Mixture:
-    """A diagonal Gaussian mixture of the channels at every position.
+    """A Gaussian mixture of the channels at every position.
 
     Its output are the responsibilities, one channel a component.
 
@@ -212,6 +215,12 @@ class Mixture:
         Number of components; at least 2 below the top.
     shared : bool, default=True
         Whether all positions share one mixture; False learns one a position.
+    covariance_type : {'diag', 'low_rank'}, default='diag'
+        'diag', or 'low_rank': ``rank`` factors, which move all channels together, and
+        noise of every channel. At the top they make of each component a family of
+        images instead of one.
+    rank : int, default=None
+        Number of factors of 'low_rank', at most the number of channels; None means 10.
 
     See Also
     --------
@@ -222,10 +231,14 @@ class Mixture:
     >>> from skdeepgmm.layers import Mixture
     >>> Mixture(49).output_shape((11, 11, 64))
     (11, 11, 49)
+    >>> Mixture(36, covariance_type="low_rank")
+    Mixture(36, covariance_type='low_rank', rank=10)
     """
 
     n_components: int
     shared: bool = True
+    covariance_type: str = "diag"
+    rank: int | None = None
 
     def __post_init__(self):
         count = self.n_components
@@ -237,6 +250,30 @@ class Mixture:
             )
         if not isinstance(self.shared, bool):
             raise ValueError(f"shared must be True or False, got {self.shared!r}.")
+        self._check_covariance()
+
+    def _check_covariance(self):
+        """Raise unless covariance type and rank go together; set the default rank."""
+        if self.covariance_type not in ("diag", "low_rank"):
+            raise ValueError(
+                "covariance_type of a Mixture layer must be 'diag' or 'low_rank', got "
+                f"{self.covariance_type!r}."
+            )
+        if self.rank is None and self.covariance_type == "low_rank":
+            object.__setattr__(self, "rank", DEFAULT_RANK)
+        if self.rank is None:
+            return
+        if self.covariance_type == "diag":
+            raise ValueError(
+                f"rank={self.rank!r} of a Mixture layer needs "
+                "covariance_type='low_rank'; a diagonal covariance has no factors."
+            )
+        whole = isinstance(self.rank, Integral) and not isinstance(self.rank, bool)
+        if not whole or self.rank < 1:
+            raise ValueError(
+                "rank of a Mixture layer must be a positive integer, got "
+                f"{self.rank!r}."
+            )
 
     def output_shape(self, input_shape):
         """Return the shape of what the layer makes of an input.
@@ -254,7 +291,11 @@ class Mixture:
         return (*input_shape[:2], int(self.n_components))
 
     def __repr__(self):
-        return f"Mixture({self.n_components}{'' if self.shared else ', shared=False'})"
+        shared = "" if self.shared else ", shared=False"
+        kind = ""
+        if self.covariance_type != "diag":
+            kind = f", covariance_type={self.covariance_type!r}, rank={self.rank}"
+        return f"Mixture({self.n_components}{shared}{kind})"
 
 
 # The last Folding takes the whole grid, whatever the image's size.
@@ -279,17 +320,22 @@ _PRESETS = {
         *(Folding(3), Mixture(25), Pooling(2), Folding(3), Mixture(25), Pooling(2)),
         *(Folding(3), Mixture(25), Pooling(2), Folding(), Mixture(25)),
     ),
+    "L": (
+        *(Folding(8, 2), Mixture(49)),
+        *(Folding(), Mixture(100, covariance_type="low_rank", rank=10)),
+    ),
 }
 
 
 def preset(name):
-    """Return a stack of the literature.
+    """Return a stack of the literature, or the one for samples.
 
     Parameters
     ----------
-    name : {'A', 'B', 'C', 'D', 'E', 'F', 'G'}
+    name : {'A', 'B', 'C', 'D', 'E', 'F', 'G', 'L'}
         'A' is a flat mixture, 'B' and 'C' have two mixtures, 'D' and 'E' three, 'F' and
-        'G' four.
+        'G' four. 'L' is 'B' with a low-rank top of 100 components and 10 factors, whose
+        samples vary as images do.
 
     Returns
     -------

@@ -25,6 +25,7 @@ def stack_shapes(stack, shape):
         ("E", [26, 12, 1]),
         ("F", [26, 12, 5, 1]),
         ("G", [26, 11, 4, 1]),
+        ("L", [11, 1]),
     ],
 )
 def test_presets_have_the_published_grids(name, grids):
@@ -44,7 +45,7 @@ def test_presets_fit_other_sizes():
 
 @pytest.mark.parametrize("name", ["b", "H", None, ["A"]])
 def test_other_presets_are_refused(name):
-    with pytest.raises(ValueError, match="preset A, B, C, D, E, F, G"):
+    with pytest.raises(ValueError, match="preset A, B, C, D, E, F, G, L"):
         preset(name)
 
 
@@ -63,6 +64,14 @@ def test_preset_returns_a_list_of_its_own():
         (Pooling(3, 2), "Pooling(3, stride=2)"),
         (Mixture(7), "Mixture(7)"),
         (Mixture(7, shared=False), "Mixture(7, shared=False)"),
+        (
+            Mixture(7, covariance_type="low_rank"),
+            "Mixture(7, covariance_type='low_rank', rank=10)",
+        ),
+        (
+            Mixture(7, False, "low_rank", 3),
+            "Mixture(7, shared=False, covariance_type='low_rank', rank=3)",
+        ),
     ],
 )
 def test_representation_builds_the_layer_again(layer, text):
@@ -90,6 +99,10 @@ def test_equal_sizes_are_equal_however_given():
         (lambda: Mixture(0), "n_components"),
         (lambda: Mixture(True), "n_components"),
         (lambda: Mixture(3, shared="no"), "shared"),
+        (lambda: Mixture(3, covariance_type="full"), "'diag' or 'low_rank', got 'full"),
+        (lambda: Mixture(3, rank=2), "rank=2 .* needs covariance_type='low_rank'"),
+        (lambda: Mixture(3, True, "low_rank", 0), "rank of a Mixture layer"),
+        (lambda: Mixture(3, True, "low_rank", 2.5), "rank of a Mixture layer"),
         (lambda: preset("H"), "preset A, B"),
     ],
 )

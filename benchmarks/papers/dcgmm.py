@@ -201,6 +201,7 @@ def measure_clustering(args, data, records, seed):
 def sampling_models(args, seed):
     """Yield (name, unfitted model)."""
     yield "DeepConvGMM B", deep("B", args, seed)
+    yield "DeepConvGMM L", deep("L", args, seed)
     yield "SGDGaussianMixture, K = 36", flat_sgd(36, seed)
     for k in (36, EQUAL_PARAMETERS):
         yield f"GaussianMixture, K = {k}", flat_em(k, seed)
@@ -230,7 +231,7 @@ def measure_sampling(args, data, records, seed):
         if names | {"model": name} in records:
             continue
         model, _ = fitted(model, X)
-        for label, drawn in draws(name, model):
+        for label, drawn in draws(name, model, X):
             figures = sample_figures(X, drawn, features, seed)
             if isinstance(model, DeepConvGMM):
                 scores = model.score_samples_per_layer(drawn).mean(axis=0)
@@ -239,10 +240,28 @@ def measure_sampling(args, data, records, seed):
             save_pictures(args, f"{data}_{label}", drawn)
 
 
-def draws(name, model):
-    """Yield (label, drawn images) of every way to sample a model."""
+def draws(name, model, X):
+    """Yield (label, drawn images) of every way to sample a model.
+
+    The way down from the patches of training images is what their layer allows.
+    """
     if not isinstance(model, DeepConvGMM):
         yield name, model.sample(N_SAMPLES)[0]
+        return
+    if model.layers_[-1].covariance_type == "low_rank":
+        yield name, model.sample(N_SAMPLES)[0]
+        for label, keywords in {
+            ", temperature (0, 1)": {},
+            ", temperature (0, 1), sharpened": {"sharpening": True},
+            ", temperature (0, 1), with noise": {"noise": 1.0},
+            ", temperature (0, 1), top 2": {"top_s": 2},
+        }.items():
+            yield (
+                name + label,
+                model.sample(N_SAMPLES, temperature=(0, 1), **keywords)[0],
+            )
+        rows = model.sample_variants(X[:N_SAMPLES], 0, temperature=0)
+        yield f"{name}, codes of training images", rows
         return
     for label, keywords in {
         "": {},

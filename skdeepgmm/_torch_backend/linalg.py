@@ -155,6 +155,29 @@ def solve_lower(lower: Tensor, right: Tensor) -> Tensor:
     return solution
 
 
+def factor_whitener(factors: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return W = L^-1 A^T D^-1, L with L L^T = I + A^T D^-1 A, and where L is I.
+
+    They are the algebra of Sigma = A A^T + D (Woodbury): x^T Sigma^-1 x is
+    x^T D^-1 x - |W x|^2, log det Sigma is log det D + 2 log det L, and factors z with
+    x = A z + noise have the posterior N(L^-T W x, L^-T L^-1). L is the identity, and W
+    zero, where factors are so far above the noise that 1 is lost beside them.
+
+    Parameters
+    ----------
+    factors : Tensor of shape (..., n_features, rank)
+    noise : Tensor of shape (..., n_features)
+    """
+    scaled = (factors / noise[..., None]).mT
+    eye = torch.eye(factors.shape[-1], dtype=factors.dtype, device=factors.device)
+    lower, info = torch.linalg.cholesky_ex(eye + scaled @ factors)
+    broken = info != 0
+    if bool(broken.any()):
+        lower = torch.where(broken[..., None, None], eye, lower)
+        scaled = torch.where(broken[..., None, None], 0.0, scaled)
+    return solve_lower(lower, scaled), lower, broken
+
+
 def precision_cholesky_from_precision(precisions: Tensor) -> Tensor:
     """Return the upper-triangular U with U U^T = precision.
 

@@ -8,7 +8,12 @@ def new_generator(seed: int, device: torch.device | str = "cpu") -> torch.Genera
     return torch.Generator(device=device).manual_seed(seed)
 
 
+def drawn_seed(generator: torch.Generator) -> int:
+    """Return a seed drawn from a generator."""
+    place = generator.device
+    return int(torch.randint(2**31, (1,), generator=generator, device=place))
+
+
 def rank_generator(shared: torch.Generator, rank: int) -> torch.Generator:
     """Return a generator of a rank's own, on the CPU, from one that all ranks have."""
-    seed = int(torch.randint(2**31, (1,), generator=shared, device=shared.device))
-    return torch.Generator().manual_seed(seed + rank)
+    return torch.Generator().manual_seed(drawn_seed(shared) + rank)

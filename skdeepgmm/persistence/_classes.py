@@ -20,6 +20,8 @@ REGISTRY = {
 
 #: Plain values that describe the stack of a deep mixture.
 LAYERS = (Folding, Pooling, Mixture)
+#: Fields of layers that older files lack.
+LATER_FIELDS = {"covariance_type", "rank"}
 
 
 def is_registered(cls):

@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from skdeepgmm._files.random_state import is_random_state
-from skdeepgmm.persistence._classes import LAYERS, registered_class
+from skdeepgmm.persistence._classes import LATER_FIELDS, LAYERS, registered_class
 from skdeepgmm.persistence._older import modernized
 from skdeepgmm.persistence._schema import check_estimator
 
@@ -177,7 +177,9 @@ class Decoder:
         _check(known, where, f"the unknown layer {str(name)[:40]!r}")
         fields = {k: self.node(v, f"{where}.{k}"[:200]) for k, v in fields.items()}
         expected = set(classes[name].__dataclass_fields__)
-        _check(set(fields) == expected, where, f"no {name} layer")
+        # Files of older versions lack what came later, which has a default.
+        old = expected - LATER_FIELDS
+        _check(old <= set(fields) <= expected, where, f"no {name} layer")
         return classes[name](**fields)
 
     def _dtype(self, node, where):

@@ -186,7 +186,9 @@ def _check_deep(state, model, where):
 def _check_floors(mixtures, scale, where):
     """Raise if the smallest variances of a mixture are beyond float32."""
     for number, arrays in enumerate(mixtures):
-        variances = arrays["covariances"].astype(np.float64, copy=False)
+        low = "factors" in arrays
+        variances = arrays["noise_variance" if low else "covariances"]
+        variances = variances.astype(np.float64, copy=False)
         if number == 0:  # in the units of the data
             with np.errstate(over="ignore", under="ignore"):
                 variances = (
@@ -205,12 +207,25 @@ def _check_mixture(arrays, layer, shape, model, where):
     """Check the arrays of a Mixture layer whose input has ``shape``."""
     count, width = int(layer.n_components), shape[2]
     sites = () if layer.shared else (shape[0] * shape[1],)
-    for name, spec in (
-        ("weights", Shares((*sites, count))),
-        ("means", Array((*sites, count, width))),
-        ("covariances", Array((*sites, count, width), low=0.0)),
-    ):
+    values = (*sites, count, width)
+    specs = {"weights": Shares((*sites, count)), "means": Array(values)}
+    if layer.covariance_type == "low_rank":
+        specs["factors"] = Array((*values, min(layer.rank, width)))
+        specs["noise_variance"] = Array(values, positive=True)
+    else:
+        specs["covariances"] = Array(values, low=0.0)
+    if set(arrays) != set(specs):
+        fail(where, f"arrays {sorted(specs)}", f"{sorted(arrays)}"[:200])
+    for name, spec in specs.items():
         spec.check(arrays[name], f"{where}[{name!r}]", model)
+    if layer.covariance_type == "low_rank":
+        _check_deep_factors(arrays, values, where)
+
+
+def _check_deep_factors(arrays, shape, where):
+    """Check factors and noise of a low-rank layer, of all positions."""
+    factors = arrays["factors"].reshape(-1, shape[-1], arrays["factors"].shape[-1])
+    _check_factors(factors, arrays["noise_variance"].reshape(-1, shape[-1]), where)
 
 
 def _check_clusterer(state, model, where):

@@ -154,7 +154,10 @@ ATTRIBUTES = {
         "layers_": needed(Layers()),
         "mixtures_": needed(
             ListOf(
-                Fields(dict.fromkeys(("weights", "means", "covariances"), Spec())),
+                Fields(
+                    dict.fromkeys(("weights", "means"), Spec()),
+                    dict.fromkeys(("covariances", "factors", "noise_variance"), Spec()),
+                ),
                 "M",
             )
         ),

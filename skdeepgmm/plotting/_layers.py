@@ -34,6 +34,8 @@ class LayersDisplay:
     -----
     Every image is composed of patches of the first layer, its alphabet; components of
     the top say which of them are where. What lies between has no picture of its own.
+    A low-rank first layer shows its factors too, the directions in which each of its
+    patches varies.
 
     Examples
     --------
@@ -150,7 +152,12 @@ def _pictures(model):
         patch = (1, means.shape[1], 1)
     alphabet = as_images(means, patch)
     size = f"{patch[0]} x {patch[1]}"
-    return {f"alphabet: {len(alphabet)} patches of {size}": alphabet, title: top}
+    found = {f"alphabet: {len(alphabet)} patches of {size}": alphabet}
+    if "factors" in model.mixtures_[0]:
+        factors = np.asarray(model.mixtures_[0]["factors"])
+        rows = np.moveaxis(factors, -1, -2).reshape(-1, factors.shape[-2])
+        found[f"{factors.shape[-1]} factors of each patch"] = as_images(rows, patch)
+    return {**found, title: top}
 
 
 def _patch_shape(layers, shape):

@@ -37,6 +37,16 @@ def test_positions_with_components_of_their_own(rng):
     assert patches.shape == (3 * 4 * 4, 2, 2)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_factors_of_low_rank_patches(rng, shared):
+    layers = stack(covariance_type="low_rank", rank=2, shared=shared)
+    model = fitted(rng, layers, image_shape=(6, 8))
+    _, factors, _ = LayersDisplay.from_estimator(model).pictures.values()
+    stored = model.mixtures_[0]["factors"]
+    assert len(factors) == 4 * 2 * (1 if shared else 12)
+    np.testing.assert_array_equal(factors[1].ravel(), stored.reshape(-1, 4, 2)[0, :, 1])
+
+
 def test_a_single_mixture_has_one_panel(rng):
     model = fitted(rng, [Folding(), Mixture(3)], image_shape=(6, 8))
     display = LayersDisplay.from_estimator(model)

@@ -7,12 +7,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.deep_conv.layers import MixtureLayer
+from skdeepgmm._torch_backend.deep_conv.layers import (
+    LowRankMixtureLayer,
+    MixtureLayer,
+)
 from skdeepgmm._torch_backend.deep_conv.layers.folding import Shape
 from skdeepgmm._torch_backend.standardization import Standardization
 
-#: Names of a mixture's arrays.
-NAMES = ("weights", "means", "covariances")
+#: Names of a mixture's arrays by the layer's attributes.
+NAMES = {"weights": "weights", "means": "means", "variances": "covariances"}
+LOW_RANK_NAMES = {**NAMES, "variances": "noise_variance", "factors": "factors"}
 
 
 def to_arrays(
@@ -23,15 +27,20 @@ def to_arrays(
     ``standardization`` is that of the first mixture's input; None for the others. The
     axis of positions is left out where they share a mixture.
     """
-    means, variances = mixture.means, mixture.variances.clamp_min(mixture.floor)
+    low_rank = isinstance(mixture, LowRankMixtureLayer)
+    names = LOW_RANK_NAMES if low_rank else NAMES
+    values = {name: getattr(mixture, name) for name in names}
+    values["variances"] = mixture.variances.clamp_min(mixture.floor)
     if standardization is not None:
         # In float64: an image far from zero has its differences in last digits.
-        means, variances = means.double(), variances.double()
-        _, scale = standardization.repeated(means)
-        means = standardization.inverse(means)
-        variances = variances * scale.square()
-    values = (mixture.weights, means, variances)
-    arrays = dict(zip(NAMES, map(convert.to_numpy, values), strict=True))
+        values = {name: value.double() for name, value in values.items()}
+        _, scale = standardization.repeated(values["means"])
+        values["means"] = standardization.inverse(values["means"])
+        values["variances"] = values["variances"] * scale.square()
+        if low_rank:
+            values["factors"] = values["factors"] * scale[:, None]
+        values["weights"] = mixture.weights
+    arrays = {names[name]: convert.to_numpy(value) for name, value in values.items()}
     if not mixture.shared:
         return arrays
     return {name: value[0] for name, value in arrays.items()}
@@ -47,19 +56,29 @@ def from_arrays(
     dtype: torch.dtype,
 ) -> MixtureLayer:
     """Return the mixture of :func:`to_arrays`."""
-    weights, means, variances = (
-        convert.float64_tensor(arrays[name], device) for name in NAMES
-    )
+    low_rank = "factors" in arrays
+    values = {
+        name: convert.float64_tensor(arrays[key], device)
+        for name, key in (LOW_RANK_NAMES if low_rank else NAMES).items()
+    }
     if shared:
-        weights, means, variances = weights[None], means[None], variances[None]
+        values = {name: value[None] for name, value in values.items()}
     if standardization is not None:
-        _, scale = standardization.repeated(means)
-        means = standardization(means)
-        variances = variances / scale.square()
-    weights, means, variances = (
-        value.to(dtype).contiguous() for value in (weights, means, variances)
+        _, scale = standardization.repeated(values["means"])
+        values["means"] = standardization(values["means"])
+        values["variances"] = values["variances"] / scale.square()
+        if low_rank:
+            values["factors"] = values["factors"] / scale[:, None]
+    weights, means, variances, *factors = (
+        value.to(dtype).contiguous() for value in values.values()
     )
-    return MixtureLayer(input_shape, shared, weights, means, variances, floor)
+    layer = LowRankMixtureLayer if low_rank else MixtureLayer
+    return layer(input_shape, shared, weights, means, variances, floor, *factors)
+
+
+def noise_variances(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """Return the variances of :func:`to_arrays` beside the factors, if any."""
+    return arrays["noise_variance" if "factors" in arrays else "covariances"]
 
 
 def data_rows(images: Tensor, standardization: Standardization) -> NDArray[Any]:

@@ -22,9 +22,7 @@ from skdeepgmm._torch_backend.deep_conv.layers import (
     PoolingLayer,
 )
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
-    component_moments,
     init_from_batch,
-    log_joint_rows,
     posterior,
     split_heaviest,
 )
@@ -145,7 +143,7 @@ class Learner:
         tensors = {
             f"{i}.{name}": getattr(mixture, name)
             for i, mixture in enumerate(self.mixtures)
-            for name in ("weights", "means", "variances")
+            for name in mixture.names
         }
         counts = {"steps": self.steps, "events": dict(self.events)}
         return {**tensors, **counts, "initialized": list(self.initialized)}
@@ -153,7 +151,7 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a state."""
         for i, mixture in enumerate(self.mixtures):
-            for name in ("weights", "means", "variances"):
+            for name in mixture.names:
                 setattr(mixture, name, state[f"{i}.{name}"].clone())
         self.steps, self.events = state["steps"], dict(state["events"])
         self.initialized = list(state["initialized"])
@@ -220,11 +218,15 @@ class Learner:
         plan = self.plans[number]
         rows = layer.rows(x)
         square = rows.square()
-        natural = layer.natural(tempered=not plan.frees_weights(self.steps))
-        log_joint = log_joint_rows(natural, rows, square)
+        free = plan.frees_weights(self.steps)
+        if free and plan.radius(self.steps) is None:
+            layer.open_factors()
+        natural = layer.natural(tempered=not free)
+        log_joint, scores = layer.log_joint(natural, rows, square)
         out = layer.grid(torch.softmax(log_joint, 2))
         thin = self._thin(layer, rows)
         rows, square, log_joint = rows[:, thin], square[:, thin], log_joint[:, thin]
+        scores = None if scores is None else scores[:, thin]
         exact, value, weights = self._objective(number, log_joint)
         total: Tensor | float = float(rows.shape[1])
         if each is not None:
@@ -234,7 +236,7 @@ class Learner:
             total = each.sum().clamp_min(1e-30)
             # Weights have mean one over the data: a light batch moves less.
             lr = lr * min(1.0 / lr, self._mean(rows.shape[1], each.mean()))
-        moments = component_moments(rows, square, weights, total)
+        moments = layer.moments(rows, square, weights, total, scores)
         scale = layer.n_sites * total
         losses = torch.stack([exact.sum() / scale, value.sum() / scale])
         if self.ranks is not None:

@@ -6,18 +6,29 @@ layers below, the signal of the next mixture.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor
-from skdeepgmm._torch_backend.deep_conv.layers import FoldingLayer, MixtureLayer
+from skdeepgmm._torch_backend.deep_conv.layers import (
+    FoldingLayer,
+    LowRankMixtureLayer,
+    MixtureLayer,
+)
+from skdeepgmm._torch_backend.deep_conv.layers.mixture import Hidden
 from skdeepgmm._torch_backend.deep_conv.network import Network, as_distribution, invert
 from skdeepgmm._torch_backend.rows import TrainingRows
+
+#: What a mixture knows of the known part of its input (``MixtureLayer.marginal``).
+Evidence: TypeAlias = tuple[Tensor, Hidden | None]
 
 #: Exponent of the density of a patch's known pixels where patches overlap; in-painting
 #: of digits was best around it.
 PATCH_EVIDENCE = 0.3
+#: Powers of a drawn signal, and how often their interval is halved.
+LEAST_MOST_POWER, POWER_STEPS = (1.0 / 16.0, 64.0), 20
 
 
 @dataclass(frozen=True)
@@ -50,12 +61,15 @@ class Descent:
     ----------
     temperatures : tuple of float
         Factor on the standard deviations of every mixture, from the image up.
+    noises : tuple of float
+        Further factor on those of the noise beside the factors of a low-rank mixture.
     top_s : int or None
         Only so many components with the largest signal may be drawn, None for all.
     sharpening : Sharpening or None
     """
 
     temperatures: tuple[float, ...]
+    noises: tuple[float, ...]
     top_s: int | None = 1
     sharpening: Sharpening | None = None
 
@@ -96,18 +110,72 @@ def descend(
 ) -> Tensor:
     """Return images drawn from the signal (n, h, w, K) of the mixture at ``place``."""
     precision: Tensor | None = None
+    peak: Tensor | None = None
     for index in range(place, -1, -1):
         layer = network.layers[index]
         if isinstance(layer, MixtureLayer):
+            if peak is not None and how.top_s != 1:
+                signal = as_peaked(as_distribution(signal), peak)
             components = choose(signal, how.top_s, generator)
-            noise = normal((*components.shape, layer.input_shape[2]), signal, generator)
-            temperature = how.temperatures[network.places.index(index)]
-            signal, precision = layer.draw(components, temperature, noise)
+            number = network.places.index(index)
+            signal, precision = draw(layer, components, how, number, generator)
+            peak = peak_of(layer, components)
             continue
         signal, precision = invert(layer, signal, precision), None
         if isinstance(layer, FoldingLayer) and how.sharpening is not None:
             signal = sharpen(network, index, signal, how.sharpening)
     return signal
+
+
+def draw(
+    layer: MixtureLayer,
+    components: Tensor,
+    how: Descent,
+    number: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Return draws of chosen components of mixture ``number``, and precisions.
+
+    Factors are drawn whole: they move all values of a position together.
+    """
+    shape, like = tuple(components.shape), layer.means
+    noise = normal((*shape, layer.input_shape[2]), like, generator)
+    temperature = how.temperatures[number]
+    if not isinstance(layer, LowRankMixtureLayer):
+        return layer.draw(components, temperature, noise)
+    z = normal((*shape, layer.rank), like, generator)
+    drawn, precision = layer.draw(components, temperature * how.noises[number], noise)
+    return drawn + temperature * layer.factor_rows(components, z), precision
+
+
+def peak_of(layer: MixtureLayer, components: Tensor) -> Tensor | None:
+    """Return how peaked real inputs of chosen components are, (n,).
+
+    That is E |x|^2 over |E x|_1, for responsibilities the mean over positions of
+    sum_k r_k^2: 1 where one component has all, 1 / K where all are alike. None for
+    diagonal mixtures.
+    """
+    if not isinstance(layer, LowRankMixtureLayer):
+        return None
+    second = layer.means.square() + layer.noise() + layer.factors.square().sum(3)
+    site = layer.sites(components)
+    first = layer.means.clamp_min(0.0).sum(2)[site, components].mean((1, 2))
+    return second.sum(2)[site, components].mean((1, 2)) / first.clamp_min(1e-30)
+
+
+def as_peaked(prob: Tensor, peak: Tensor) -> Tensor:
+    """Return probabilities (n, h, w, K) to such a power that they are as peaked.
+
+    Each image has its power; ``peak`` (n,) is the mean over positions of sum_k p_k^2.
+    """
+    log_prob = prob.clamp_min(1e-12).log()
+    low, high = (torch.full_like(peak, value) for value in LEAST_MOST_POWER)
+    for _ in range(POWER_STEPS):
+        power = (low * high).sqrt()
+        tried = torch.softmax(power[:, None, None, None] * log_prob, -1)
+        flat = tried.square().sum(-1).mean((1, 2)) < peak
+        low, high = torch.where(flat, power, low), torch.where(flat, high, power)
+    return torch.softmax((low * high).sqrt()[:, None, None, None] * log_prob, -1)
 
 
 def choose(signal: Tensor, top_s: int | None, generator: torch.Generator) -> Tensor:
@@ -222,14 +290,14 @@ def fill(network: Network, x: Tensor, known: Tensor) -> Tensor:
 
 def expected(network: Network, x: Tensor, known: Tensor) -> Tensor:
     """Return the expectation of images after one pass up and down."""
-    evidence: list[Tensor | None] = []
+    evidence: list[Evidence | None] = []
     signal, seen, n_below = x, known, 0
     for layer in network.layers:
         if isinstance(layer, MixtureLayer):
-            found = marginal_log_joint(layer, signal, seen * share_of(layer, n_below))
+            found = layer.marginal(signal, seen * share_of(layer, n_below))
             n_below = layer.n_components
             evidence.append(found)
-            signal = torch.softmax(found, -1)
+            signal = torch.softmax(found[0], -1)
             share = seen.mean(-1, keepdim=True)
             seen = share.expand_as(signal)
         else:
@@ -250,7 +318,7 @@ def share_of(layer: MixtureLayer, n_below: int) -> float:
     return 1.0 if whole else PATCH_EVIDENCE
 
 
-def down(network: Network, evidence: list[Tensor | None]) -> Tensor:
+def down(network: Network, evidence: list[Evidence | None]) -> Tensor:
     """Return expected images, combining evidence with the signal from above."""
     signal: Tensor | None = None
     precision: Tensor | None = None
@@ -260,28 +328,13 @@ def down(network: Network, evidence: list[Tensor | None]) -> Tensor:
             signal, precision = invert(layer, signal, precision), None
             continue
         assert found is not None
+        log_joint, hidden = found
         if signal is not None:
-            # ``found`` holds the mixture's weights; the signal takes their place.
+            # ``log_joint`` holds the mixture's weights; the signal takes their place.
             log_weights = layer.weights.clamp_min(1e-30).log()
             prior = as_distribution(signal).clamp_min(1e-6).log()
-            rows = layer.rows(found) - log_weights[:, None] + layer.rows(prior)
-            found = layer.grid(rows)
-        signal, precision = layer.expect(torch.softmax(found, -1))
+            rows = layer.rows(log_joint) - log_weights[:, None] + layer.rows(prior)
+            log_joint = layer.grid(rows)
+        signal, precision = layer.expect(torch.softmax(log_joint, -1), hidden)
     assert signal is not None
     return signal
-
-
-def marginal_log_joint(layer: MixtureLayer, x: Tensor, known: Tensor) -> Tensor:
-    """Return log pi_k N(known part of x; k), (n, h, w, K), up to a constant.
-
-    ``known`` in [0, 1] is the exponent of every value's factor: 0 marginalises it.
-    """
-    rows, seen = layer.rows(x), layer.rows(known)
-    variances = layer.variances.clamp_min(layer.floor)
-    precisions = variances.reciprocal()
-    linear = precisions * layer.means
-    constant = -0.5 * (variances.log() + linear * layer.means)
-    found = (seen * rows) @ linear.mT + seen @ constant.mT
-    found = found - 0.5 * ((seen * rows.square()) @ precisions.mT)
-    log_weights = layer.weights.clamp_min(1e-30).log()
-    return layer.grid(found + log_weights[:, None])

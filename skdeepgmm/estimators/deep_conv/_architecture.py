@@ -7,8 +7,10 @@ import numpy as np
 
 from skdeepgmm._torch_backend.deep_conv import fitted
 from skdeepgmm._torch_backend.deep_conv.layers import FoldingLayer, PoolingLayer
+from skdeepgmm._torch_backend.deep_conv.layers.low_rank import low_rank
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_init
 from skdeepgmm._torch_backend.deep_conv.network import Network
+from skdeepgmm._torch_backend.rng import drawn_seed
 from skdeepgmm.layers import Folding, Mixture, Pooling, preset
 
 #: Top components that ``layers="auto"`` takes for images and for vectors.
@@ -139,9 +141,12 @@ def build(stack, shape, floors, generator, dtype):
     for layer, input_shape in zip(stack, shapes(stack, shape), strict=False):
         if isinstance(layer, Mixture):
             size, shared = layer.n_components, layer.shared
-            layers.append(
-                random_init(input_shape, size, shared, next(floors), generator, dtype)
+            mixture = random_init(
+                input_shape, size, shared, next(floors), generator, dtype
             )
+            if layer.covariance_type == "low_rank":
+                mixture = low_rank(mixture, layer.rank, drawn_seed(generator))
+            layers.append(mixture)
         else:
             layers.append(_geometry(layer, input_shape))
     return Network(layers)

@@ -8,6 +8,7 @@ from sklearn.callback import with_callbacks
 
 from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.annealing import OBJECTIVES
+from skdeepgmm._torch_backend.deep_conv.ordinary import ordinary_weight
 from skdeepgmm._torch_backend.deep_conv.schedules import STREAM_STEPS
 from skdeepgmm._torch_backend.device import SMALL_WORK, one_thread
 from skdeepgmm._torch_backend.ranks import SWITCH, world
@@ -50,8 +51,8 @@ class DeepConvGMM(
     layers : 'auto', preset name or list of layers, default='auto'
         The stack, from the image up: a list of :class:`~skdeepgmm.layers.Folding`,
         :class:`~skdeepgmm.layers.Pooling` and :class:`~skdeepgmm.layers.Mixture`; 'A'
-        to 'G' for a :func:`~skdeepgmm.layers.preset`; 'auto' for one mixture of
-        patches under the top mixture, and a single mixture for vectors.
+        to 'G' and 'L' for a :func:`~skdeepgmm.layers.preset`; 'auto' for one mixture
+        of patches under the top mixture, and a single mixture for vectors.
 
     n_components : int, default=None
         Number of components of the top mixture, instead of what ``layers`` says (36
@@ -136,7 +137,9 @@ class DeepConvGMM(
     mixtures_ : list of dict of str to ndarray
         'weights', 'means' and 'covariances' (diagonals) of every Mixture layer, from
         the image up: (n_components,) and (n_components, n_inputs), with a leading axis
-        of positions where a layer is not shared. The first has the units of the data.
+        of positions where a layer is not shared. Low-rank layers have 'factors',
+        (n_components, n_inputs, rank), and 'noise_variance' instead of 'covariances'.
+        The first has the units of the data.
 
     weights_ : ndarray of shape (n_components,)
         Weights of the top mixture.
@@ -209,6 +212,10 @@ class DeepConvGMM(
     pi_k (v_k + mu_k^2) by ``learning_rate`` towards those of the batch, the natural
     gradient of the layer's objective; see :class:`SGDGaussianMixture` for the annealed
     objectives and :ref:`deep_conv_gmm` for the way down.
+
+    Images far beyond the others (30 times, in root mean square, what 95 % of at least
+    ten images keep to) set no units and are not learned from, as if their weight were
+    zero; scores see them as they are.
 
     Only the first mixture is a density of pixels, the others are densities of
     responsibilities: their log-likelihoods rank images, and compare neither with each
@@ -372,12 +379,13 @@ class DeepConvGMM(
             y = self._check_labels(y, X.shape[0])
             sample_weight = self._check_weight(sample_weight, X)
             ranks = self._ranks()
+            learned = {"X": X, "y": y, "sample_weight": sample_weight}
+            sample_weight = self._ordinary(X, shape, sample_weight, ranks)
             moments = moments_of(X, sample_weight, self._device(X), ranks=ranks)
             spec = self._spec(shape, moments, X)
             check_start(self, X, spec, True)
-            data = callback_data(X, y, sample_weight)
+            data = callback_data(**learned)
             stack.enter_context(self._threads(X, spec))
-            learned = {"X": X, "y": y, "sample_weight": sample_weight}
             checkpoint = Checkpoint(self, self._device(X), learned, ranks=ranks)
             stack.enter_context(checkpoint.going_on())
             run = DeepConvFit(self, X, spec, data, sample_weight, checkpoint, ranks)
@@ -448,6 +456,7 @@ class DeepConvGMM(
             X, shape = self._check_images(X, fresh)
             sample_weight = self._check_weight(sample_weight, X)
             ranks = self._ranks()
+            sample_weight = self._ordinary(X, shape, sample_weight, ranks)
             moments = moments_of(
                 X, sample_weight, self._device(X), stream["moments"], ranks
             )
@@ -507,6 +516,12 @@ class DeepConvGMM(
             X = self._check_X(X, reset=reset, min_samples=min_samples)
         check_product(shape, X.shape[1])
         return X, shape
+
+    def _ordinary(self, X, shape, sample_weight, ranks):
+        """Return the weights with zeros for images far beyond the others."""
+        if shape is None:
+            return sample_weight
+        return ordinary_weight(X, sample_weight, self._device(X), ranks)
 
     def _spec(self, shape, moments, X):
         """Return everything about the model but its parameters."""

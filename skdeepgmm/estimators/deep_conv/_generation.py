@@ -22,7 +22,14 @@ class DeepGenerationMixin:
     """Methods that go down a fitted :class:`~skdeepgmm.DeepConvGMM`."""
 
     def sample(
-        self, n_samples=1, *, temperature=1.0, top_s=1, sharpening=False, y=None
+        self,
+        n_samples=1,
+        *,
+        temperature=1.0,
+        noise=None,
+        top_s=1,
+        sharpening=False,
+        y=None,
     ):
         """Draw images from the model.
 
@@ -34,7 +41,14 @@ class DeepGenerationMixin:
         temperature : float or sequence of float, default=1.0
             Factor on the standard deviations, 0 takes means; a sequence has one for
             every mixture, from the image up. The noise of the first one is that of
-            single pixels: ``(0, 1)`` varies what is drawn, without noise.
+            single pixels: ``(0, 1)`` varies what is drawn, without noise. In a low-rank
+            mixture it multiplies the factors too.
+
+        noise : float or sequence of float, default=None
+            Further factor on the standard deviations of what low-rank mixtures have
+            beside their factors, the noise of single values. None takes 1 in the first
+            mixture and 0 in those above, whose noise would choose patches that do not
+            go together.
 
         top_s : int or None, default=1
             Below the top, a component is drawn from the ``top_s`` with the largest
@@ -66,7 +80,7 @@ class DeepGenerationMixin:
         """
         spec = self._fitted_spec()
         _check_count(n_samples)
-        how = _descent(spec, temperature, top_s, sharpening)
+        how = _descent(spec, temperature, noise, top_s, sharpening)
         random_state = self._random_state()
         weights = np.asarray(self._component_weights(y), dtype=np.float64)
         counts = random_state.multinomial(n_samples, weights / weights.sum())
@@ -77,7 +91,14 @@ class DeepGenerationMixin:
         return rows, labels
 
     def sample_variants(
-        self, X, layer=-1, *, temperature=1.0, top_s=1, sharpening=False
+        self,
+        X,
+        layer=-1,
+        *,
+        temperature=1.0,
+        noise=None,
+        top_s=1,
+        sharpening=False,
     ):
         """Draw a variant of each image: the same responsibilities, drawn anew.
 
@@ -93,6 +114,9 @@ class DeepGenerationMixin:
         temperature : float or sequence of float, default=1.0
             As for :meth:`sample`.
 
+        noise : float or sequence of float, default=None
+            As for :meth:`sample`.
+
         top_s : int or None, default=1
             As for :meth:`sample`.
 
@@ -106,7 +130,7 @@ class DeepGenerationMixin:
         """
         X, spec = self._check_fitted_rows(X)
         spec.check_layer(layer, "layer")
-        how = _descent(spec, temperature, top_s, sharpening)
+        how = _descent(spec, temperature, noise, top_s, sharpening)
         network = spec.restore(self.mixtures_, self._device())
         resp = self._apply(X, spec, inference.responsibilities, layer)
         signal = resp_signal(network, network.places[layer], resp)
@@ -179,22 +203,25 @@ def _check_count(n_samples):
         )
 
 
-def _descent(spec, temperature, top_s, sharpening):
+def _descent(spec, temperature, noise, top_s, sharpening):
     """Return the checked options of a way down."""
-    temperatures = _temperatures(temperature, len(spec.mixtures))
+    count = len(spec.mixtures)
+    temperatures = _by_mixture(temperature, count, "temperature")
+    noise = (1.0, *[0.0] * (count - 1)) if noise is None else noise
+    noises = _by_mixture(noise, count, "noise")
     if top_s is not None and (not isinstance(top_s, Integral) or top_s < 1):
         raise ValueError(f"top_s must be None or at least 1, got {top_s!r}.")
-    return Descent(temperatures, top_s, _sharpening(spec, sharpening))
+    return Descent(temperatures, noises, top_s, _sharpening(spec, sharpening))
 
 
-def _temperatures(temperature, count):
-    """Return one temperature for every mixture."""
-    single = not np.iterable(temperature)
-    values = (temperature,) * count if single else tuple(temperature)
+def _by_mixture(factor, count, name):
+    """Return one factor for every mixture."""
+    single = not np.iterable(factor)
+    values = (factor,) * count if single else tuple(factor)
     if len(values) != count or not all(map(_is_non_negative, values)):
         raise ValueError(
-            f"temperature must be a finite number of at least 0, or {count} of them, "
-            f"one for each Mixture layer; got {temperature!r}."
+            f"{name} must be a finite number of at least 0, or {count} of them, one "
+            f"for each Mixture layer; got {factor!r}."
         )
     return tuple(map(float, values))
 

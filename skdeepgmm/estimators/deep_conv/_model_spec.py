@@ -7,7 +7,7 @@ from numbers import Integral
 import numpy as np
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.deep_conv.fitted import data_rows
+from skdeepgmm._torch_backend.deep_conv import fitted
 from skdeepgmm._torch_backend.deep_conv.network import compute_dtype
 from skdeepgmm._torch_backend.standardization import Standardization
 from skdeepgmm.estimators._image_shape import short_shape
@@ -78,6 +78,11 @@ class ModelSpec:
         """
         shapes = architecture.shapes(self.stack, self.shape)
         largest = max(math.prod(sizes) for sizes in shapes)
+        for layer, (height, width, n_inputs) in zip(self.stack, shapes, strict=False):
+            if getattr(layer, "rank", None) is not None:
+                # Factor scores of all components, and factors of a chosen one.
+                values = layer.rank * max(layer.n_components, n_inputs)
+                largest = max(largest, height * width * values)
         return max(1, min(SCORE_IMAGES, SCORE_BYTES // (16 * largest)))
 
     @property
@@ -85,7 +90,7 @@ class ModelSpec:
         """Multiply-adds that one image costs, about."""
         shapes = architecture.shapes(self.stack, self.shape)
         return sum(
-            math.prod(shape) * layer.n_components
+            math.prod(shape) * layer.n_components * (1 + (layer.rank or 0))
             for layer, shape in zip(self.stack, shapes, strict=False)
             if isinstance(layer, Mixture)
         )
@@ -144,7 +149,7 @@ class ModelSpec:
 
     def to_rows(self, images):
         """Return standardised images as rows of data."""
-        return data_rows(images, self.standardization)
+        return fitted.data_rows(images, self.standardization)
 
 
 def fitted_floors(mixtures, scale):
@@ -152,7 +157,7 @@ def fitted_floors(mixtures, scale):
 
     What a fitted model says then depends on what was fitted, not on ``reg_covar``.
     """
-    first, *others = (arrays["covariances"] for arrays in mixtures)
+    first, *others = map(fitted.noise_variances, mixtures)
     scale = np.tile(scale, first.shape[-1] // len(scale))
     above = [float(variances.min()) for variances in others]
     return float((first / scale**2).min()), min(above, default=0.0)

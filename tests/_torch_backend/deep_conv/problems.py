@@ -3,7 +3,12 @@
 import torch
 
 from skdeepgmm._torch_backend import annealing
-from skdeepgmm._torch_backend.deep_conv.layers import FoldingLayer, PoolingLayer
+from skdeepgmm._torch_backend.deep_conv.layers import (
+    FoldingLayer,
+    MixtureLayer,
+    PoolingLayer,
+)
+from skdeepgmm._torch_backend.deep_conv.layers.low_rank import low_rank
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_init
 from skdeepgmm._torch_backend.deep_conv.network import Learner, Network
 from skdeepgmm._torch_backend.deep_conv.schedules import RunPlan
@@ -12,7 +17,7 @@ from skdeepgmm._torch_backend.rng import new_generator
 SHAPE = (6, 6, 1)
 
 
-def network(dtype=torch.float64, pooling=False):
+def network(dtype=torch.float64, pooling=False, rank=None):
     generator = new_generator(0)
     layers = [FoldingLayer(SHAPE, (3, 3), (1, 1))]
     layers.append(random_init(layers[-1].output_shape, 5, True, 0.1, generator, dtype))
@@ -21,6 +26,11 @@ def network(dtype=torch.float64, pooling=False):
     grid = layers[-1].output_shape
     layers.append(FoldingLayer(grid, grid[:2], (1, 1)))
     layers.append(random_init(layers[-1].output_shape, 4, True, 0.01, generator, dtype))
+    if rank is not None:
+        layers = [
+            low_rank(layer, rank) if isinstance(layer, MixtureLayer) else layer
+            for layer in layers
+        ]
     return Network(layers)
 
 
@@ -51,4 +61,4 @@ def trained(**settings):
 
 
 def parameters(mixture):
-    return [mixture.weights.clone(), mixture.means.clone(), mixture.variances.clone()]
+    return [getattr(mixture, name).clone() for name in mixture.names]

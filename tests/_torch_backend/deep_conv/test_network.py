@@ -14,15 +14,18 @@ from tests._torch_backend.deep_conv.problems import (
 )
 
 
-def test_a_layer_learns_the_same_whatever_happens_above():
-    together, x = learner(), pictures()
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_layer_learns_the_same_whatever_happens_above(rank):
+    together, x = learner(rank=rank), pictures()
     alone = learner(
-        [RunPlan(0.3, 60, annealing.schedule(5, 0.4)), RunPlan(0.3, 60, begin=0.99)]
+        [RunPlan(0.3, 60, annealing.schedule(5, 0.4)), RunPlan(0.3, 60, begin=0.99)],
+        rank=rank,
     )
-    for _ in range(30):
+    for _ in range(45):
         together.step((x, None))
         alone.step((x, None))
     first, second = together.mixtures[0], alone.mixtures[0]
+    assert rank is None or first.has_factors
     torch.testing.assert_close(parameters(first), parameters(second), rtol=0, atol=0)
 
 
@@ -50,9 +53,9 @@ def test_annealed_objectives_bound_the_likelihood_and_training_raises_it():
     assert found[-1]["log_likelihood_1"] > found[10]["log_likelihood_1"] + 1.0
 
 
-@pytest.mark.parametrize("pooling", [False, True])
-def test_the_top_finds_the_four_kinds_of_pictures(pooling):
-    found = trained(pooling=pooling)
+@pytest.mark.parametrize("pooling, rank", [(False, None), (True, None), (False, 2)])
+def test_the_top_finds_the_four_kinds_of_pictures(pooling, rank):
+    found = trained(pooling=pooling, rank=rank)
     labels = found.up_to(pictures(), len(found.layers)).flatten(1).argmax(1)
     kinds = 2 * (torch.arange(60) // 2 % 2) + torch.arange(60) % 2
     pairs = set(zip(labels.tolist(), kinds.tolist(), strict=True))
@@ -84,9 +87,10 @@ def test_heavy_images_move_a_layer_all_the_way_and_no_farther():
         torch.testing.assert_close(parameters(first), parameters(second))
 
 
-def test_a_restored_learner_repeats_its_steps():
-    model, x = learner(), pictures()
-    for _ in range(10):
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_restored_learner_repeats_its_steps(rank):
+    model, x = learner(rank=rank), pictures()
+    for _ in range(50):
         model.step((x, None))
     state = {
         name: value.clone() if isinstance(value, torch.Tensor) else value

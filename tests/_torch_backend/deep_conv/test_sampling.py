@@ -8,11 +8,12 @@ import torch
 from skdeepgmm._torch_backend.deep_conv.sampling import (
     Descent,
     Sharpening,
+    as_peaked,
     choose,
     descend,
     down,
     fill,
-    marginal_log_joint,
+    peak_of,
     sharpen,
     value_and_gradient,
 )
@@ -39,7 +40,9 @@ def test_samples_belong_to_the_component_they_were_drawn_from(pooling):
     found = trained(pooling=pooling)
     signal = torch.eye(4, dtype=torch.float64).reshape(4, 1, 1, 4)
     place = len(found.layers) - 1
-    drawn = descend(found, signal, place, Descent((0.0, 0.0)), new_generator(0))
+    drawn = descend(
+        found, signal, place, Descent((0.0, 0.0), (0.0, 0.0)), new_generator(0)
+    )
     assert tuple(drawn.shape) == (4, *SHAPE)
     labels = found.up_to(drawn, place + 1).flatten(1).argmax(1)
     if not pooling:  # which forgets where in a cell a patch was
@@ -81,8 +84,8 @@ def test_on_the_way_down_the_signal_takes_the_place_of_the_weights():
         evidence = [None] * len(network.layers)
         patches = network.up_to(x, first)
         known = torch.full_like(patches, 0.1)
-        evidence[first] = marginal_log_joint(network.layers[first], patches, known)
-        evidence[top] = signal.log()
+        evidence[first] = network.layers[first].marginal(patches, known)
+        evidence[top] = signal.log(), None
         return down(network, evidence)
 
     torch.testing.assert_close(expected(other), expected(found))
@@ -97,3 +100,27 @@ def test_steps_of_sharpening_shrink_to_zero():
         size = moved.square().mean((1, 2, 3)).sqrt()
         expected = torch.full_like(size, length)
         torch.testing.assert_close(size, expected, rtol=0.02, atol=0)
+
+
+def test_signals_become_as_peaked_as_asked_and_keep_their_order():
+    prob = torch.softmax(torch.randn(3, 4, 5, 6, generator=new_generator(0)), -1)
+    peak = torch.tensor([0.3, 0.6, 0.95])
+    found = as_peaked(prob, peak)
+    torch.testing.assert_close(found.sum(-1), torch.ones(3, 4, 5))
+    sharp = found.square().sum(-1).mean((1, 2))
+    torch.testing.assert_close(sharp, peak, rtol=1e-3, atol=0)
+    assert bool((found.argsort(-1) == prob.argsort(-1)).all())
+    torch.testing.assert_close(as_peaked(prob[1:2], peak[1:2]), found[1:2])
+
+
+def test_the_peak_is_that_of_what_a_component_has_seen():
+    found, x = trained(rank=2), pictures()
+    top = found.layers[-1]
+    codes = found.up_to(x, found.places[1])  # rows of a patch of 4 x 4 codes
+    labels = top.forward(codes).argmax(-1)
+    seen = codes.square().sum(-1) / codes.sum(-1)
+    for k in range(4):
+        (peak,) = peak_of(top, torch.full((1, 1, 1), k))
+        expected = seen[labels == k].mean()
+        torch.testing.assert_close(peak, expected, rtol=0.1, atol=0)
+    assert peak_of(trained().layers[-1], torch.zeros(1, 1, 1, dtype=int)) is None

@@ -19,6 +19,7 @@ latent data models", JRSS B 71.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -67,6 +68,19 @@ class ComponentMoments:
 
 
 @dataclass
+class Hidden:
+    """Posterior of the factors of every component at every row.
+
+    Attributes
+    ----------
+    means, variances : Tensor of shape (n_sites, n_rows, n_components, rank)
+    """
+
+    means: Tensor
+    variances: Tensor
+
+
+@dataclass
 class MixtureLayer:
     """Diagonal Gaussian mixtures on a grid of one shape.
 
@@ -90,6 +104,9 @@ class MixtureLayer:
     variances: Tensor
     floor: float
 
+    #: What a step changes.
+    names: ClassVar[tuple[str, ...]] = ("weights", "means", "variances")
+
     @property
     def n_components(self) -> int:
         return self.weights.shape[1]
@@ -104,9 +121,8 @@ class MixtureLayer:
 
     def to(self, device: torch.device) -> None:
         """Move the parameters to a device."""
-        self.weights, self.means, self.variances = (
-            value.to(device) for value in (self.weights, self.means, self.variances)
-        )
+        for name in self.names:
+            setattr(self, name, getattr(self, name).to(device))
 
     def rows(self, x: Tensor) -> Tensor:
         """Return (n, height, width, D) as (n_sites, n_rows, D)."""
@@ -141,17 +157,37 @@ class MixtureLayer:
         mean = (share[:, :, None] * self.variances).sum(1).mean(1)
         return mean.clamp_min(self.floor)[:, None, None]
 
+    def log_joint(
+        self, natural: Natural, rows: Tensor, square: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return ``log_joint_rows``, and the factor scores of a low-rank mixture."""
+        return log_joint_rows(natural, rows, square), None
+
+    def moments(
+        self,
+        rows: Tensor,
+        square: Tensor,
+        weights: Tensor,
+        total: Tensor | float,
+        scores: Tensor | None,
+    ) -> ComponentMoments:
+        """Return what ``move`` learns from; ``scores`` are those of ``log_joint``."""
+        return component_moments(rows, square, weights, total)
+
+    def open_factors(self) -> None:
+        """Let factors, if there are any, begin to learn."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the responsibilities (n, height, width, K) of (n, h, w, D)."""
         rows = self.rows(x)
-        log_joint = log_joint_rows(self.natural(), rows, rows.square())
+        log_joint, _ = self.log_joint(self.natural(), rows, rows.square())
         return self.grid(torch.softmax(log_joint, 2))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-densities of the positions, (n, height, width), float64."""
         rows = self.rows(x)
         natural = self.natural()
-        log_joint = log_joint_rows(natural, rows, rows.square())
+        log_joint, _ = self.log_joint(natural, rows, rows.square())
         _, value = posterior(log_joint)
         value = value.double() + natural.offset[:, None]
         return self.grid(value)
@@ -159,8 +195,7 @@ class MixtureLayer:
     def move(self, moments: ComponentMoments, lr: float) -> None:
         """Step towards the moments of a batch."""
         mass = moments.mass
-        weights = self.weights + lr * (mass - self.weights)
-        step = (lr * mass / weights.clamp_min(1e-30))[:, :, None]
+        weights, step = self.step_of(mass, lr)
         safe = mass.clamp_min(1e-12)[:, :, None]
         batch_mean = moments.first / safe
         spread = (moments.second / safe - batch_mean.square()).clamp_min_(0.0)
@@ -170,6 +205,11 @@ class MixtureLayer:
         self.variances = torch.lerp(self.variances, spread, step)
         self.means = self.means + step * delta
         self.weights = weights
+
+    def step_of(self, mass: Tensor, lr: float) -> tuple[Tensor, Tensor]:
+        """Return new weights, and the batch's share in a component, (n_sites, K, 1)."""
+        weights = self.weights + lr * (mass - self.weights)
+        return weights, (lr * mass / weights.clamp_min(1e-30))[:, :, None]
 
     def draw(
         self, components: Tensor, temperature: float, noise: Tensor
@@ -190,21 +230,45 @@ class MixtureLayer:
         drawn = means + temperature * stds * noise
         return drawn, stds.square().reciprocal()
 
-    def at(self, components: Tensor) -> tuple[Tensor, Tensor]:
-        """Return means and standard deviations of components, (n, h, w, D)."""
+    def sites(self, components: Tensor) -> Tensor:
+        """Return the sites of components at every position, (n, height, width)."""
         n_positions = self.input_shape[0] * self.input_shape[1]
         site = torch.arange(n_positions, device=components.device)
         site = site.reshape(self.input_shape[:2]) * (0 if self.shared else 1)
-        site = site.expand_as(components)
+        return site.expand_as(components)
+
+    def at(self, components: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means and standard deviations of components, (n, h, w, D)."""
+        site = self.sites(components)
         variances = self.variances[site, components].clamp_min(self.floor)
         return self.means[site, components], variances.sqrt()
 
-    def expect(self, resp: Tensor) -> tuple[Tensor, Tensor]:
+    def marginal(self, x: Tensor, known: Tensor) -> tuple[Tensor, Hidden | None]:
+        """Return log pi_k N(known part of x; k), (n, h, w, K), up to a constant.
+
+        With it comes the posterior of a low-rank mixture's factors. ``known`` in
+        [0, 1] is the exponent of every value's factor: 0 marginalises it.
+        """
+        rows, seen = self.rows(x), self.rows(known)
+        variances = self.variances.clamp_min(self.floor)
+        precisions = variances.reciprocal()
+        linear = precisions * self.means
+        constant = -0.5 * (variances.log() + linear * self.means)
+        found = (seen * rows) @ linear.mT + seen @ constant.mT
+        found = found - 0.5 * ((seen * rows.square()) @ precisions.mT)
+        log_weights = self.weights.clamp_min(1e-30).log()
+        return self.grid(found + log_weights[:, None]), None
+
+    def expect(
+        self, resp: Tensor, hidden: Hidden | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return mean and precision of the input, given responsibilities.
 
         Parameters
         ----------
         resp : Tensor of shape (n, height, width, n_components)
+        hidden : Hidden or None
+            Posterior of a low-rank mixture's factors; None for their prior.
 
         Returns
         -------
@@ -320,6 +384,7 @@ def split_heaviest(
     shift = 0.5 * layer.variances[site, owner].sqrt() * sign
     layer.means[site, k] = layer.means[site, owner] + shift
     layer.means[site, owner] -= shift
-    layer.variances[site, k] = layer.variances[site, owner]
+    for name in layer.names[2:]:
+        getattr(layer, name)[site, k] = getattr(layer, name)[site, owner]
     layer.weights[site, owner] *= 0.5
     layer.weights[site, k] = layer.weights[site, owner]

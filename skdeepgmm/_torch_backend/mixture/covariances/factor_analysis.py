@@ -91,16 +91,8 @@ class FactorAnalysisCovariance(Covariance):
         fallback[..., -1] = 1.0
         safe = torch.where(failed[:, None, None], fallback, values)
         factors, noise = safe[..., :-1], safe[..., -1]
-        scaled = (factors / noise[..., None]).mT
-        eye = torch.eye(factors.shape[-1], dtype=values.dtype, device=values.device)
-        lower, info = torch.linalg.cholesky_ex(eye + scaled @ factors)
-        if bool((info != 0).any()):
-            # Factors so far above the noise that 1 is lost beside them.
-            broken = (info != 0)[:, None, None]
-            lower = torch.where(broken, eye, lower)
-            scaled = torch.where(broken, 0.0, scaled)
-            failed = failed | broken[:, 0, 0]
-        return cls(values, linalg.solve_lower(lower, scaled), lower), failed
+        whitener, lower, broken = linalg.factor_whitener(factors, noise)
+        return cls(values, whitener, lower), failed | broken
 
     @classmethod
     def from_precisions(cls, precisions: Tensor) -> Self:
