@@ -6,8 +6,8 @@ ICLR. Averaged teacher: Tarvainen and Valpola (2017), "Mean teachers", NeurIPS.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 import torch
@@ -32,6 +32,9 @@ ALONE = 0.1
 MEAN_DECAY = 0.99
 #: Steps between two checks that losses are finite.
 CHECKED = 50
+#: Share of the labels that are held out, at most so many, until this share of the
+#: steps; and steps of a network on labels alone as a share of those of the other.
+HELD_OUT, MOST_HELD_OUT, JUDGED_AT, ALONE_STEPS = 0.2, 100, 0.7, 0.5
 
 
 @dataclass(frozen=True)
@@ -153,18 +156,18 @@ class ConsistencyTrainer(Generic[ModuleT]):
         order = new_generator(seed)
         self.batches = EndlessBatches(len(rows), config.n_unlabelled, order)
         self.mean = targets.shares.clone()
-        self.step, self.step_scale = 0, 1.0
+        self.step, self.step_scale, self.until = 0, 1.0, config.n_steps
 
-    def fit(self) -> ModuleT:
-        """Do all steps and return the averaged network."""
-        n_epochs = math.ceil(self.config.n_steps / CHECKED)
+    def fit(self, until: int | None = None) -> None:
+        """Do steps until so many are done, by default all."""
+        self.until = self.config.n_steps if until is None else until
+        n_epochs = math.ceil((self.until - self.step) / CHECKED)
         train(self, self.epoch, TrainingConfig(n_epochs))
-        return self.average.module
 
     def epoch(self) -> Mapping[str, Tensor]:
         """Do some steps and return their mean losses."""
         totals = Means()
-        for _ in range(min(CHECKED, self.config.n_steps - self.step)):
+        for _ in range(min(CHECKED, self.until - self.step)):
             for name, value in self.do_step().items():
                 totals.add(name, value)
         return totals.values()
@@ -229,6 +232,10 @@ class ConsistencyTrainer(Generic[ModuleT]):
         found = in_batches(self.average.module, self.rows)
         return torch.softmax(found, 1)
 
+    def is_wrong(self, index: Tensor, labels: Tensor) -> Tensor:
+        """Return which of these rows are put elsewhere than their labels say."""
+        return in_batches(self.average.module, self.rows[index]).argmax(1) != labels
+
     # State -----------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -252,6 +259,78 @@ class ConsistencyTrainer(Generic[ModuleT]):
         self.mean, self.step = state["mean"].clone(), state["step"]
 
 
-def mistakes(network: nn.Module, rows: Tensor, labels: Tensor) -> Tensor:
-    """Return which of the rows a network puts elsewhere than their labels say."""
-    return in_batches(network, rows).argmax(1) != labels
+# Held-out labels ------------------------------------------------------------------
+
+
+def held_out_labels(labels: Tensor, rng: torch.Generator) -> Tensor:
+    """Return rows with labels to hold out: a fifth of each cluster's, 100 in all."""
+    order = torch.randperm(len(labels), generator=rng).to(labels.device)
+    known = order[labels[order] >= 0]
+    share = min(HELD_OUT, MOST_HELD_OUT / max(1, len(known)))
+    chosen = []
+    for cluster in labels[known].unique():
+        rows = known[labels[known] == cluster]
+        chosen.append(rows[: int(share * len(rows))])
+    return torch.cat(chosen)
+
+
+def learn_from_labels(
+    make: Callable[[], ModuleT],
+    rows: Tensor,
+    labels: Tensor,
+    n_clusters: int,
+    config: ConsistencyConfig,
+    seed: int,
+) -> tuple[ConsistencyTrainer[ModuleT], dict[str, float]]:
+    """Train a network on labels and on images without; on labels alone if better.
+
+    Held-out labels tell: a network on labels alone is trained beside the other one,
+    and takes its place where the other makes more mistakes by more than noise. In the
+    last part of the training the held-out labels are learned as well.
+
+    Returns
+    -------
+    trainer : ConsistencyTrainer
+        All steps done.
+    report : dict
+        "weight" of the images without labels, and, if any labels were held out, their
+        number and the mistakes of both networks.
+    """
+    everything = label_targets(labels, n_clusters)
+    out = held_out_labels(labels, new_generator(seed))
+    trainer = ConsistencyTrainer(make(), rows, everything, config, seed)
+    if not len(out) or not config.weight:
+        trainer.fit()
+        return trainer, {"weight": config.weight}
+    rest = labels.clone()
+    rest[out] = -1
+    trainer.targets = label_targets(rest, n_clusters)
+    trainer.fit(round(JUDGED_AT * config.n_steps))
+    alone_config = replace(config, weight=0.0, n_steps=alone_steps(config.n_steps))
+    alone = ConsistencyTrainer(make(), rows, trainer.targets, alone_config, seed)
+    alone.fit()
+    wrong = [t.is_wrong(out, labels[out]) for t in (trainer, alone)]
+    report = {
+        "n_held_out": float(len(out)),
+        "mistakes": float(wrong[0].sum()),
+        "mistakes_alone": float(wrong[1].sum()),
+    }
+    if is_worse(*wrong):
+        trainer = ConsistencyTrainer(make(), rows, everything, alone_config, seed)
+    trainer.targets = everything
+    trainer.fit()
+    return trainer, {"weight": trainer.config.weight} | report
+
+
+def alone_steps(n_steps: int) -> int:
+    """Return the steps on labels alone: fewer, for there is less to learn."""
+    return math.ceil(ALONE_STEPS * n_steps)
+
+
+def is_worse(first: Tensor, second: Tensor) -> bool:
+    """Tell whether the first is wrong more often by more than a standard error.
+
+    Only samples count on which one of the two is right (McNemar's test).
+    """
+    more = int((first & ~second).sum()), int((second & ~first).sum())
+    return more[0] - more[1] > math.sqrt(sum(more))

@@ -77,6 +77,8 @@ class ImageChanges:
 
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         """Return images changed by given random numbers in [0, 1), (n, N_DRAWN)."""
+        if not len(images):
+            return images
         place, values, rest = drawn.T.split([6, 8, 4])
         images = self._moved(images, place)
         images = self._coloured(images, values)

@@ -9,12 +9,19 @@ from skdeepgmm._torch_backend.clusterers.gan_em.losses import LOSSES
 from skdeepgmm._torch_backend.clusterers.gan_em.networks import TABLES, Architecture
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import RECIPES
 from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEMConfig
-from skdeepgmm._torch_backend.clusterers.networks import is_large_image
+from skdeepgmm._torch_backend.clusterers.networks import (
+    SMALLEST_SIDE,
+    is_large_image,
+)
 from skdeepgmm._torch_backend.clusterers.preprocessing import network_shape
 from skdeepgmm.estimators._sklearn_compat import (
     Interval,
     StrOptions,
     validate_parameter_constraints,
+)
+from skdeepgmm.estimators.clusterers._consistency import (
+    has_every_cluster,
+    is_consistent,
 )
 from skdeepgmm.estimators.clusterers._settings import checked_affine
 
@@ -84,6 +91,8 @@ LARGE_IMAGES = TrainingDefaults(36, 50, 3000, 1.0, 3, 0.3)
 SMALL_IMAGES = TrainingDefaults(50, 50, 2500, 2.0, 1, 1.0)
 #: Vectors are initialised by k-means, and any number of them is trained for as long.
 VECTORS = TrainingDefaults(0, 0, 1000, 1.0, 1, 0.3)
+#: An E-net that was trained on real images leaves the generative part to train.
+CONSISTENT = TrainingDefaults(25, 25, 2500, 1.0, 1, 0.3)
 #: Runs of fewer EM iterations have one initialization.
 FEWEST_ITERATIONS = 50
 #: Most EM iterations of each of several restarts before one is chosen.
@@ -125,13 +134,15 @@ def recipe_of(estimator):
     return dataclasses.replace(recipe, **changes)
 
 
-def architecture_of(estimator, image_shape, n_features, recipe):
+def architecture_of(estimator, image_shape, n_features, recipe, consistent=False):
     """Return the networks for images of this shape, or for vectors.
 
     Parameters
     ----------
     image_shape : tuple of int or None
         (height, width, channels).
+    consistent : bool
+        Whether the E-net is trained by consistency on real images.
 
     Raises
     ------
@@ -141,8 +152,11 @@ def architecture_of(estimator, image_shape, n_features, recipe):
     """
     shape = network_shape(image_shape, n_features)
     image = len(shape) == 3
+    photo = estimator.networks == "photo" or (
+        consistent and estimator.networks == "auto"
+    )
     if estimator.networks != "auto":
-        least = 2 ** len(TABLES[estimator.networks].channels)
+        least = least_side(estimator.networks)
         if not image or min(shape[1:]) < least:
             raise ValueError(
                 f"networks={estimator.networks!r} needs images of at least {least} x "
@@ -158,7 +172,13 @@ def architecture_of(estimator, image_shape, n_features, recipe):
         estimator.width,
         recipe.discriminator_norm,
         recipe.classifier_norm,
+        photo=photo,
     )
+
+
+def least_side(table):
+    """Return the smallest side of images for these networks, in pixels."""
+    return 2 ** len(TABLES[table].channels) if table in TABLES else SMALLEST_SIDE
 
 
 def default_noise_dim(shape):
@@ -173,9 +193,9 @@ def defaults_of(shape):
     return LARGE_IMAGES if is_large_image(shape) else SMALL_IMAGES
 
 
-def config_of(estimator, architecture, recipe, n_samples):
+def config_of(estimator, architecture, recipe, n_samples, consistent=False):
     """Return the length of the run and what departs from the recipe."""
-    defaults = defaults_of(architecture.shape)
+    defaults = CONSISTENT if consistent else defaults_of(architecture.shape)
     n_iter = estimator.max_iter
     if n_iter is None:
         supervised = is_supervised(estimator, architecture.image)
@@ -184,12 +204,13 @@ def config_of(estimator, architecture, recipe, n_samples):
     return GANEMConfig(
         recipe.scaled_lr(lr_factor_of(estimator, recipe, defaults)),
         n_iter,
-        hold=max(1, round(HOLD_SHARE * n_iter)) if known else 1,
+        hold=max(1, round(HOLD_SHARE * n_iter)) if known and not consistent else 1,
         augmentation=Augmentation(
             affine_of(estimator, architecture), cutmix_of(estimator, architecture)
         ),
         temperature=estimator.temperature,
         label_tol=estimator.label_tol,
+        fixed=consistent,
     )
 
 
@@ -265,8 +286,37 @@ def is_supervised(estimator, image):
     return estimator.semi_supervised or init_method(estimator, image) != "uniform"
 
 
+def uses_consistency(estimator, X, labels):
+    """Tell whether the E-net is trained by consistency on real images.
+
+    Raises
+    ------
+    ValueError
+        If asked for with a recipe of the paper, or without labels of every cluster or
+        initial clusters.
+    """
+    asked = estimator.consistency
+    if isinstance(asked, str) and not is_fast(estimator):
+        return False
+    if not is_consistent(estimator, X, labels):
+        return False
+    if not is_fast(estimator):
+        raise ValueError(
+            f"consistency must be None or 'auto' with recipe={estimator.recipe!r}, got "
+            f"{asked!r}: it is no part of the paper."
+        )
+    without_labels = not has_every_cluster(estimator, labels)
+    if without_labels and init_method(estimator, image=True) == "uniform":
+        raise ValueError(
+            "consistency needs labels of every cluster or initial clusters, because its "
+            "targets begin there, but there are none. Set init='self-supervised', "
+            "'tsne' or 'kmeans', or consistency=None."
+        )
+    return True
+
+
 def init_method(estimator, image):
-    """Return "uniform", "kmeans", "tsne" or "array"."""
+    """Return "uniform", "kmeans", "tsne", "self-supervised" or "array"."""
     if not isinstance(estimator.init, str):
         return "array"
     if estimator.init == "auto":
