@@ -17,6 +17,10 @@ Parts:
 * ``outliers``: the class left out of training is to be found in the test set.
 * ``ablation``: the departures from the paper, one at a time, at a short budget.
 
+With labels, faces may be mirrored (``consistency={"mirror": True}``). "Labels alone,
+same network and changes" is the E-net of photographs on the labelled images alone, with
+the changes of the images that a fit with consistency makes.
+
 "Without patches" are measurements from before there was ``cutmix``: ``cutmix=None``.
 "Ended early" are fits with it from when a run on images ended once it had converged,
 after 80 % of its iterations at the earliest. The ablation with patches ran on one core
@@ -42,7 +46,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _gan_em_data import ATTRIBUTES, few_labels, load, subset
-from _gan_em_peers import classifiers, clusterers
+from _gan_em_peers import classifiers, clusterers, may_mirror
 from _records import RESULTS, Records, cell, machine_line, table
 from _summaries import write as write_summary
 from scipy.stats import spearmanr
@@ -159,6 +163,7 @@ class Run:
             nmi=normalized_mutual_info_score(y_test, found),
             **seconds,
             n_train=len(X),
+            **(getattr(model, "consistency_", None) or {}),
             quality=getattr(model, "quality_", np.nan),
         )
         print(names, f"{self.records.values('accuracy', **names)[-1]:.4f}", flush=True)
@@ -268,12 +273,14 @@ def some_labels(run, part, name, n_labels, seed, rows="preset", variants=None):
     data = run.data(name, seed, rows)
     known = few_labels(data[1], n_labels, seed)
     n_classes = len(np.unique(data[1]))
-    case = str(n_labels)
+    case, mirror = str(n_labels), may_mirror(name)
     for label, params in with_variants(case, variants).items():
+        if mirror:
+            params = {"consistency": {"mirror": True}} | params
         ours = run.gan_em(n_classes, data[4], seed, semi_supervised=True, **params)
         names = names_of(part, name, "GANEMClusterer", label, seed)
         run.measure(names, ours, data, known, matched=True)
-    for label, model in classifiers(data[4], n_classes, seed).items():
+    for label, model in classifiers(data[4], n_classes, seed, mirror).items():
         names = names_of(part, name, label, case, seed)
         run.measure(names, model, data, known, matched=True)
 

@@ -12,7 +12,7 @@ from typing import Any, Generic
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from skdeepgmm._torch_backend.clusterers.image_changes import ImageChanges
 from skdeepgmm._torch_backend.clusterers.weights import ModuleT, WeightAverage
@@ -268,7 +268,7 @@ def held_out_labels(labels: Tensor, rng: torch.Generator) -> Tensor:
     known = order[labels[order] >= 0]
     share = min(HELD_OUT, MOST_HELD_OUT / max(1, len(known)))
     chosen = []
-    for cluster in labels[known].unique():
+    for cluster in torch.unique(labels[known]):
         rows = known[labels[known] == cluster]
         chosen.append(rows[: int(share * len(rows))])
     return torch.cat(chosen)

@@ -79,7 +79,7 @@ class ImageChanges:
         """Return images changed by given random numbers in [0, 1), (n, N_DRAWN)."""
         if not len(images):
             return images
-        place, values, rest = drawn.T.split([6, 8, 4])
+        place, values, rest = torch.split(drawn.T, [6, 8, 4])
         images = self._moved(images, place)
         images = self._coloured(images, values)
         return self._covered(images, rest)

@@ -27,9 +27,9 @@ from skdeepgmm.estimators.clusterers.gan_em._settings import (
     config_of,
     init_iterations,
     init_method,
-    uses_consistency,
     n_init_of,
     recipe_of,
+    uses_consistency,
 )
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
@@ -65,9 +65,7 @@ class GANEMFit(ClustererFit):
         architecture = architecture_of(
             estimator, estimator.image_shape_, X.shape[1], recipe, consistent
         )
-        self.config = config_of(
-            estimator, architecture, recipe, X.shape[0], consistent
-        )
+        self.config = config_of(estimator, architecture, recipe, X.shape[0], consistent)
         super().__init__(estimator, X, labels, data, architecture)
         self.n_init = n_init_of(estimator, architecture.shape, self.config.n_iter)
         self.n_jobs = jobs_of(estimator, self.n_init, X)

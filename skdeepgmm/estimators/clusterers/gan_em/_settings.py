@@ -308,8 +308,8 @@ def uses_consistency(estimator, X, labels):
     without_labels = not has_every_cluster(estimator, labels)
     if without_labels and init_method(estimator, image=True) == "uniform":
         raise ValueError(
-            "consistency needs labels of every cluster or initial clusters, because its "
-            "targets begin there, but there are none. Set init='self-supervised', "
+            "consistency needs labels of every cluster or initial clusters, where its "
+            "targets begin, but there are none. Set init='self-supervised', "
             "'tsne' or 'kmeans', or consistency=None."
         )
     return True
