@@ -141,7 +141,7 @@ class ChangedLabels:
             initial_classifier(made, self.seed, device),
             rows,
             label_targets(torch.tensor(y), self.n_classes),
-            config_of(settings, rows, "sigmoid"),
+            config_of(settings, rows),
             self.seed,
         )
         trainer.fit()

@@ -18,7 +18,7 @@ from skdeepgmm._torch_backend.clusterers.image_changes import (
     weak,
 )
 from skdeepgmm._torch_backend.clusterers.networks import is_large_image
-from skdeepgmm._torch_backend.clusterers.preprocessing import RANGES, network_shape
+from skdeepgmm._torch_backend.clusterers.preprocessing import network_shape
 from skdeepgmm._torch_backend.clusterers.weights import to_arrays
 from skdeepgmm.estimators._base import MAX_SEED
 from skdeepgmm.estimators._sklearn_compat import (
@@ -26,7 +26,7 @@ from skdeepgmm.estimators._sklearn_compat import (
     StrOptions,
     validate_parameter_constraints,
 )
-from skdeepgmm.estimators.clusterers._init_responsibilities import label_counts
+from skdeepgmm.estimators.clusterers._settings import label_counts
 
 _COUNT = Interval(Integral, 1, None, closed="left")
 #: What the settings may be.
@@ -131,8 +131,8 @@ def settings_of(asked):
     return settings
 
 
-def changes_of(settings, rows, output):
-    """Return weak and strong changes of images in the range of the networks.
+def changes_of(settings, rows):
+    """Return weak and strong changes of images, which stay in the range of all.
 
     ``mirror`` and ``invert`` are taken from the settings.
     """
@@ -140,14 +140,14 @@ def changes_of(settings, rows, output):
     if invert is None:
         grey = rows.shape[1] == 1
         invert = INVERTED if grey and polarity_varies(rows[:JUDGED_IMAGES]) else 0.0
-    low, high = RANGES[output]
+    low, high = float(rows.min()), float(rows.max())
     return weak(low, high, mirror), strong(low, high, mirror, invert)
 
 
-def config_of(asked, rows, output):
+def config_of(asked, rows):
     """Return the ConsistencyConfig for images in the range of the networks."""
     settings = settings_of(asked)
-    changes = changes_of(settings, rows, output)
+    changes = changes_of(settings, rows)
     return ConsistencyConfig(*changes, **settings)
 
 
@@ -171,7 +171,7 @@ class Learned:
     report: dict
 
 
-def learned(estimator, make, rows, init_resp, labels, output, random_state):
+def learned(estimator, make, rows, init_resp, labels, random_state):
     """Train a network of logits on real images.
 
     Parameters
@@ -184,12 +184,10 @@ def learned(estimator, make, rows, init_resp, labels, output, random_state):
         Where the targets begin if the labels lack a cluster.
     labels : ndarray of shape (n_samples,) or None
         -1 where unknown.
-    output : str
-        Last function of the generator, which tells the range of the rows.
     random_state : RandomState instance
     """
     seed = int(random_state.randint(MAX_SEED))
-    config = config_of(estimator.consistency, rows, output)
+    config = config_of(estimator.consistency, rows)
     if estimator.verbose:
         print(f"Consistency on real images: {config.n_steps} steps")
     if has_every_cluster(estimator, labels):

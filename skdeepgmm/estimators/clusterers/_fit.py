@@ -98,7 +98,6 @@ class ClustererFit:
                 self.rows,
                 init_resp,
                 self.labels,
-                self.architecture.output,
                 self.random_state,
             )
         )
