@@ -82,7 +82,8 @@ shape (n_samples, n_clusters), default='auto'
         at most 10,000 samples (see Notes of :class:`MinMaxEMClusterer`),
         'self-supervised', of a mixture on features that tell photographs apart, but not
         their changed copies, or user-supplied ones, for the first 30 % of the run.
-        'auto' means 'uniform' for images and 'kmeans' for vectors.
+        'auto' means 'kmeans' for vectors; for images 'uniform', and 'tsne' for 1,000
+        or more below 16 x 16 pixels without labels, with 'fast' or changes of it.
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with

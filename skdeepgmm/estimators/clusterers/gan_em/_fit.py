@@ -80,7 +80,9 @@ class GANEMFit(ClustererFit):
             _, self.init_resp = self.once(
                 lambda: initial_responsibilities(
                     self.estimator,
-                    init_method(self.estimator, self.architecture.image),
+                    init_method(
+                        self.estimator, self.architecture.shape, self.X.shape[0]
+                    ),
                     self.X,
                     self.preprocessing,
                     self.labels,

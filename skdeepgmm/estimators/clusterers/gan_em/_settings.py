@@ -103,6 +103,8 @@ GENERATED_AFFINE = (1 / 11, 18.0, 0.15)
 #: Largest sides, as shares of the image's, that ``cutmix='auto'`` means: an E-net that
 #: misses part of an image goes by the whole and not by one stroke.
 GENERATED_CUTMIX = 3 / 7
+#: Fewest images of less than 16 x 16 pixels that begin with an embedding by default.
+ENOUGH_TO_EMBED = 1000
 #: Default number of EM iterations of the recipes with long ones.
 LONG_ITERATIONS = 30
 #: Share of a run in which initial responsibilities stand in for the E-net's.
@@ -198,9 +200,9 @@ def config_of(estimator, architecture, recipe, n_samples, consistent=False):
     defaults = CONSISTENT if consistent else defaults_of(architecture.shape)
     n_iter = estimator.max_iter
     if n_iter is None:
-        supervised = is_supervised(estimator, architecture.image)
+        supervised = is_supervised(estimator, architecture.shape, n_samples)
         n_iter = default_iterations(defaults, recipe, n_samples, supervised)
-    known = init_method(estimator, architecture.image) != "uniform"
+    known = init_method(estimator, architecture.shape, n_samples) != "uniform"
     return GANEMConfig(
         recipe.scaled_lr(lr_factor_of(estimator, recipe, defaults)),
         n_iter,
@@ -240,7 +242,7 @@ def n_init_of(estimator, shape, n_iter):
     """Return the number of initializations."""
     if estimator.n_init != "auto":
         return estimator.n_init
-    alone = is_supervised(estimator, len(shape) == 3) or not is_fast(estimator)
+    alone = is_supervised(estimator, shape) or not is_fast(estimator)
     return 1 if alone or n_iter < FEWEST_ITERATIONS else defaults_of(shape).n_init
 
 
@@ -281,9 +283,10 @@ def cutmix_of(estimator, architecture):
     return cutmix
 
 
-def is_supervised(estimator, image):
+def is_supervised(estimator, shape, n_samples=0):
     """Tell whether labels or initial responsibilities begin a run, and not chance."""
-    return estimator.semi_supervised or init_method(estimator, image) != "uniform"
+    method = init_method(estimator, shape, n_samples)
+    return estimator.semi_supervised or method != "uniform"
 
 
 def uses_consistency(estimator, X, labels):
@@ -306,7 +309,8 @@ def uses_consistency(estimator, X, labels):
             f"{asked!r}: it is no part of the paper."
         )
     without_labels = not has_every_cluster(estimator, labels)
-    if without_labels and init_method(estimator, image=True) == "uniform":
+    shape = network_shape(estimator.image_shape_, X.shape[1])
+    if without_labels and init_method(estimator, shape, X.shape[0]) == "uniform":
         raise ValueError(
             "consistency needs labels of every cluster or initial clusters, where its "
             "targets begin, but there are none. Set init='self-supervised', "
@@ -315,10 +319,21 @@ def uses_consistency(estimator, X, labels):
     return True
 
 
-def init_method(estimator, image):
-    """Return "uniform", "kmeans", "tsne", "self-supervised" or "array"."""
+def init_method(estimator, shape, n_samples=0):
+    """Return "uniform", "kmeans", "tsne", "self-supervised" or "array".
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of a sample in the networks.
+    """
     if not isinstance(estimator.init, str):
         return "array"
-    if estimator.init == "auto":
-        return "uniform" if image else "kmeans"
-    return estimator.init
+    if estimator.init != "auto":
+        return estimator.init
+    if len(shape) < 3:
+        return "kmeans"
+    # Labels are a better beginning than an embedding.
+    small = not is_large_image(shape) and not estimator.semi_supervised
+    enough = n_samples >= ENOUGH_TO_EMBED and is_fast(estimator)
+    return "tsne" if small and enough else "uniform"
