@@ -17,7 +17,8 @@ Parts:
 * ``outliers``: the class left out of training is to be found in the test set.
 * ``ablation``: the departures from the paper, one at a time, at a short budget.
 
-With labels, faces may be mirrored (``consistency={"mirror": True}``). "Labels alone,
+"max_iter=1" are fits whose generative part was cut short: with consistency,
+predictions do not depend on it. With labels, faces may be mirrored (``consistency={"mirror": True}``). "Labels alone,
 same network and changes" is the E-net of photographs on the labelled images alone, with
 the changes of the images that a fit with consistency makes.
 
@@ -114,6 +115,12 @@ class Run:
         self.records = Records(args.out / f"gan_em_{args.preset}.csv", KEYS)
         # Of one thread, where there are several fits at a time.
         self.cpu_clock = time.thread_time if args.streams else time.process_time
+
+    @property
+    def name(self):
+        """Name of our clusterer: with consistency, max_iter changes no prediction."""
+        length = self.args.max_iter
+        return f"GANEMClusterer max_iter={length}" if length else "GANEMClusterer"
 
     def of_seed(self, seed):
         """Return the part of the run with this seed."""
@@ -278,7 +285,7 @@ def some_labels(run, part, name, n_labels, seed, rows="preset", variants=None):
         if mirror:
             params = {"consistency": {"mirror": True}} | params
         ours = run.gan_em(n_classes, data[4], seed, semi_supervised=True, **params)
-        names = names_of(part, name, "GANEMClusterer", label, seed)
+        names = names_of(part, name, run.name, label, seed)
         run.measure(names, ours, data, known, matched=True)
     for label, model in classifiers(data[4], n_classes, seed, mirror).items():
         names = names_of(part, name, label, case, seed)

@@ -15,7 +15,8 @@ kmeans" and "... labels" start from k-means and from the labels. CelebA are face
 four groups, male or not and smiling or not, at 32 x 32 pixels (``celeba64``, only on
 request: 64 x 64). With labels, CIFAR-10 and faces may be mirrored
 (``consistency={"mirror": True}``); "without consistency" are fits with
-``consistency=None``. "Labels alone, same network and changes" is the encoder of
+``consistency=None``, "max_iter=1" fits whose generative part was cut short: with
+consistency, predictions do not depend on it. "Labels alone, same network and changes" is the encoder of
 photographs on the labelled images alone, with the same changes of them.
 
 Also measured for our clusterer: the smallest cluster's share, the Jensen-Shannon
@@ -93,6 +94,7 @@ def ours_name(args):
     """Return the name of our clusterer in the tables."""
     parts = [OURS, *(["affine"] if args.affine else [])]
     parts += ["without consistency"] if args.no_consistency else []
+    parts += [f"max_iter={args.max_iter}"] if args.max_iter else []
     parts += [args.init] if args.init != "auto" else []
     return " ".join(parts + ([args.preset] if args.preset != "cpu" else []))
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skdeepgmm._torch_backend.clusterers.image_changes import ImageChanges
+from skdeepgmm._torch_backend.clusterers.networks import Dropout
 from skdeepgmm._torch_backend.clusterers.weights import ModuleT, WeightAverage
 from skdeepgmm._torch_backend.cuda_graphs import set_lr
 from skdeepgmm._torch_backend.inference import in_batches
@@ -28,6 +29,8 @@ from skdeepgmm._torch_backend.training import (
 
 #: Share of the steps that learn from the targets alone: no teacher is sure before.
 ALONE = 0.1
+#: Share of the steps after which initial responsibilities no longer count.
+FADED_AT = 0.5
 #: Decay a step of the mean probabilities that alignment divides by.
 MEAN_DECAY = 0.99
 #: Steps between two checks that losses are finite.
@@ -87,11 +90,18 @@ class Targets:
         Their responsibilities.
     shares : Tensor of shape (n_clusters,)
         Of the clusters among all images.
+    certain : bool
+        Whether they hold to the end; others fade, so that mistakes may be mended.
     """
 
     index: Tensor
     resp: Tensor
     shares: Tensor
+    certain: bool = True
+
+    def weight(self, progress: float) -> float:
+        """Return how much they count after this share of the steps."""
+        return 1.0 if self.certain else max(0.0, 1.0 - progress / FADED_AT)
 
 
 def label_targets(labels: Tensor, n_clusters: int) -> Targets:
@@ -106,7 +116,7 @@ def initial_targets(resp: Tensor) -> Targets:
     """Return what initial responsibilities say of all images."""
     shares = resp.mean(0) + 1e-3
     index = torch.arange(len(resp), device=resp.device)
-    return Targets(index, resp, shares / shares.sum())
+    return Targets(index, resp, shares / shares.sum(), certain=False)
 
 
 class ConsistencyTrainer(Generic[ModuleT]):
@@ -147,6 +157,10 @@ class ConsistencyTrainer(Generic[ModuleT]):
         self.targets = targets
         self.rng = new_generator(seed, rows.device)
         self.average = WeightAverage(network, config.ema_decay)
+        # After the copy: a random generator cannot be copied.
+        for layer in network.modules():
+            if isinstance(layer, Dropout):
+                layer.rng = self.rng
         self.optimizer = torch.optim.AdamW(
             network.parameters(),
             config.learning_rate,
@@ -186,7 +200,8 @@ class ConsistencyTrainer(Generic[ModuleT]):
             F.cross_entropy(guessed, found, reduction="sum") / config.n_unlabelled
         )
         self.optimizer.zero_grad()
-        total = losses["known"] + config.weight * losses["guessed"]
+        weight = self.targets.weight(progress)
+        total = weight * losses["known"] + config.weight * losses["guessed"]
         total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.average.update(self.network)

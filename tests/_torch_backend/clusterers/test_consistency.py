@@ -157,6 +157,14 @@ def test_targets():
     torch.testing.assert_close(targets.shares.sum(), torch.tensor(1.0))
 
 
+def test_labels_hold_and_initial_responsibilities_fade():
+    resp = torch.full((4, 2), 0.5)
+    labels, initial = label_targets(torch.tensor([0, 1]), 2), initial_targets(resp)
+    assert labels.weight(0.0) == labels.weight(1.0) == initial.weight(0.0) == 1.0
+    assert 0.0 < initial.weight(0.25) < 1.0
+    assert initial.weight(0.5) == initial.weight(1.0) == 0.0
+
+
 def test_held_out_labels_are_a_fifth_of_each_cluster():
     labels = torch.arange(120) % 3
     labels[90:] = -1

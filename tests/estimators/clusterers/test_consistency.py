@@ -69,6 +69,25 @@ def test_the_trained_network_stays_as_it_is(construct, photos):
     assert any((first[key] != last[key]).any() for key in first)
 
 
+@pytest.mark.parametrize(
+    ("construct", "names"),
+    [(gan_em, ["auto", "photo", "svhn"]), (minmax_em, ["auto", "small", "large"])],
+)
+def test_any_network_learns(construct, names, photos):
+    X, y, few = photos
+    few_steps = SHORT | {"n_steps": 30}
+    for name in names:
+        model = with_labels(construct, networks=name, consistency=few_steps)
+        labels = model.fit(X, few).labels_
+        assert (labels == y).mean() > 0.8
+    # Without consistency "auto" is what it was before.
+    params = {"consistency": None, "semi_supervised": True}
+    plain = construct(**params).fit(X, few)
+    same = construct(**params, networks=names[1]).fit(X, few)
+    equal = np.array_equal(plain.predict_proba(X), same.predict_proba(X))
+    assert equal == (names[1] == "small")
+
+
 @both
 def test_saved_and_read(construct, photos, tmp_path):
     X, _, few = photos

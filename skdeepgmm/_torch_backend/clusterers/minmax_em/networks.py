@@ -215,12 +215,7 @@ def initial_classifier(
 ) -> nn.Sequential:
     """Return a network of logits with initial weights by fan-in, to be trained."""
     rng, gain = new_generator(seed), networks.TORCH_GAIN
-    network = networks.build(architecture.classifier, rng, device, gain=gain)
-    own = new_generator(seed, device)
-    for layer in network.modules():
-        if isinstance(layer, networks.Dropout):
-            layer.rng = own
-    return network
+    return networks.build(architecture.classifier, rng, device, gain=gain)
 
 
 def encoder_arrays(

@@ -213,7 +213,8 @@ shape (n_samples, n_clusters), default='auto'
         EM iterations of the kept run.
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
-        Per EM iteration: mean losses 'discriminator', 'generator', 'classifier'; on
+        Per EM iteration: mean losses 'discriminator', 'generator', 'classifier' (with
+        ``consistency`` measured on generated samples, and not minimised); on
         up to 2,048 training samples 'confidence' (mean largest probability), 'changed'
         (share with another cluster than before) and 'n_effective' (exponential of the
         entropy of the cluster sizes).
