@@ -19,9 +19,9 @@ Parts:
 
 "max_iter=1" are fits whose generative part was cut short: with consistency,
 predictions do not depend on it. With labels, faces may be mirrored
-(``consistency={"mirror": True}``). "Labels alone, same network and changes" is the E-net
-of photographs on the labelled images alone, with the changes of the images that a fit
-with consistency makes.
+(``consistency={"mirror": True}``). "Labels alone, same network and changes" is the
+E-net of photographs on the labelled images alone, with the changes of the images that a
+fit with consistency makes.
 
 "Without patches" are measurements from before there was ``cutmix``: ``cutmix=None``.
 "Ended early" are fits with it from when a run on images ended once it had converged,

@@ -16,8 +16,8 @@ four groups, male or not and smiling or not, at 32 x 32 pixels (``celeba64``, on
 request: 64 x 64). With labels, CIFAR-10 and faces may be mirrored
 (``consistency={"mirror": True}``); "without consistency" are fits with
 ``consistency=None``, "max_iter=1" fits whose generative part was cut short: with
-consistency, predictions do not depend on it. "Labels alone, same network and changes" is
-the encoder of photographs on the labelled images alone, with the same changes of them.
+consistency, predictions do not depend on it. "Labels alone, same network and changes"
+is the encoder of photographs on the labelled images alone, with the same changes.
 
 Also measured for our clusterer: the smallest cluster's share, the Jensen-Shannon
 divergence of samples and held-out images over 50 k-means bins, ||y - E(G(y))||^2 per
