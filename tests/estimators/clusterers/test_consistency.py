@@ -123,6 +123,16 @@ def test_ctrl_c_while_it_learns_leaves_the_estimator(construct, photos, monkeypa
     assert not hasattr(model, "networks_")
 
 
+def test_restarts_in_processes_are_those_one_after_another(photos):
+    X, _, few = photos
+    params = {"n_init": 2, "max_iter": 2, "init_iter": 1}
+    first, second = (
+        with_labels(gan_em, n_jobs=n_jobs, **params).fit(X, few) for n_jobs in (1, 2)
+    )
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    np.testing.assert_array_equal(first.means_, second.means_)
+
+
 # When it is in use ---------------------------------------------------------------
 
 

@@ -221,7 +221,8 @@ class GANEMFit(ClustererFit):
         """
         later = self.random_state.randint(MAX_SEED, size=self.n_init - 1)
         seeds = [self.kept.model.seed, *later.tolist()]
-        given = self.X, self.labels, self.preprocessing, self.init_resp, self.noise_seed
+        given = self.X, self.labels, self.preprocessing
+        given += self.init_resp, self.learned, self.noise_seed
         trees, done = [None] * self.n_init, [0] * self.n_init
         n_parts, rounds = rounds_of(self.n_init, self.n_jobs)
         raises, self.interruption.raises = self.interruption.raises, True
@@ -326,14 +327,17 @@ class GANEMFit(ClustererFit):
         }
 
 
-def _train_alone(
-    estimator, Fit, n_iter, seed, tree, X, labels, preprocessing, init_resp, noise_seed
-):
-    """Train one restart on, where nothing follows it; returns a tree of arrays."""
+def _train_alone(estimator, Fit, n_iter, seed, tree, X, labels, preprocessing, *begun):
+    """Train one restart on, where nothing follows it; returns a tree of arrays.
+
+    ``begun`` are initial responsibilities, what was learned of images, and the seed of
+    noise.
+    """
     fit = Fit(estimator, X, labels, {})
-    fit.preprocessing, fit.noise_seed = preprocessing, noise_seed
+    fit.init_resp, fit.learned, fit.noise_seed = begun
+    fit.preprocessing = preprocessing
     fit.rows = preprocessing.to_network(X, fit.device)
-    data = fit._training_data(init_resp, labels)
+    data = fit._all_data()
     restart = fit.Restart(fit, fit.Trainer(fit.architecture, fit.config, data, seed))
     if tree is not None:
         restart.resume(tree)
