@@ -11,13 +11,24 @@ from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 from skdeepgmm import GaussianMixture
 from skdeepgmm._torch_backend.clusterers import networks
 from skdeepgmm._torch_backend.clusterers.augmentation import Affine, Augmentation
-from skdeepgmm._torch_backend.clusterers.gan_em.networks import Architecture
+from skdeepgmm._torch_backend.clusterers.consistency import (
+    ConsistencyTrainer,
+    label_targets,
+)
+from skdeepgmm._torch_backend.clusterers.gan_em.networks import (
+    Architecture,
+    initial_classifier,
+)
 from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm._torch_backend.rng import new_generator
+from skdeepgmm.estimators.clusterers._consistency import config_of
 from skdeepgmm.estimators.clusterers.gan_em._settings import (
     GENERATED_AFFINE,
     GENERATED_CUTMIX,
 )
+
+#: Labels alone, with the network and the changes of images of our fits.
+CHANGED = "labels alone, same network and changes"
 
 
 def kmeans(n_clusters, seed):
@@ -101,12 +112,57 @@ class LabelsOnly:
         return images.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
-def classifiers(shape, n_classes, seed):
+class ChangedLabels:
+    """The network of photographs on labelled images alone, changed as with others.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Image shape.
+    n_classes, seed : int
+    mirror : bool
+        Whether images may be mirrored.
+    n_steps : int
+        Of 64 images.
+    """
+
+    def __init__(self, shape, n_classes, seed, mirror=False, n_steps=1200):
+        channels = shape[2] if len(shape) == 3 else 1
+        self.shape = (channels, *shape[:2])
+        self.n_classes, self.seed, self.n_steps = n_classes, seed, n_steps
+        self.mirror = mirror
+
+    def fit(self, X, y):
+        """Train as a fit with consistency does; rows with y = -1 are left out."""
+        made = Architecture(self.shape, self.n_classes, 1, width=0.25, photo=True)
+        rows, device = self._images(X), torch.device("cpu")
+        settings = {"mirror": self.mirror, "weight": 0.0, "n_steps": self.n_steps}
+        trainer = ConsistencyTrainer(
+            initial_classifier(made, self.seed, device),
+            rows,
+            label_targets(torch.tensor(y), self.n_classes),
+            config_of(settings, rows),
+            self.seed,
+        )
+        trainer.fit()
+        self.network = trainer.average.module
+        return self
+
+    predict, _images = LabelsOnly.predict, LabelsOnly._images
+
+
+def may_mirror(name):
+    """Tell whether the images of a data set keep their class when mirrored."""
+    return name.startswith(("celeba", "cifar"))
+
+
+def classifiers(shape, n_classes, seed, mirror=False):
     """Return {name: classifier}; -1 in y marks unlabelled rows."""
     logistic = LogisticRegression(max_iter=1000)
     components = PCA(50, random_state=seed)
     return {
         "E-net on the labels": LabelsOnly(shape, n_classes, seed),
+        CHANGED: ChangedLabels(shape, n_classes, seed, mirror),
         "LabelSpreading": make_pipeline(
             components, LabelSpreading("knn", n_neighbors=7)
         ),

@@ -17,6 +17,14 @@ Parts:
 * ``outliers``: the class left out of training is to be found in the test set.
 * ``ablation``: the departures from the paper, one at a time, at a short budget.
 
+"max_iter=1" are fits whose generative part was cut short: with consistency,
+predictions do not depend on it. With labels, faces may be mirrored
+(``consistency={"mirror": True}``). "Labels alone, same network and changes" is the
+E-net of photographs on the labelled images alone, with the changes of the images that a
+fit with consistency makes.
+
+"init=uniform" are fits of small images from before they began with an embedding.
+
 "Without patches" are measurements from before there was ``cutmix``: ``cutmix=None``.
 "Ended early" are fits with it from when a run on images ended once it had converged,
 after 80 % of its iterations at the earliest. The ablation with patches ran on one core
@@ -42,7 +50,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _gan_em_data import ATTRIBUTES, few_labels, load, subset
-from _gan_em_peers import classifiers, clusterers
+from _gan_em_peers import classifiers, clusterers, may_mirror
 from _records import RESULTS, Records, cell, machine_line, table
 from _summaries import write as write_summary
 from scipy.stats import spearmanr
@@ -62,6 +70,8 @@ PRESETS = {
     },
 }
 ABLATION_ITERATIONS = 30
+#: Our clusterer from equal responsibilities, where that is not the default.
+UNIFORM = "GANEMClusterer init=uniform"
 #: Departures from the default with one start; each line of the ablation changes one
 #: thing, but for the last: the released settings, for as many adversarial steps.
 ABLATION = {
@@ -111,6 +121,12 @@ class Run:
         # Of one thread, where there are several fits at a time.
         self.cpu_clock = time.thread_time if args.streams else time.process_time
 
+    @property
+    def name(self):
+        """Name of our clusterer: with consistency, max_iter changes no prediction."""
+        length = self.args.max_iter
+        return f"GANEMClusterer max_iter={length}" if length else "GANEMClusterer"
+
     def of_seed(self, seed):
         """Return the part of the run with this seed."""
         part = copy.copy(self)
@@ -159,6 +175,7 @@ class Run:
             nmi=normalized_mutual_info_score(y_test, found),
             **seconds,
             n_train=len(X),
+            **(getattr(model, "consistency_", None) or {}),
             quality=getattr(model, "quality_", np.nan),
         )
         print(names, f"{self.records.values('accuracy', **names)[-1]:.4f}", flush=True)
@@ -268,12 +285,14 @@ def some_labels(run, part, name, n_labels, seed, rows="preset", variants=None):
     data = run.data(name, seed, rows)
     known = few_labels(data[1], n_labels, seed)
     n_classes = len(np.unique(data[1]))
-    case = str(n_labels)
+    case, mirror = str(n_labels), may_mirror(name)
     for label, params in with_variants(case, variants).items():
+        if mirror:
+            params = {"consistency": {"mirror": True}} | params
         ours = run.gan_em(n_classes, data[4], seed, semi_supervised=True, **params)
-        names = names_of(part, name, "GANEMClusterer", label, seed)
+        names = names_of(part, name, run.name, label, seed)
         run.measure(names, ours, data, known, matched=True)
-    for label, model in classifiers(data[4], n_classes, seed).items():
+    for label, model in classifiers(data[4], n_classes, seed, mirror).items():
         names = names_of(part, name, label, case, seed)
         run.measure(names, model, data, known, matched=True)
 
@@ -312,8 +331,9 @@ def restarts(run):
     """Many runs: their quality and their accuracy."""
     for seed in range(10):
         data = run.data("digits", 0)
-        names = names_of("restarts", "digits", "GANEMClusterer", "K=10", seed)
-        run.measure(names, run.gan_em(10, data[4], seed, n_init=1), data)
+        model = run.gan_em(10, data[4], seed, n_init=1, init="uniform")
+        names = names_of("restarts", "digits", UNIFORM, "K=10", seed)
+        run.measure(names, model, data)
 
 
 def outliers(run):
@@ -386,7 +406,7 @@ def report(args):
     source = args.out / f"gan_em_{args.preset}.csv"
     records = Records(source, KEYS)
     write_summary(source, machine_file(args).read_text().strip())
-    parts = ["# GAN-EM", *__doc__.split("\n\n")[3:5], machine_file(args).read_text()]
+    parts = ["# GAN-EM", *__doc__.split("\n\n")[3:7], machine_file(args).read_text()]
     for part in records.distinct("part"):
         seconds = "seconds" if args.preset == "gpu" else "cpu_seconds"
         parts += [f"## {part}", part_table(records, part, seconds)]

@@ -13,7 +13,11 @@ on t-SNE" has one Gaussian a cluster on that map, and so had "MinMaxEMClusterer 
 Gaussian", from before parts were put together without labels; "MinMaxEMClusterer
 kmeans" and "... labels" start from k-means and from the labels. CelebA are faces in
 four groups, male or not and smiling or not, at 32 x 32 pixels (``celeba64``, only on
-request: 64 x 64).
+request: 64 x 64). With labels, CIFAR-10 and faces may be mirrored
+(``consistency={"mirror": True}``); "without consistency" are fits with
+``consistency=None``, "max_iter=1" fits whose generative part was cut short: with
+consistency, predictions do not depend on it. "Labels alone, same network and changes"
+is the encoder of photographs on the labelled images alone, with the same changes.
 
 Also measured for our clusterer: the smallest cluster's share, the Jensen-Shannon
 divergence of samples and held-out images over 50 k-means bins, ||y - E(G(y))||^2 per
@@ -29,6 +33,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from _gan_em_peers import CHANGED, ChangedLabels, may_mirror
 from _minmax_em_data import LOADERS, draw, known_labels
 from _minmax_em_peers import STEPS, peers
 from _minmax_em_pictures import curves, pictures
@@ -43,7 +48,7 @@ KEYS = ("data", "alpha", "model", "seed")
 DATA = [name for name in LOADERS if name != "celeba64"]
 ALPHAS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5)
 OURS = "MinMaxEMClusterer"
-STARTS = ("auto", "kmeans", "labels", "tsne")
+STARTS = ("auto", "kmeans", "labels", "tsne", "self-supervised")
 PRESETS = {"cpu": {}, "gpu": {"networks": "large"}}
 QUALITY = ("accuracy", "ari", "nmi")
 DETAILS = ("smallest", "js", "latent_error", "seconds", "cpu_seconds")
@@ -61,6 +66,7 @@ def parse():
     parser.add_argument("--per-class", type=int, default=1000)
     parser.add_argument("--init", default="auto", choices=STARTS)
     parser.add_argument("--affine", action="store_true", help="the opt-in augmentation")
+    parser.add_argument("--no-consistency", action="store_true")
     parser.add_argument("--models", nargs="*", help="names of models, all by default")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--report", action="store_true", help="write the tables only")
@@ -68,13 +74,15 @@ def parse():
     return parser.parse_args()
 
 
-def ours(args, shape, n_clusters, seed, labelled):
+def ours(args, name, shape, n_clusters, seed, labelled):
     """Return our unfitted clusterer."""
+    consistency = {"mirror": True} if labelled and may_mirror(name) else "auto"
     return MinMaxEMClusterer(
         n_clusters,
         image_shape=shape,
         semi_supervised=labelled,
         affine="auto" if args.affine else None,
+        consistency=None if args.no_consistency else consistency,
         init=args.init,
         max_iter=args.max_iter,
         random_state=seed,
@@ -85,6 +93,8 @@ def ours(args, shape, n_clusters, seed, labelled):
 def ours_name(args):
     """Return the name of our clusterer in the tables."""
     parts = [OURS, *(["affine"] if args.affine else [])]
+    parts += ["without consistency"] if args.no_consistency else []
+    parts += [f"max_iter={args.max_iter}"] if args.max_iter else []
     parts += [args.init] if args.init != "auto" else []
     return " ".join(parts + ([args.preset] if args.preset != "cpu" else []))
 
@@ -110,6 +120,8 @@ def measure(records, names, model, data, known):
         "cpu_seconds": busy,
         "warnings": sum("Degenerate" in str(w.category) for w in caught),
     }
+    if report := getattr(model, "consistency_", None):
+        values |= report
     if names["model"].startswith(OURS):
         values |= generation(model, X, X_test)
     records.add(names, **values)
@@ -154,8 +166,10 @@ def one_case(args, records, name, alpha, seed, data):
     y, shape = data[1], data[4]
     known = known_labels(y, alpha, seed)
     labelled, n_clusters = alpha > 0.0, len(np.unique(y))
-    models = {ours_name(args): ours(args, shape, n_clusters, seed, labelled)}
+    models = {ours_name(args): ours(args, name, shape, n_clusters, seed, labelled)}
     models |= peers(shape, n_clusters, seed, labelled, args.steps)
+    if labelled:
+        models[CHANGED] = ChangedLabels(shape, n_clusters, seed, may_mirror(name))
     for label, model in models.items():
         if args.models and label not in args.models:
             continue

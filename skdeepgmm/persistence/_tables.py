@@ -124,6 +124,7 @@ _CLUSTERER = {
     "labels_": Array(("N",), kinds="i", low=0.0),
     "history_": _HISTORY,
     "occupancies_": Array(("T", "K"), low=0.0),
+    "consistency_": Maybe(Mapping(Number(low=0.0))),
     "n_iter_": Integer(),
     "classes_": Strings(("C",), numbers=True),
 }

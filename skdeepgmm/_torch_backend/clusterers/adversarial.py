@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skdeepgmm._torch_backend.checkpoint import check_optimizer
@@ -38,11 +39,14 @@ class TrainingData:
         Initial responsibilities; what None means is the trainer's.
     labels : Tensor of shape (n,) or None
         Known clusters, -1 where unknown.
+    weights : mapping of str to ndarray or None
+        Of the network that gives responsibilities, if it is trained already.
     """
 
     rows: Tensor
     init_resp: Tensor | None = None
     labels: Tensor | None = None
+    weights: Mapping[str, NDArray[Any]] | None = None
 
 
 class AdversarialTrainer:

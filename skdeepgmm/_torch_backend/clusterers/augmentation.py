@@ -87,7 +87,19 @@ def random_affine(
         torch.stack([cos, -sin * (height / width), across * (2.0 * shift / width)], 1),
         torch.stack([sin * (width / height), cos, down * (2.0 * shift / height)], 1),
     ]
-    grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    return warped(images, torch.stack(rows, 1))
+
+
+def warped(images: Tensor, maps: Tensor) -> Tensor:
+    """Return images seen through affine maps, interpolated; the border continues.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, channels, height, width)
+    maps : Tensor of shape (n, 2, 3)
+        From the places of the result to those of the image, -1 to 1 along each side.
+    """
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 

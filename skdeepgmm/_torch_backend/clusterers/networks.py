@@ -29,6 +29,9 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 SMALLEST_SIDE = 8
 #: Images with sides of at least so many pixels are large.
 LARGE_SIDE = 16
+#: Images of at least so many pixels a side are halved before all else by a network of
+#: photographs, which has these channels.
+HUGE_SIDE, PHOTO_CHANNELS = 48, (32, 64, 128, 128)
 
 
 class Constant(nn.Module):
@@ -277,6 +280,26 @@ def pooled_trunk(
     if dropout:
         layers.append(Dropout(dropout))
     return nn.Sequential(*layers), n_in * height * width
+
+
+def photo_trunk(shape: Shape, width: float = 1.0) -> tuple[nn.Sequential, int]:
+    """Return 3x3 convolutions with pooling for photographs, and the number of features.
+
+    Four levels of 32, 64, 128 and 128 channels, each pooled and then normalised in
+    groups; a larger image is first halved by a stride.
+    """
+    layers: list[nn.Module] = []
+    n_in, height, width_ = shape
+    for level, channels in enumerate(PHOTO_CHANNELS):
+        n_out = scaled(channels, width, least=8)
+        stride = 2 if level == 0 and min(height, width_) >= HUGE_SIDE else 1
+        layers.append(conv(n_in, n_out, 3, stride, 1, False))
+        height, width_ = -(-height // stride), -(-width_ // stride)
+        # Pooling first leaves norm and activation a quarter of the work.
+        layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        layers += [*norm("group", n_out, True), activation()]
+        n_in, height, width_ = n_out, -(-height // 2), -(-width_ // 2)
+    return nn.Sequential(*layers, nn.Flatten()), n_in * height * width_
 
 
 class Dropout(nn.Module):

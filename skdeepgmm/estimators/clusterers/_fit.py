@@ -12,6 +12,7 @@ from skdeepgmm._torch_backend.ranks import alone, world
 from skdeepgmm.estimators._checkpoint import Checkpoint
 from skdeepgmm.estimators._interruption import Interruption
 from skdeepgmm.estimators._ranks import check_same, check_same_parameters
+from skdeepgmm.estimators.clusterers._consistency import learned
 
 
 class ClustererFit:
@@ -73,13 +74,33 @@ class ClustererFit:
         self.random_state.set_state(state)
         return result
 
-    def _training_data(self, init_resp, labels):
-        """Return the samples with responsibilities and labels, both may be None."""
+    def _training_data(self, init_resp, labels, weights=None):
+        """Return the samples with responsibilities, labels and weights, or None."""
         if init_resp is not None:
             init_resp = convert.float64_tensor(init_resp, self.device).float()
         if labels is not None:
             labels = convert.index_tensor(labels).to(self.device)
-        return TrainingData(self.rows, init_resp, labels)
+        return TrainingData(self.rows, init_resp, labels, weights)
+
+    def learned_from_images(self, make, init_resp):
+        """Return what a network of logits learns by consistency on real images.
+
+        Parameters
+        ----------
+        make : callable
+            ``make(seed)`` is the network, on the device.
+        init_resp : ndarray of shape (n_samples, n_clusters) or None
+        """
+        return self.once(
+            lambda: learned(
+                self.estimator,
+                make,
+                self.rows,
+                init_resp,
+                self.labels,
+                self.random_state,
+            )
+        )
 
     def _network_attributes(self, weights, **networks):
         """Return the fitted attributes that both clusterers have.

@@ -7,6 +7,10 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import check_array
 
 from skdeepgmm._torch_backend import convert
+from skdeepgmm.estimators.clusterers._self_supervised import (
+    self_supervised_components,
+)
+from skdeepgmm.estimators.clusterers._settings import label_counts
 from skdeepgmm.estimators.clusterers._tsne_embedding import (
     OVER_CLUSTERING,
     n_embedded,
@@ -31,7 +35,7 @@ def initial_responsibilities(estimator, method, X, preprocessing, labels, random
     Parameters
     ----------
     estimator : GANEMClusterer or MinMaxEMClusterer
-    method : {"uniform", "array", "kmeans", "tsne"}
+    method : {"uniform", "array", "kmeans", "tsne", "self-supervised"}
     X : ndarray or tensor of shape (n_samples, n_features)
     preprocessing : Preprocessing
     labels : ndarray of shape (n_samples,) or None
@@ -40,7 +44,7 @@ def initial_responsibilities(estimator, method, X, preprocessing, labels, random
 
     Returns
     -------
-    method : {"uniform", "array", "kmeans", "tsne"}
+    method : {"uniform", "array", "kmeans", "tsne", "self-supervised"}
         "kmeans" where there is nothing to embed.
     resp : ndarray of shape (n_samples, n_clusters) or None
         None for equal ones.
@@ -71,6 +75,10 @@ def initial_components(estimator, method, X, preprocessing, labels, random_state
         return method, None
     if method == "array":
         return method, _checked(estimator.init, (X.shape[0], n_clusters))
+    if method == "self-supervised":
+        return method, self_supervised_components(
+            estimator, X, preprocessing, random_state
+        )
     rows = preprocessing.flat(X)
     if method == "tsne":
         if estimator.verbose:
@@ -110,13 +118,6 @@ def mistakes(resp, labels, n_clusters, folds):
         int((named(resp, seen, n_clusters)[index].argmax(1) != labels[index]).sum())
         for seen, index in folds
     )
-
-
-def label_counts(labels, n_clusters):
-    """Return the number of labelled samples of each cluster."""
-    if labels is None:
-        return np.zeros(n_clusters, dtype=int)
-    return np.bincount(labels[labels >= 0], minlength=n_clusters)
 
 
 def kmeans_responsibilities(rows, n_clusters, random_state):

@@ -3,10 +3,19 @@
 import math
 from numbers import Real
 
+import numpy as np
+
 from skdeepgmm._torch_backend.clusterers.augmentation import Affine
 
 #: What ``affine='auto'`` means: share of the side, degrees, share of the size.
 AFFINE = (1 / 14, 9.0, 0.1)
+
+
+def label_counts(labels, n_clusters):
+    """Return the number of labelled samples of each cluster."""
+    if labels is None:
+        return np.zeros(n_clusters, dtype=int)
+    return np.bincount(labels[labels >= 0], minlength=n_clusters)
 
 
 def checked_affine(affine, architecture, auto=AFFINE):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from skdeepgmm._torch_backend.clusterers import networks
 from skdeepgmm._torch_backend.clusterers.networks import Shape, scaled
 from skdeepgmm._torch_backend.inference import in_batches
+from skdeepgmm._torch_backend.rng import new_generator
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,12 @@ TABLES = {
 }
 
 
+#: Names of tables that follow the image shape.
+AUTOMATIC = ("auto", "photo")
+#: Multiplier at which the E-net of photographs has its plain size.
+DEFAULT_WIDTH = 0.25
+
+
 def automatic_table(shape: Shape) -> Table:
     """Return the "mnist" table with the halvings and doublings of ``shape``."""
     doublings, halvings = networks.n_doublings(shape), networks.n_halvings(shape)
@@ -71,11 +78,13 @@ class Architecture:
     embedding_dim : int or None
         Units of a linear layer before the E-net's output; None adds none.
     table : str
-        Key of ``TABLES``, or "auto".
+        Key of ``TABLES``, or one of ``AUTOMATIC``.
     width : float
         Multiplier of all widths.
     discriminator_norm, classifier_norm, generator_norm : str
         Names of :func:`networks.norm`.
+    photo : bool
+        Whether the E-net is that of photographs.
     """
 
     shape: Shape
@@ -87,6 +96,7 @@ class Architecture:
     discriminator_norm: str = "batch"
     classifier_norm: str = "group"
     generator_norm: str = "batch"
+    photo: bool = False
 
     @property
     def image(self) -> bool:
@@ -102,9 +112,9 @@ class Architecture:
         return networks.are_small((self.generator, self.discriminator, self.classifier))
 
     def _table(self) -> Table:
-        return (
-            automatic_table(self.shape) if self.table == "auto" else TABLES[self.table]
-        )
+        if self.table in AUTOMATIC:
+            return automatic_table(self.shape)
+        return TABLES[self.table]
 
     def generator(self) -> "Generator":
         n_inputs = self.n_clusters + self.noise_dim
@@ -129,15 +139,14 @@ class Architecture:
         return self._classifier(self.n_clusters + 1, self.discriminator_norm, None)
 
     def classifier(self) -> "Classifier":
-        return self._classifier(
-            self.n_clusters, self.classifier_norm, self.embedding_dim
-        )
+        n_out, embedding = self.n_clusters, self.embedding_dim
+        if not self.photo:
+            return self._classifier(n_out, self.classifier_norm, embedding)
+        trunk, size = networks.photo_trunk(self.shape, self.width / DEFAULT_WIDTH)
+        return _with_head([*trunk], size, n_out, embedding)
 
     def _classifier(self, n_out: int, norm: str, embedding: int | None) -> "Classifier":
-        layers, size = self._body(norm)
-        if embedding is not None:
-            layers, size = [*layers, nn.Linear(size, embedding)], embedding
-        return Classifier(nn.Sequential(*layers), nn.Linear(size, n_out))
+        return _with_head(*self._body(norm), n_out, embedding)
 
     def _body(self, norm: str) -> tuple[list[nn.Module], int]:
         if not self.image:
@@ -153,6 +162,15 @@ class Architecture:
 
     def _vector_width(self) -> int:
         return scaled(512, self.width, least=32)
+
+
+def _with_head(
+    layers: list[nn.Module], size: int, n_out: int, embedding: int | None
+) -> "Classifier":
+    """Return a classifier on these layers, with a linear layer between if asked for."""
+    if embedding is not None:
+        layers, size = [*layers, nn.Linear(size, embedding)], embedding
+    return Classifier(nn.Sequential(*layers), nn.Linear(size, n_out))
 
 
 class Generator(nn.Module):
@@ -203,3 +221,13 @@ class Classifier(nn.Module):
         """Return the layer before the output."""
         features: Tensor = self.body(rows)
         return features
+
+
+def initial_classifier(
+    architecture: Architecture, seed: int, device: torch.device
+) -> Classifier:
+    """Return an E-net of images with initial weights by fan-in, to be trained."""
+    rng = new_generator(seed)
+    return networks.build(
+        architecture.classifier, rng, device, gain=networks.TORCH_GAIN
+    )

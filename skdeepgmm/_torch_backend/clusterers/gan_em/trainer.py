@@ -35,7 +35,7 @@ from skdeepgmm._torch_backend.clusterers.gan_em.networks import (
     Generator,
 )
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import Recipe
-from skdeepgmm._torch_backend.clusterers.weights import WeightAverage
+from skdeepgmm._torch_backend.clusterers.weights import WeightAverage, load_arrays
 from skdeepgmm._torch_backend.cuda_graphs import Step, recordable
 from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm._torch_backend.training import Means
@@ -64,6 +64,9 @@ class GANEMConfig:
         Exponent 1 / temperature of the responsibilities.
     label_tol : float
         Error of the labelled samples at which the E-net has learned them.
+    fixed : bool
+        Whether the E-net is trained already: what it is gives the initial
+        responsibilities, which the M-step then uses all along.
     """
 
     recipe: Recipe
@@ -72,6 +75,7 @@ class GANEMConfig:
     augmentation: Augmentation = NO_AUGMENTATION
     temperature: float = 1.0
     label_tol: float = 0.05
+    fixed: bool = False
 
 
 class GANEM(AdversarialTrainer):
@@ -123,6 +127,8 @@ class GANEM(AdversarialTrainer):
         self.generator: Generator = networks.build(made.generator, *settings)
         self.discriminator: Classifier = networks.build(made.discriminator, *settings)
         self.classifier: Classifier = networks.build(made.classifier, *settings)
+        if self.data.weights is not None:
+            load_arrays(self.classifier, self.data.weights)
         # In training mode within E-steps only: batch statistics are not for predicting.
         self.classifier.eval()
         self.average = WeightAverage(self.classifier, self.recipe.ema_decay)
@@ -168,7 +174,7 @@ class GANEM(AdversarialTrainer):
             Row indices of each M-step; None takes the next of the trainer's own.
         """
         self._begin_iteration()
-        if self.iteration == 0 and len(self.labelled) and self.recipe.joint_labels:
+        if self._begins_with_labels():
             self._init_on_labels()
             self._begin_iteration()
         totals, generated = Means(), []
@@ -177,15 +183,26 @@ class GANEM(AdversarialTrainer):
             for name in ("discriminator", "generator"):
                 totals.add(name, made[name])
             generated.append((made["images"], made["labels"]))
-        with self._training():
-            for images, labels in self._e_batches(generated):
-                loss = self._train_classifier(self._classifier_step, images, labels)
-                totals.add("classifier", loss)
-            if len(self.labelled):
-                self._learn_labels()
+        for loss in self._e_step(generated):
+            totals.add("classifier", loss)
         self.iteration += 1
         losses = self._come_together(totals.values())
         return losses | self._observe()
+
+    def _e_step(self, generated: list[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+        """Train the E-net and yield its losses; one that is trained is measured."""
+        if self.config.fixed:
+            yield self._generated_loss(*generated[-1])
+            return
+        with self._training():
+            for images, labels in self._e_batches(generated):
+                yield self._train_classifier(self._classifier_step, images, labels)
+            if len(self.labelled):
+                self._learn_labels()
+
+    def _generated_loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            return F.cross_entropy(self.classifier(images), labels)
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -207,7 +224,7 @@ class GANEM(AdversarialTrainer):
     def _m_step(self, index: Tensor) -> dict[str, Tensor]:
         """Train discriminator, then generator; returns losses and generated batch."""
         index = at_least_two(index.to(self.device))
-        held = self.iteration < self.config.hold
+        held = self._is_held
         teacher = self.predictor if held else self._teacher
         return self.recorder(
             self._adversarial_step, index, variant=(held, teacher is self.classifier)
@@ -260,12 +277,17 @@ class GANEM(AdversarialTrainer):
 
     def responsibilities(self, index: Tensor, rows: Tensor) -> Tensor:
         """Return P(cluster | x) of the M-step; known labels are certain."""
-        if self.iteration < self.config.hold:
+        if self._is_held:
             resp = self._init_resp(index)
         else:
             resp = self.probabilities(rows, self._teacher)
             resp = soften(resp, self.config.temperature)
         return self._with_labels(resp, index)
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether the M-step uses the initial responsibilities."""
+        return self.config.fixed or self.iteration < self.config.hold
 
     def _init_resp(self, index: Tensor) -> Tensor:
         if self.data.init_resp is not None:
@@ -330,6 +352,11 @@ class GANEM(AdversarialTrainer):
         index = self.labelled[drawn]
         images = self._augmented(self.data.rows[index])
         return F.cross_entropy(self.classifier(images), self.data.labels[index])
+
+    def _begins_with_labels(self) -> bool:
+        """Tell whether the E-net is to be initialised on labels now."""
+        wanted = self.recipe.joint_labels and not self.config.fixed
+        return wanted and self.iteration == 0 and len(self.labelled) > 0
 
     def _init_on_labels(self) -> None:
         with self._training():

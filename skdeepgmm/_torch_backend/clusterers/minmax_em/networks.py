@@ -1,15 +1,21 @@
 """Encoder, generator and discriminator of MinMax+EM by the shape of the data."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skdeepgmm._torch_backend import convert
 from skdeepgmm._torch_backend.clusterers import networks
 from skdeepgmm._torch_backend.clusterers.minmax_em import latent
 from skdeepgmm._torch_backend.clusterers.networks import Shape, scaled
+from skdeepgmm._torch_backend.clusterers.weights import restore
+from skdeepgmm._torch_backend.inference import in_batches
+from skdeepgmm._torch_backend.rng import new_generator
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,16 @@ class Table:
     vector: int
 
 
-#: "large" is meant for a GPU.
+#: "large" is meant for a GPU; "photo" has the encoder of photographs.
 TABLES = {
     "small": Table(16, 128, 256, 32, 32, 256, 128),
+    "photo": Table(16, 128, 256, 32, 32, 256, 128),
     "large": Table(64, 512, 1024, 128, 64, 1024, 512),
 }
 #: Dropout before the fully connected layers of an encoder of images.
 DROPOUT = 0.3
+#: Ridge of the map from features to latents, as a share of their mean variance.
+RIDGE = 1e-3
 #: What a generator of images sees of a latent: log-odds of neighbouring clusters at a
 #: mean, and factor of the offset from the mean.
 LOG_ODDS, OFFSET_FACTOR = 6.0, 0.5
@@ -106,11 +115,20 @@ class Architecture:
             width = self._width(table.vector)
             body = networks.dense([math.prod(self.shape), width, width])
             return nn.Sequential(*body, nn.Linear(width, self.latent_dim))
+        if self.table == "photo":
+            trunk, size = networks.photo_trunk(self.shape, self.width)
+            return nn.Sequential(*trunk, nn.Linear(size, self.latent_dim))
         channels = self._doubling(table.encoder, networks.n_halvings(self.shape))
         trunk, size = networks.pooled_trunk(self.shape, channels, dropout=DROPOUT)
         hidden = self._width(table.encoder_hidden)
         body = networks.dense([size, hidden])
         return nn.Sequential(*trunk, *body, nn.Linear(hidden, self.latent_dim))
+
+    def classifier(self) -> nn.Sequential:
+        """Return the encoder with logits of the clusters in place of latents."""
+        *body, last = self.encoder()
+        assert isinstance(last, nn.Linear)
+        return nn.Sequential(*body, nn.Linear(last.in_features, self.n_clusters))
 
     def generator(self) -> nn.Sequential:
         """Return the generator: latents to samples."""
@@ -190,3 +208,54 @@ class LatentSplit(networks.Constant):
         resp = torch.softmax(-factor * distances, 1)
         offset = latents - resp @ self.means
         return torch.cat([resp, OFFSET_FACTOR * offset], 1)
+
+
+def initial_classifier(
+    architecture: Architecture, seed: int, device: torch.device
+) -> nn.Sequential:
+    """Return a network of logits with initial weights by fan-in, to be trained."""
+    rng, gain = new_generator(seed), networks.TORCH_GAIN
+    return networks.build(architecture.classifier, rng, device, gain=gain)
+
+
+def encoder_arrays(
+    architecture: Architecture,
+    arrays: Mapping[str, NDArray[Any]],
+    rows: Tensor,
+    resp: Tensor,
+) -> dict[str, NDArray[Any]]:
+    """Return the weights of an encoder with the features of a trained classifier.
+
+    Its last layer maps them to the expected means, by least squares over the samples:
+    ``min sum_n ||W f(x_n) + b - sum_k resp_nk mu_k||^2``, with a small ridge.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        Of :meth:`Architecture.classifier`.
+    rows : Tensor of shape (n, channels, height, width)
+    resp : Tensor of shape (n, n_clusters)
+    """
+    classifier = restore(architecture.classifier, arrays, rows.device)
+    features = in_batches(classifier[:-1], rows).double()
+    wanted = resp.double() @ architecture.latent_means().double().to(rows.device)
+    weight, bias = least_squares(features, wanted)
+    last = f"{len(classifier) - 1}."
+    head = {f"{last}weight": weight.T, f"{last}bias": bias}
+    return dict(arrays) | {
+        name: convert.to_numpy(value.float()) for name, value in head.items()
+    }
+
+
+def least_squares(features: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weight (n_features, n_wanted) and bias of a ridge regression."""
+    center, target = features.mean(0), wanted.mean(0)
+    centered = features - center
+    gram = centered.T @ centered / len(features)
+    ridge = RIDGE * gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
+    moments = centered.T @ (wanted - target) / len(features)
+    weight = torch.linalg.solve(
+        gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device),
+        moments,
+    )
+    return weight, target - center @ weight

@@ -41,7 +41,7 @@ from skdeepgmm._torch_backend.clusterers.minmax_em.losses import (
     gradient_penalty,
 )
 from skdeepgmm._torch_backend.clusterers.minmax_em.networks import Architecture
-from skdeepgmm._torch_backend.clusterers.weights import WeightAverage
+from skdeepgmm._torch_backend.clusterers.weights import WeightAverage, load_arrays
 from skdeepgmm._torch_backend.cuda_graphs import recordable
 from skdeepgmm._torch_backend.inference import in_batches
 from skdeepgmm._torch_backend.training import Means
@@ -92,6 +92,8 @@ class MinMaxEMConfig:
     min_resp : tuple of float or None
         Of each cluster, the lower bound of the mean responsibility over samples
         without label; None for none.
+    fixed : bool
+        Whether the encoder is trained already, and stays as it is.
     """
 
     n_iter: int
@@ -109,6 +111,7 @@ class MinMaxEMConfig:
     ema_decay: float = 0.99
     refresh: int = 25
     min_resp: tuple[float, ...] | None = None
+    fixed: bool = False
 
 
 class MinMaxEM(AdversarialTrainer):
@@ -161,6 +164,10 @@ class MinMaxEM(AdversarialTrainer):
         self.discriminator: nn.Sequential = networks.build(
             made.discriminator, rng, self.device
         )
+        if self.data.weights is not None:
+            load_arrays(self.encoder, self.data.weights)
+        if self.config.fixed:
+            self.encoder.eval().requires_grad_(False)
         self.average = WeightAverage(self.encoder, self.config.ema_decay)
         # After the copy, which predicts: a random generator cannot be copied.
         for layer in self.encoder.modules():
@@ -248,6 +255,8 @@ class MinMaxEM(AdversarialTrainer):
         An encoder that sees the same responsibilities for long learns their mistakes
         by heart. The first block has those of the last E-step.
         """
+        if self.config.fixed:
+            yield from batches
         yield from islice(batches, self.config.refresh)
         while block := list(islice(batches, self.config.refresh)):
             self.e_step(torch.cat(block))
@@ -265,7 +274,8 @@ class MinMaxEM(AdversarialTrainer):
             at_least_two(index),
             variant=self.iteration >= self.config.warm_up,
         )
-        self.average.update(self.encoder)
+        if not self.config.fixed:
+            self.average.update(self.encoder)
         return made
 
     def _adversarial_step(self, index: Tensor) -> dict[str, Tensor]:
@@ -338,7 +348,8 @@ class MinMaxEM(AdversarialTrainer):
         }
         total = sum(factors.get(name, 1.0) * value for name, value in terms.items())
         assert isinstance(total, Tensor)
-        self._descend(total, "encoder", "generator")
+        learners = ("generator",) if self.config.fixed else ("encoder", "generator")
+        self._descend(total, *learners)
 
     def draw_latents(self, size: int) -> tuple[Tensor, Tensor]:
         """Return samples of the latent mixture, stratified by omega, and clusters."""

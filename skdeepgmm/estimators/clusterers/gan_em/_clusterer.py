@@ -8,7 +8,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.clusterers.gan_em.networks import TABLES, Architecture
+from skdeepgmm._torch_backend.clusterers.gan_em.networks import (
+    AUTOMATIC,
+    TABLES,
+    Architecture,
+)
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import RECIPES
 from skdeepgmm._torch_backend.clusterers.kernel_density import nearest
 from skdeepgmm._torch_backend.inference import in_batches
@@ -22,10 +26,12 @@ from skdeepgmm.estimators.clusterers._base import (
     restored,
     training_errors,
 )
+from skdeepgmm.estimators.clusterers._consistency import PARAMETER as CONSISTENCY
 from skdeepgmm.estimators.clusterers._fit import history_arrays, of_all_ranks
 from skdeepgmm.estimators.clusterers.gan_em._fit import GANEMFit, kernels_of
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
+INITS = {"auto", "uniform", "kmeans", "tsne", "self-supervised"}
 #: A cluster with less than this share of its even share is called empty.
 EMPTY_SHARE = 0.1
 
@@ -53,9 +59,10 @@ class GANEMClusterer(DeepClusterer):
         losses of the authors' program; 'paper', the printed losses with RMSprop and
         clipped weights. A dict changes settings of 'fast' by name (see Notes).
 
-    networks : {'auto', 'mnist', 'svhn', 'celeba'}, default='auto'
-        Layers: 'auto' follows the image shape, the others are the paper's tables for
-        28 x 28, 32 x 32 and 64 x 64 pixels.
+    networks : {'auto', 'photo', 'mnist', 'svhn', 'celeba'}, default='auto'
+        Layers: 'auto' follows the image shape; 'photo' too, with an E-net of 3 x 3
+        convolutions and max-pooling, which 'auto' takes where ``consistency`` is in
+        use. The others are the paper's tables for 28 x 28, 32 x 32 and 64 x 64 pixels.
 
     width : float, default=0.25
         Multiplier of all layer widths; 1 is the paper's.
@@ -68,13 +75,15 @@ class GANEMClusterer(DeepClusterer):
         Units of a linear layer before the E-net's output, which :meth:`transform`
         returns. None adds no layer; the embedding is then the last hidden layer.
 
-    init : {'auto', 'uniform', 'kmeans', 'tsne'} or array-like of shape \
-(n_samples, n_clusters), default='auto'
+    init : {'auto', 'uniform', 'kmeans', 'tsne', 'self-supervised'} or array-like of \
+shape (n_samples, n_clusters), default='auto'
         Initial responsibilities: 'uniform', all equal in the first M-step, as in the
         paper; 'kmeans', those of k-means, 'tsne', of a mixture on a t-SNE embedding of
-        at most 10,000 samples (see Notes of :class:`MinMaxEMClusterer`), or
-        user-supplied ones, for the first 30 % of the run. 'auto' means 'uniform' for
-        images and 'kmeans' for vectors.
+        at most 10,000 samples (see Notes of :class:`MinMaxEMClusterer`),
+        'self-supervised', of a mixture on features that tell photographs apart, but not
+        their changed copies, or user-supplied ones, for the first 30 % of the run.
+        'auto' means 'kmeans' for vectors; for images 'uniform', and 'tsne' for 1,000
+        or more below 16 x 16 pixels without labels, with 'fast' or changes of it.
 
     max_iter : int, default=None
         EM iterations. Learning rates fall over the whole run. None means, with
@@ -104,6 +113,15 @@ class GANEMClusterer(DeepClusterer):
         *generated* and labelled images take from another of these in the E-step, and
         keep their own label [2]_. 'auto' is 3/7 for images of at least 16 x 16 pixels
         with the recipe 'fast' or changes of it, and None otherwise.
+
+    consistency : 'auto', None, float or dict, default='auto'
+        Training of the E-net on *real* images, before all else: its sure predictions
+        of weakly changed images are the targets of strongly changed ones [3]_ (beyond
+        the paper, see Notes). None does without. A float is the weight of images
+        without label, a dict changes settings by name. 'auto' means 1.0 for photographs
+        of at least 16 x 16 pixels with labels of every cluster, or with
+        ``init='self-supervised'``, with the recipe 'fast' or changes of it, and None
+        otherwise.
 
     temperature : float, default=1.0
         The M-step uses responsibilities to the power of 1 / temperature.
@@ -181,6 +199,11 @@ class GANEMClusterer(DeepClusterer):
     quality_ : float
         Selection score: by what restarts are compared, see Notes.
 
+    consistency_ : dict or None
+        With ``consistency``: 'weight' of the images without label, 0 where labels alone
+        were better; if that was tried, 'n_held_out' labels and the 'mistakes' on these
+        with such images and, 'mistakes_alone', without. None if it was not in use.
+
     converged_ : bool
         Whether no more than ``tol`` of the samples changed their cluster in each of the
         last ``n_iter_no_change`` EM iterations, all of them after those with the
@@ -190,7 +213,8 @@ class GANEMClusterer(DeepClusterer):
         EM iterations of the kept run.
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
-        Per EM iteration: mean losses 'discriminator', 'generator', 'classifier'; on
+        Per EM iteration: mean losses 'discriminator', 'generator', 'classifier' (with
+        ``consistency`` measured on generated samples, and not minimised); on
         up to 2,048 training samples 'confidence' (mean largest probability), 'changed'
         (share with another cluster than before) and 'n_effective' (exponential of the
         entropy of the cluster sizes).
@@ -261,6 +285,25 @@ class GANEMClusterer(DeepClusterer):
       none; ``ema_teacher_from=1.0``: from which fraction of the run on it is also the
       teacher of the M-step.
 
+    *Consistency.* With a few labels of every cluster real images teach the E-net more
+    than generated ones do. It is then trained on them first, and the generative part
+    with the responsibilities that it gives, which stay as they are. A fifth of the
+    labels, at most 100, is held out for most of that training: where a network on
+    labels alone makes fewer mistakes on these by more than chance, it is taken instead.
+    Images with an empty ground (more than 65 % of the values at the smallest one, as
+    MNIST) are no photographs. Settings, with their defaults:
+
+    - ``threshold=0.95``: least probability of a target; ``weight=1.0``: of images
+      without label; ``alignment=True``: whether the mean of the targets is aligned with
+      the shares of the labels, of each cluster one more (False where labels are no
+      random draw);
+    - ``n_steps=2000``, ``n_unlabelled=192`` and ``n_labelled=64`` images of a step,
+      ``learning_rate=1e-3``;
+    - ``mirror=False``: whether images may be mirrored, left to right, which keeps the
+      class of most photographs and not of digits; ``invert=None``: share of grey images
+      whose values are turned round, None means 0.3 where both bright things on dark
+      ground and dark ones on bright ground are common, 0 otherwise and for colours.
+
     Interrupting a fit (Ctrl-C) keeps what was learned, with a warning. Before the first
     EM iteration begins, and by a second Ctrl-C in a fit, it leaves the estimator as it
     was.
@@ -272,6 +315,8 @@ class GANEMClusterer(DeepClusterer):
     .. [2] S. Yun, D. Han, S. J. Oh, S. Chun, J. Choe and Y. Yoo (2019). "CutMix:
        regularization strategy to train strong classifiers with localizable features".
        ICCV. There labels are mixed as well.
+    .. [3] K. Sohn et al. (2020). "FixMatch: simplifying semi-supervised learning with
+       consistency and confidence". NeurIPS.
 
     Examples
     --------
@@ -315,11 +360,11 @@ class GANEMClusterer(DeepClusterer):
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "image_shape": [tuple, list, None],
         "recipe": [StrOptions(set(RECIPES)), dict],
-        "networks": [StrOptions({"auto", *TABLES})],
+        "networks": [StrOptions({*AUTOMATIC, *TABLES})],
         "width": [Interval(Real, 0, 1e15, closed="right")],
         "noise_dim": [Interval(Integral, 1, None, closed="left"), None],
         "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
-        "init": [StrOptions({"auto", "uniform", "kmeans", "tsne"}), "array-like"],
+        "init": [StrOptions(INITS), "array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
@@ -329,6 +374,7 @@ class GANEMClusterer(DeepClusterer):
             Interval(Real, 0, 1, closed="right"),
             None,
         ],
+        "consistency": CONSISTENCY,
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "semi_supervised": ["boolean"],
         "label_tol": [Interval(Real, 0, 1, closed="both")],
@@ -359,6 +405,7 @@ class GANEMClusterer(DeepClusterer):
         learning_rate=None,
         affine="auto",
         cutmix="auto",
+        consistency="auto",
         temperature=1.0,
         semi_supervised=False,
         label_tol=0.05,
@@ -386,6 +433,7 @@ class GANEMClusterer(DeepClusterer):
         self.learning_rate = learning_rate
         self.affine = affine
         self.cutmix = cutmix
+        self.consistency = consistency
         self.temperature = temperature
         self.semi_supervised = semi_supervised
         self.label_tol = label_tol
@@ -461,6 +509,7 @@ class GANEMClusterer(DeepClusterer):
         self.n_iter_ = kept.n_iter
         self.converged_ = kept.converged
         self.quality_ = fit.selection_score(kept.model)
+        self.consistency_ = fit.report
         self.labels_ = self._labels(X)
         self._warn_empty(fit)
         if not (kept.converged or fit.is_ended):

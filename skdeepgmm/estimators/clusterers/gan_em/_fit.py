@@ -3,7 +3,10 @@
 from functools import partial
 
 from skdeepgmm._torch_backend import convert
-from skdeepgmm._torch_backend.clusterers.gan_em.networks import Architecture
+from skdeepgmm._torch_backend.clusterers.gan_em.networks import (
+    Architecture,
+    initial_classifier,
+)
 from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEM
 from skdeepgmm._torch_backend.clusterers.kernel_density import generated_kernels
 from skdeepgmm._torch_backend.clusterers.selection import random_rows, selection_score
@@ -13,6 +16,7 @@ from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
 from skdeepgmm.estimators._jobs import jobs_of, rounds_of, side_by_side
 from skdeepgmm.estimators._warnings import warn_caller
 from skdeepgmm.estimators.clusterers._base import restored
+from skdeepgmm.estimators.clusterers._consistency import from_tree, to_tree
 from skdeepgmm.estimators.clusterers._fit import ClustererFit
 from skdeepgmm.estimators.clusterers._init_responsibilities import (
     initial_responsibilities,
@@ -25,6 +29,7 @@ from skdeepgmm.estimators.clusterers.gan_em._settings import (
     init_method,
     n_init_of,
     recipe_of,
+    uses_consistency,
 )
 from skdeepgmm.exceptions import DegenerateComponentWarning
 
@@ -56,10 +61,11 @@ class GANEMFit(ClustererFit):
 
     def __init__(self, estimator, X, labels, data):
         recipe = recipe_of(estimator)
+        consistent = uses_consistency(estimator, X, labels)
         architecture = architecture_of(
-            estimator, estimator.image_shape_, X.shape[1], recipe
+            estimator, estimator.image_shape_, X.shape[1], recipe, consistent
         )
-        self.config = config_of(estimator, architecture, recipe, X.shape[0])
+        self.config = config_of(estimator, architecture, recipe, X.shape[0], consistent)
         super().__init__(estimator, X, labels, data, architecture)
         self.n_init = n_init_of(estimator, architecture.shape, self.config.n_iter)
         self.n_jobs = jobs_of(estimator, self.n_init, X)
@@ -74,23 +80,46 @@ class GANEMFit(ClustererFit):
             _, self.init_resp = self.once(
                 lambda: initial_responsibilities(
                     self.estimator,
-                    init_method(self.estimator, self.architecture.image),
+                    init_method(
+                        self.estimator, self.architecture.shape, self.X.shape[0]
+                    ),
                     self.X,
                     self.preprocessing,
                     self.labels,
                     self.random_state,
                 )
             )
+            self.learned = self._learned()
             # Of the noise behind means and densities, and of what restarts are
             # compared by: the same for all restarts.
             self.noise_seed = int(self.random_state.randint(MAX_SEED))
         else:
             with self.checkpoint.reading():
                 self._resume(saved)
-        self.training_data = self._training_data(self.init_resp, self.labels)
+        self.training_data = self._all_data()
         self._next_restart()
         if saved is None:
             self.save()
+
+    def _learned(self):
+        """Return what the E-net learns of real images; None if it is not to."""
+        if not self.config.fixed:
+            return None
+        return self.learned_from_images(self._made_classifier, self.init_resp)
+
+    def _made_classifier(self, seed):
+        return initial_classifier(self.architecture, seed, self.device)
+
+    @property
+    def report(self):
+        """What training by consistency says of itself; None without."""
+        return None if self.learned is None else self.learned.report
+
+    def _all_data(self):
+        if self.learned is None:
+            return self._training_data(self.init_resp, self.labels)
+        resp, weights = self.learned.resp, self.learned.weights
+        return self._training_data(resp, self.labels, weights)
 
     def _next_restart(self):
         """Keep a new restart, or the next one of the checkpoint."""
@@ -120,6 +149,7 @@ class GANEMFit(ClustererFit):
     def _tree(self):
         return {
             "init_resp": self.init_resp,
+            "learned": to_tree(self.learned),
             "noise_seed": self.noise_seed,
             "random_state": random_state_tree(self.random_state),
             "attempt": self.attempt,
@@ -128,6 +158,7 @@ class GANEMFit(ClustererFit):
 
     def _resume(self, saved):
         self.init_resp, self.noise_seed = saved["init_resp"], saved["noise_seed"]
+        self.learned = from_tree(saved["learned"])
         set_random_state(self.random_state, saved["random_state"])
         self.attempt, self._trees = saved["attempt"], list(saved["restarts"])
 
@@ -190,7 +221,8 @@ class GANEMFit(ClustererFit):
         """
         later = self.random_state.randint(MAX_SEED, size=self.n_init - 1)
         seeds = [self.kept.model.seed, *later.tolist()]
-        given = self.X, self.labels, self.preprocessing, self.init_resp, self.noise_seed
+        given = self.X, self.labels, self.preprocessing
+        given += self.init_resp, self.learned, self.noise_seed
         trees, done = [None] * self.n_init, [0] * self.n_init
         n_parts, rounds = rounds_of(self.n_init, self.n_jobs)
         raises, self.interruption.raises = self.interruption.raises, True
@@ -295,14 +327,17 @@ class GANEMFit(ClustererFit):
         }
 
 
-def _train_alone(
-    estimator, Fit, n_iter, seed, tree, X, labels, preprocessing, init_resp, noise_seed
-):
-    """Train one restart on, where nothing follows it; returns a tree of arrays."""
+def _train_alone(estimator, Fit, n_iter, seed, tree, X, labels, preprocessing, *begun):
+    """Train one restart on, where nothing follows it; returns a tree of arrays.
+
+    ``begun`` are initial responsibilities, what was learned of images, and the seed of
+    noise.
+    """
     fit = Fit(estimator, X, labels, {})
-    fit.preprocessing, fit.noise_seed = preprocessing, noise_seed
+    fit.init_resp, fit.learned, fit.noise_seed = begun
+    fit.preprocessing = preprocessing
     fit.rows = preprocessing.to_network(X, fit.device)
-    data = fit._training_data(init_resp, labels)
+    data = fit._all_data()
     restart = fit.Restart(fit, fit.Trainer(fit.architecture, fit.config, data, seed))
     if tree is not None:
         restart.resume(tree)

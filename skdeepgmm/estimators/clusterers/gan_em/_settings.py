@@ -9,12 +9,19 @@ from skdeepgmm._torch_backend.clusterers.gan_em.losses import LOSSES
 from skdeepgmm._torch_backend.clusterers.gan_em.networks import TABLES, Architecture
 from skdeepgmm._torch_backend.clusterers.gan_em.recipes import RECIPES
 from skdeepgmm._torch_backend.clusterers.gan_em.trainer import GANEMConfig
-from skdeepgmm._torch_backend.clusterers.networks import is_large_image
+from skdeepgmm._torch_backend.clusterers.networks import (
+    SMALLEST_SIDE,
+    is_large_image,
+)
 from skdeepgmm._torch_backend.clusterers.preprocessing import network_shape
 from skdeepgmm.estimators._sklearn_compat import (
     Interval,
     StrOptions,
     validate_parameter_constraints,
+)
+from skdeepgmm.estimators.clusterers._consistency import (
+    has_every_cluster,
+    is_consistent,
 )
 from skdeepgmm.estimators.clusterers._settings import checked_affine
 
@@ -84,6 +91,8 @@ LARGE_IMAGES = TrainingDefaults(36, 50, 3000, 1.0, 3, 0.3)
 SMALL_IMAGES = TrainingDefaults(50, 50, 2500, 2.0, 1, 1.0)
 #: Vectors are initialised by k-means, and any number of them is trained for as long.
 VECTORS = TrainingDefaults(0, 0, 1000, 1.0, 1, 0.3)
+#: An E-net that was trained on real images leaves the generative part to train.
+CONSISTENT = TrainingDefaults(25, 25, 2500, 1.0, 1, 0.3)
 #: Runs of fewer EM iterations have one initialization.
 FEWEST_ITERATIONS = 50
 #: Most EM iterations of each of several restarts before one is chosen.
@@ -94,6 +103,8 @@ GENERATED_AFFINE = (1 / 11, 18.0, 0.15)
 #: Largest sides, as shares of the image's, that ``cutmix='auto'`` means: an E-net that
 #: misses part of an image goes by the whole and not by one stroke.
 GENERATED_CUTMIX = 3 / 7
+#: Fewest images of less than 16 x 16 pixels that begin with an embedding by default.
+ENOUGH_TO_EMBED = 1000
 #: Default number of EM iterations of the recipes with long ones.
 LONG_ITERATIONS = 30
 #: Share of a run in which initial responsibilities stand in for the E-net's.
@@ -125,13 +136,15 @@ def recipe_of(estimator):
     return dataclasses.replace(recipe, **changes)
 
 
-def architecture_of(estimator, image_shape, n_features, recipe):
+def architecture_of(estimator, image_shape, n_features, recipe, consistent=False):
     """Return the networks for images of this shape, or for vectors.
 
     Parameters
     ----------
     image_shape : tuple of int or None
         (height, width, channels).
+    consistent : bool
+        Whether the E-net is trained by consistency on real images.
 
     Raises
     ------
@@ -141,8 +154,11 @@ def architecture_of(estimator, image_shape, n_features, recipe):
     """
     shape = network_shape(image_shape, n_features)
     image = len(shape) == 3
+    photo = estimator.networks == "photo" or (
+        consistent and estimator.networks == "auto"
+    )
     if estimator.networks != "auto":
-        least = 2 ** len(TABLES[estimator.networks].channels)
+        least = least_side(estimator.networks)
         if not image or min(shape[1:]) < least:
             raise ValueError(
                 f"networks={estimator.networks!r} needs images of at least {least} x "
@@ -158,7 +174,13 @@ def architecture_of(estimator, image_shape, n_features, recipe):
         estimator.width,
         recipe.discriminator_norm,
         recipe.classifier_norm,
+        photo=photo,
     )
+
+
+def least_side(table):
+    """Return the smallest side of images for these networks, in pixels."""
+    return 2 ** len(TABLES[table].channels) if table in TABLES else SMALLEST_SIDE
 
 
 def default_noise_dim(shape):
@@ -173,23 +195,24 @@ def defaults_of(shape):
     return LARGE_IMAGES if is_large_image(shape) else SMALL_IMAGES
 
 
-def config_of(estimator, architecture, recipe, n_samples):
+def config_of(estimator, architecture, recipe, n_samples, consistent=False):
     """Return the length of the run and what departs from the recipe."""
-    defaults = defaults_of(architecture.shape)
+    defaults = CONSISTENT if consistent else defaults_of(architecture.shape)
     n_iter = estimator.max_iter
     if n_iter is None:
-        supervised = is_supervised(estimator, architecture.image)
+        supervised = is_supervised(estimator, architecture.shape, n_samples)
         n_iter = default_iterations(defaults, recipe, n_samples, supervised)
-    known = init_method(estimator, architecture.image) != "uniform"
+    known = init_method(estimator, architecture.shape, n_samples) != "uniform"
     return GANEMConfig(
         recipe.scaled_lr(lr_factor_of(estimator, recipe, defaults)),
         n_iter,
-        hold=max(1, round(HOLD_SHARE * n_iter)) if known else 1,
+        hold=max(1, round(HOLD_SHARE * n_iter)) if known and not consistent else 1,
         augmentation=Augmentation(
             affine_of(estimator, architecture), cutmix_of(estimator, architecture)
         ),
         temperature=estimator.temperature,
         label_tol=estimator.label_tol,
+        fixed=consistent,
     )
 
 
@@ -219,7 +242,7 @@ def n_init_of(estimator, shape, n_iter):
     """Return the number of initializations."""
     if estimator.n_init != "auto":
         return estimator.n_init
-    alone = is_supervised(estimator, len(shape) == 3) or not is_fast(estimator)
+    alone = is_supervised(estimator, shape) or not is_fast(estimator)
     return 1 if alone or n_iter < FEWEST_ITERATIONS else defaults_of(shape).n_init
 
 
@@ -260,15 +283,57 @@ def cutmix_of(estimator, architecture):
     return cutmix
 
 
-def is_supervised(estimator, image):
+def is_supervised(estimator, shape, n_samples=0):
     """Tell whether labels or initial responsibilities begin a run, and not chance."""
-    return estimator.semi_supervised or init_method(estimator, image) != "uniform"
+    method = init_method(estimator, shape, n_samples)
+    return estimator.semi_supervised or method != "uniform"
 
 
-def init_method(estimator, image):
-    """Return "uniform", "kmeans", "tsne" or "array"."""
+def uses_consistency(estimator, X, labels):
+    """Tell whether the E-net is trained by consistency on real images.
+
+    Raises
+    ------
+    ValueError
+        If asked for with a recipe of the paper, or without labels of every cluster or
+        initial clusters.
+    """
+    asked = estimator.consistency
+    if isinstance(asked, str) and not is_fast(estimator):
+        return False
+    if not is_consistent(estimator, X, labels):
+        return False
+    if not is_fast(estimator):
+        raise ValueError(
+            f"consistency must be None or 'auto' with recipe={estimator.recipe!r}, got "
+            f"{asked!r}: it is no part of the paper."
+        )
+    without_labels = not has_every_cluster(estimator, labels)
+    shape = network_shape(estimator.image_shape_, X.shape[1])
+    if without_labels and init_method(estimator, shape, X.shape[0]) == "uniform":
+        raise ValueError(
+            "consistency needs labels of every cluster or initial clusters, where its "
+            "targets begin, but there are none. Set init='self-supervised', "
+            "'tsne' or 'kmeans', or consistency=None."
+        )
+    return True
+
+
+def init_method(estimator, shape, n_samples=0):
+    """Return "uniform", "kmeans", "tsne", "self-supervised" or "array".
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of a sample in the networks.
+    """
     if not isinstance(estimator.init, str):
         return "array"
-    if estimator.init == "auto":
-        return "uniform" if image else "kmeans"
-    return estimator.init
+    if estimator.init != "auto":
+        return estimator.init
+    if len(shape) < 3:
+        return "kmeans"
+    # Labels are a better beginning than an embedding.
+    small = not is_large_image(shape) and not estimator.semi_supervised
+    enough = n_samples >= ENOUGH_TO_EMBED and is_fast(estimator)
+    return "tsne" if small and enough else "uniform"

@@ -23,10 +23,13 @@ from skdeepgmm.estimators.clusterers._base import (
     restored,
     training_errors,
 )
+from skdeepgmm.estimators.clusterers._consistency import PARAMETER as CONSISTENCY
 from skdeepgmm.estimators.clusterers._fit import history_arrays, of_all_ranks
 from skdeepgmm.estimators.clusterers.minmax_em._fit import MinMaxEMFit
 from skdeepgmm.estimators.clusterers.minmax_em._settings import empty_share
 from skdeepgmm.exceptions import DegenerateComponentWarning
+
+INITS = {"auto", "labels", "kmeans", "tsne", "self-supervised"}
 
 
 class MinMaxEMClusterer(DeepClusterer):
@@ -68,11 +71,13 @@ class MinMaxEMClusterer(DeepClusterer):
         normalisation; 'wgan-gp', Wasserstein; or 'printed', the paper's term; the last
         two with a gradient penalty.
 
-    init : {'auto', 'labels', 'kmeans', 'tsne'} or array-like of shape \
-(n_samples, n_clusters), default='auto'
+    init : {'auto', 'labels', 'kmeans', 'tsne', 'self-supervised'} or array-like of \
+shape (n_samples, n_clusters), default='auto'
         Initial responsibilities, which the encoder is fitted to before all else:
         'labels', those of the labelled samples alone; 'kmeans'; 'tsne', a mixture on a
-        t-SNE embedding (see Notes); or user-supplied ones. 'auto' means 'labels' if
+        t-SNE embedding (see Notes); 'self-supervised', a mixture on features that tell
+        photographs apart, but not their changed copies; or user-supplied ones. 'auto'
+        means 'labels' if
         every cluster has at least five labelled samples (for images, see also Notes),
         else 'tsne' for images and 'kmeans' for vectors.
 
@@ -94,8 +99,10 @@ class MinMaxEMClusterer(DeepClusterer):
         encoder is often wrong; 1 gives every cluster just that share, for classes of
         known sizes.
 
-    networks : {'small', 'large'}, default='small'
-        Layer widths: 'small' suits a CPU, 'large' a GPU.
+    networks : {'auto', 'small', 'large', 'photo'}, default='auto'
+        Layers: 'small' suits a CPU, 'large' a GPU; 'photo' is 'small' with an encoder
+        of 3 x 3 convolutions for photographs. 'auto' means 'photo' where
+        ``consistency`` is in use, else 'small'.
 
     width : float, default=1.0
         Multiplier of all layer widths.
@@ -105,6 +112,14 @@ class MinMaxEMClusterer(DeepClusterer):
         angle in degrees, relative change of the size. 'auto' is a fourteenth of the
         smaller side, 9 degrees and 0.1. This is not in the paper, and it assumes that
         such changes keep the cluster.
+
+    consistency : 'auto', None, float or dict, default='auto'
+        Training of the encoder on *real* images, before all else: its sure predictions
+        of weakly changed images are the targets of strongly changed ones [5]_ (beyond
+        the paper, see Notes). None does without. A float is the weight of images
+        without label, a dict changes settings by name. 'auto' means 1.0 for photographs
+        of at least 16 x 16 pixels with labels of every cluster, or with
+        ``init='self-supervised'``, and None otherwise.
 
     max_iter : int, default=None
         EM iterations. Each is a pass over the samples without label, of ten steps or
@@ -153,6 +168,11 @@ class MinMaxEMClusterer(DeepClusterer):
 
     networks_ : dict of dict of str to ndarray
         Weights of 'encoder' (averaged over steps), 'generator' and 'discriminator'.
+
+    consistency_ : dict or None
+        With ``consistency``: 'weight' of the images without label, 0 where labels alone
+        were better; if that was tried, 'n_held_out' labels and the 'mistakes' on these
+        with such images and, 'mistakes_alone', without. None if it was not in use.
 
     n_iter_ : int
         EM iterations.
@@ -234,6 +254,13 @@ class MinMaxEMClusterer(DeepClusterer):
     *Density.* :meth:`score_samples` is the likelihood of the latent mixture at E(x), as
     in the paper: a score to compare samples by, no density of x.
 
+    *Consistency.* With a few labels of every cluster real images teach the encoder more
+    than its own responsibilities do, where these are often wrong. It is then trained on
+    them first, with logits in place of latents; its last layer becomes the map of
+    features to expected means by least squares, and generator, discriminator and
+    weights are trained with an encoder that stays as it is. Held-out labels, settings
+    and what counts as a photograph: see Notes of :class:`GANEMClusterer`.
+
     Interrupting a fit (Ctrl-C) keeps what was learned, with a warning; while the
     initial responsibilities are looked for (up to a minute or two for t-SNE), and by a
     second Ctrl-C in a fit, it leaves the estimator as it was.
@@ -252,6 +279,9 @@ class MinMaxEMClusterer(DeepClusterer):
 
     .. [4] J. Shi and J. Malik (2000). "Normalized cuts and image segmentation". IEEE
        Transactions on Pattern Analysis and Machine Intelligence 22(8).
+
+    .. [5] K. Sohn et al. (2020). "FixMatch: simplifying semi-supervised learning with
+       consistency and confidence". NeurIPS.
 
     Examples
     --------
@@ -300,13 +330,14 @@ class MinMaxEMClusterer(DeepClusterer):
         "consistency_weight": [Interval(Real, 0, None, closed="left"), None],
         "adversarial_weight": [Interval(Real, 0, None, closed="left")],
         "adversary": [StrOptions(set(ADVERSARIES))],
-        "init": [StrOptions({"auto", "labels", "kmeans", "tsne"}), "array-like"],
+        "init": [StrOptions(INITS), "array-like"],
         "init_steps": [Interval(Integral, 0, None, closed="left"), None],
         "weight_prior": [Interval(Real, 0, None, closed="neither"), None],
         "balance": [Interval(Real, 0, 1, closed="both")],
-        "networks": [StrOptions(set(TABLES))],
+        "networks": [StrOptions({"auto", *TABLES})],
         "width": [Interval(Real, 0, 1e15, closed="right")],
         "affine": [StrOptions({"auto"}), tuple, list, None],
+        "consistency": CONSISTENCY,
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -331,9 +362,10 @@ class MinMaxEMClusterer(DeepClusterer):
         init_steps=None,
         weight_prior=None,
         balance=0.2,
-        networks="small",
+        networks="auto",
         width=1.0,
         affine=None,
+        consistency="auto",
         max_iter=None,
         batch_size=None,
         learning_rate=1e-3,
@@ -358,6 +390,7 @@ class MinMaxEMClusterer(DeepClusterer):
         self.networks = networks
         self.width = width
         self.affine = affine
+        self.consistency = consistency
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -426,6 +459,7 @@ class MinMaxEMClusterer(DeepClusterer):
         self.history_ = history_arrays(fit.state.history)
         self.occupancies_ = np.reshape(fit.occupancies, (-1, self.n_clusters))
         self.n_iter_ = fit.n_iter
+        self.consistency_ = fit.report
         self.labels_ = self._labels(X)
         self._warn_empty()
 

@@ -1,5 +1,6 @@
 """One call of ``MinMaxEMClusterer.fit``: initialization, training, attributes."""
 
+import dataclasses
 import time
 from functools import partial
 
@@ -7,10 +8,20 @@ import numpy as np
 
 from skdeepgmm._torch_backend import checkpoint as trees
 from skdeepgmm._torch_backend import convert
+from skdeepgmm._torch_backend.clusterers.minmax_em.networks import (
+    encoder_arrays,
+    initial_classifier,
+)
 from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import MinMaxEM
 from skdeepgmm._torch_backend.training import TrainingConfig, TrainingState, train
 from skdeepgmm.estimators._base import MAX_SEED
 from skdeepgmm.estimators._checkpoint import random_state_tree, set_random_state
+from skdeepgmm.estimators.clusterers._consistency import (
+    from_tree,
+    has_every_cluster,
+    is_consistent,
+    to_tree,
+)
 from skdeepgmm.estimators.clusterers._fit import ClustererFit
 from skdeepgmm.estimators.clusterers.minmax_em._init import init_of
 from skdeepgmm.estimators.clusterers.minmax_em._settings import (
@@ -43,9 +54,12 @@ class MinMaxEMFit(ClustererFit):
     Trainer = MinMaxEM
 
     def __init__(self, estimator, X, labels, data):
-        architecture = architecture_of(estimator, estimator.image_shape_, X.shape[1])
+        consistent = is_consistent(estimator, X, labels)
+        architecture = architecture_of(
+            estimator, estimator.image_shape_, X.shape[1], consistent
+        )
         super().__init__(estimator, X, labels, data, architecture)
-        self.config = config_of(estimator, architecture, labels, X.shape[0])
+        self.config = config_of(estimator, architecture, labels, X.shape[0], consistent)
         self.state = TrainingState()
         self.occupancies, self.has_encoder = [], False
 
@@ -56,18 +70,49 @@ class MinMaxEMFit(ClustererFit):
                 self._resume(self.checkpoint.saved)
             return
         seed = int(self.random_state.randint(MAX_SEED))
-        self.init_method, self.init_resp = self.once(
-            lambda: init_of(
-                self.estimator,
-                self.X,
-                self.preprocessing,
-                self.labels,
-                self.random_state,
-                self._learned,
-            )
-        )
-        self.model = self._trainer(self.init_resp, self.labels, seed)
+        self.init_method, self.init_resp = self.once(self._initial)
+        self.learned = self._learned_from_images()
+        self.model = self._main_trainer(seed)
         self._save()
+
+    def _initial(self):
+        """Return how the fit is initialised, and its initial responsibilities."""
+        if self.config.fixed and has_every_cluster(self.estimator, self.labels):
+            return "labels", None
+        return init_of(
+            self.estimator,
+            self.X,
+            self.preprocessing,
+            self.labels,
+            self.random_state,
+            self._learned,
+        )
+
+    def _learned_from_images(self):
+        """Return an encoder that has learned from real images; None if none is to."""
+        if not self.config.fixed:
+            return None
+        made = self.architecture
+        found = self.learned_from_images(
+            lambda seed: initial_classifier(made, seed, self.device), self.init_resp
+        )
+        resp = convert.float64_tensor(found.resp, self.device)
+        weights = self.first(
+            lambda: encoder_arrays(made, found.weights, self.rows, resp)
+        )
+        return dataclasses.replace(found, weights=weights)
+
+    @property
+    def report(self):
+        """What training by consistency says of itself; None without."""
+        return None if self.learned is None else self.learned.report
+
+    def _main_trainer(self, seed):
+        """Return the trainer of the networks and the mixture."""
+        if self.learned is None:
+            return self._trainer(self.init_resp, self.labels, seed)
+        resp, weights = self.learned.resp, self.learned.weights
+        return self._trainer(resp, self.labels, seed, weights)
 
     # Checkpoints -----------------------------------------------------------------
 
@@ -86,6 +131,7 @@ class MinMaxEMFit(ClustererFit):
             "seed": self.model.seed,
             "init_method": self.init_method,
             "init_resp": self.init_resp,
+            "learned": to_tree(self.learned),
             "random_state": random_state_tree(self.random_state),
             "training": training,
             "occupancies": np.array(self.occupancies),
@@ -94,7 +140,8 @@ class MinMaxEMFit(ClustererFit):
     def _resume(self, saved):
         set_random_state(self.random_state, saved["random_state"])
         self.init_method, self.init_resp = saved["init_method"], saved["init_resp"]
-        self.model = self._trainer(self.init_resp, self.labels, saved["seed"])
+        self.learned = from_tree(saved["learned"])
+        self.model = self._main_trainer(saved["seed"])
         self.occupancies = list(saved["occupancies"])
         training = trees.to_tensors(saved["training"], self.device)
         if training is not None:
@@ -103,8 +150,8 @@ class MinMaxEMFit(ClustererFit):
 
     # Training --------------------------------------------------------------------
 
-    def _trainer(self, resp, labels, seed):
-        data = self._training_data(resp, labels)
+    def _trainer(self, resp, labels, seed, weights=None):
+        data = self._training_data(resp, labels, weights)
         return self.Trainer(self.architecture, self.config, data, seed)
 
     def _learned(self, labels, index):
@@ -115,6 +162,9 @@ class MinMaxEMFit(ClustererFit):
         return convert.to_numpy(model.predict_by_init(n_steps, index))
 
     def _init_steps(self, method):
+        """Return the steps of the encoder's initialization; 0 if it is trained."""
+        if self.config.fixed:
+            return 0
         shape = self.architecture.shape
         return init_steps_of(self.estimator, shape, method, self.labels)
 
@@ -138,7 +188,7 @@ class MinMaxEMFit(ClustererFit):
             self.model.recorder.forget()
 
     def _init_encoder(self, n_steps):
-        if n_steps and not self.has_encoder:
+        if (n_steps or self.config.fixed) and not self.has_encoder:
             init_encoder = partial(self.model.init_encoder, n_steps)
             train(self.model, init_encoder, TrainingConfig(1))
         if not self.has_encoder:

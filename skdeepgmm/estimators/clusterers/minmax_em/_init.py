@@ -6,10 +6,10 @@ from skdeepgmm.estimators.clusterers._init_responsibilities import (
     ENOUGH_LABELS,
     held_out,
     initial_components,
-    label_counts,
     mistakes,
     named,
 )
+from skdeepgmm.estimators.clusterers._settings import label_counts
 from skdeepgmm.estimators.clusterers.minmax_em._settings import has_many_labels
 
 

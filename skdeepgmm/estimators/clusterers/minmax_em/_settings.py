@@ -20,7 +20,7 @@ LABEL_BATCH_SIZE = {False: 25, True: 50}
 INIT_STEPS = {False: 150, True: 500}
 #: Steps of an unsupervised initialization on images. k-means is often wrong, and more
 #: steps would learn its mistakes by heart.
-UNSUPERVISED_STEPS = {"tsne": 300, "kmeans": 50, "array": 50}
+UNSUPERVISED_STEPS = {"tsne": 300, "self-supervised": 300, "kmeans": 50, "array": 50}
 #: ... with sides below 16 pixels, which have too few details for that.
 SMALL_UNSUPERVISED_STEPS = 300
 #: Default length of a run, in steps, and its fewest EM iterations.
@@ -38,21 +38,26 @@ EMPTY_SHARE, EMPTY_EVEN_SHARE = 0.02, 0.2
 PRIOR_SHARE = 0.01
 
 
-def architecture_of(estimator, image_shape, n_features):
+def architecture_of(estimator, image_shape, n_features, consistent=False):
     """Return the networks for images of this shape, or for vectors.
 
     Parameters
     ----------
     image_shape : tuple of int or None
         (height, width, channels).
+    consistent : bool
+        Whether the encoder is trained by consistency on real images.
     """
+    table = estimator.networks
+    if table == "auto":
+        table = "photo" if consistent else "small"
     return Architecture(
         network_shape(image_shape, n_features),
         estimator.n_clusters,
         # Fewer features than latent dimensions could not be inverted.
         estimator.latent_dim or min(estimator.n_clusters, n_features),
         float(estimator.separation),
-        estimator.networks,
+        table,
         float(estimator.width),
         ADVERSARIES[estimator.adversary].spectral,
     )
@@ -82,12 +87,14 @@ def init_steps_of(estimator, shape, method, labels):
     return INIT_STEPS[has_many_labels(labels)]
 
 
-def config_of(estimator, architecture, labels, n_samples):
+def config_of(estimator, architecture, labels, n_samples, consistent=False):
     """Return the settings of the run.
 
     Parameters
     ----------
     labels : ndarray of shape (n_samples,) or None
+    consistent : bool
+        Whether the encoder is trained by consistency on real images, before the run.
     """
     many = has_many_labels(labels)
     kind = "image" if architecture.image else "vector"
@@ -112,6 +119,7 @@ def config_of(estimator, architecture, labels, n_samples):
         learning_rate=estimator.learning_rate,
         ema_decay=EMA_DECAY[kind],
         min_resp=None if bounds is None else tuple(bounds.tolist()),
+        fixed=consistent,
     )
 
 
