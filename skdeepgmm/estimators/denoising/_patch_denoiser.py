@@ -157,8 +157,9 @@ class PatchGMMDenoiser(BasePatchDenoiser):
     Notes
     -----
     *Cost and tuning.* On one CPU core a photograph of 481 x 321 pixels takes
-    6.7 seconds, and 4.4 seconds with ``adapt_iter=0``; nothing need be fitted. Then tune
-    ``sigma`` (the level of the noise, if it is known), ``adapt_iter`` and ``stride``.
+    6.7 seconds, and 4.4 seconds with ``adapt_iter=0``; nothing need be fitted. Then
+    tune ``sigma`` (the level of the noise, if it is known), ``adapt_iter`` and
+    ``stride``.
 
     The expected patch log-likelihood of an image is ``sum_i log p(P_i x)`` over all
     overlapping patches without their means [1]_. With noise variance v falling, each
