@@ -96,8 +96,15 @@ def run_case(arguments, n_samples, n_features, n_components, limit_mb):
         for name in arguments.covariance_types:
             spec = {**case, **settings, "path": path, "covariance_type": name}
             result = _harness.run_worker(__file__, spec)
+            title = f"{n_samples:,} x {n_features}, K={n_components}, {name}"
             found.append(
-                {"covariance_type": name, **case, "limit_mb": limit_mb, **result}
+                {
+                    "name": title,
+                    "covariance_type": name,
+                    **case,
+                    "limit_mb": limit_mb,
+                    **result,
+                }
             )
             print(found[-1], file=sys.stderr, flush=True)
     return found
