@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend import linalg
-from skdeepgmm._torch_backend.deep_conv.layers.folding import Shape
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
     ComponentMoments,
     Hidden,
@@ -156,7 +155,7 @@ class LowRankMixtureLayer(MixtureLayer):
         if not isinstance(natural, LowRankNatural):
             return found, None
         scores = torch.baddbmm(natural.center, rows, natural.whitener, beta=-1.0)
-        scores = scores.unflatten(2, (self.n_components, self.rank))
+        scores = scores.reshape(*rows.shape[:2], self.n_components, self.rank)
         return found + 0.5 * scores.square().sum(3), scores
 
     def moments(
@@ -173,7 +172,7 @@ class LowRankMixtureLayer(MixtureLayer):
         root = self.factor_posterior()[1]
         weighted = scores * weights[..., None]
         cross = (rows.mT @ weighted.flatten(2)) / total
-        cross = cross.unflatten(2, (self.n_components, self.rank)).transpose(1, 2)
+        cross = cross.reshape(*cross.shape[:2], -1, self.rank).transpose(1, 2)
         spread = weighted.permute(0, 2, 3, 1) @ scores.transpose(1, 2) / total
         factor = root @ (weighted.sum(1) / total)[..., None]
         return LowRankMoments(
@@ -271,7 +270,7 @@ def known_posterior(
     """
     size = factors.shape[1]
     products = (factors[:, :, None] * scaled[:, None]).flatten(1)
-    inner = (seen @ products).unflatten(1, (size, size))
+    inner = (seen @ products).reshape(-1, size, size)
     eye = torch.eye(size, dtype=inner.dtype, device=inner.device)
     lower = torch.linalg.cholesky_ex(eye + inner)[0]
     white = linalg.solve_lower(lower, (diff @ scaled)[..., None])
@@ -283,11 +282,23 @@ def known_posterior(
 
 def low_rank(layer: MixtureLayer, rank: int, seed: int = 0) -> LowRankMixtureLayer:
     """Return a new mixture with factors, which do not learn yet."""
-    shape: Shape = layer.input_shape
-    factors = layer.means.new_zeros((*layer.means.shape, min(rank, shape[2])))
+    shape = (*layer.means.shape, min(rank, layer.input_shape[2]))
+    return with_factors(layer, layer.means.new_zeros(shape), seed)
+
+
+def with_factors(
+    layer: MixtureLayer, factors: Tensor, seed: int = 0
+) -> LowRankMixtureLayer:
+    """Return a diagonal mixture with factors, whose variances are the noise."""
     return LowRankMixtureLayer(
-        *(shape, layer.shared, layer.weights, layer.means, layer.variances),
-        *(layer.floor, factors, seed),
+        layer.input_shape,
+        layer.shared,
+        layer.weights,
+        layer.means,
+        layer.variances,
+        layer.floor,
+        factors,
+        seed,
     )
 
 
