@@ -67,7 +67,7 @@ class LowRankMoments(ComponentMoments):
     cross : Tensor of shape (n_sites, n_components, n_features, rank)
         Of q x z^T.
     spread : Tensor of shape (n_sites, n_components, rank, rank)
-        Of q z z^T, without the posterior covariance.
+        Of q z z^T, with the posterior covariance.
     factor : Tensor of shape (n_sites, n_components, rank)
         Of q z.
     """
@@ -120,11 +120,10 @@ class LowRankMixtureLayer(MixtureLayer):
         """Return the variances of the noise, not below the floor."""
         return self.variances.clamp_min(self.floor)
 
-    def factor_posterior(self) -> tuple[Tensor, Tensor]:
-        """Return W and L^-T of all components (``linalg.factor_whitener``)."""
-        whitener, lower, _ = linalg.factor_whitener(self.factors, self.noise())
-        eye = torch.eye(self.rank, dtype=lower.dtype, device=lower.device)
-        return whitener, linalg.solve_lower(lower, eye.expand_as(lower)).mT
+    def factor_root(self) -> Tensor:
+        """Return L^-T of all components, a root of cov(z | x)."""
+        _, lower, _ = linalg.factor_whitener(self.factors, self.noise())
+        return linalg.solve_lower(lower, _eye_like(lower)).mT
 
     def natural(self, tempered: bool = False) -> Natural:
         found = super().natural(tempered)
@@ -169,15 +168,16 @@ class LowRankMixtureLayer(MixtureLayer):
         found = component_moments(rows, square, weights, total)
         if scores is None:
             return found
-        root = self.factor_posterior()[1]
+        root = self.factor_root()
         weighted = scores * weights[..., None]
         cross = (rows.mT @ weighted.flatten(2)) / total
         cross = cross.reshape(*cross.shape[:2], -1, self.rank).transpose(1, 2)
         spread = weighted.permute(0, 2, 3, 1) @ scores.transpose(1, 2) / total
         factor = root @ (weighted.sum(1) / total)[..., None]
+        eye = found.mass[..., None, None] * _eye_like(spread)
         return LowRankMoments(
             *(found.mass, found.first, found.second),
-            *(cross @ root.mT, root @ spread @ root.mT, factor[..., 0]),
+            *(cross @ root.mT, root @ (spread + eye) @ root.mT, factor[..., 0]),
         )
 
     def move(self, moments: ComponentMoments, lr: float) -> None:
@@ -189,8 +189,7 @@ class LowRankMixtureLayer(MixtureLayer):
         mean, batch_mean = moments.factor / safe, moments.first / safe
         between = (step * (1.0 - step)) * mean[:, :, None]
         inner = moments.spread / safe[..., None] - mean[..., None] * mean[:, :, None]
-        root = self.factor_posterior()[1]
-        spread = torch.lerp(_eye_like(inner), inner + root @ root.mT, step)
+        spread = torch.lerp(_eye_like(inner), inner, step)
         spread = spread + between * mean[..., None]
         cross = moments.cross / safe[..., None]
         cross = cross - batch_mean[..., None] * mean[:, :, None]
