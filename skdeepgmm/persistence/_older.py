@@ -36,7 +36,7 @@ def modernized(name, part, values, version):
     }
     made = values.get("_architecture")
     if name == "GANEMClusterer" and isinstance(made, dict):
-        values["_architecture"] = {"photo": False, **made}
+        values["_architecture"] = {**made, "photo": made.get("photo", False)}
     if version > 1:
         return values
     changes = _CHANGES.get((name, part))
