@@ -34,6 +34,9 @@ def modernized(name, part, values, version):
     values = {
         key: value for key, value in values.items() if key not in _GONE.get(name, ())
     }
+    made = values.get("_architecture")
+    if name == "GANEMClusterer" and isinstance(made, dict):
+        values["_architecture"] = {**made, "photo": made.get("photo", False)}
     if version > 1:
         return values
     changes = _CHANGES.get((name, part))

@@ -12,6 +12,7 @@ from skdeepgmm._torch_backend.deep_conv.layers import (
     MixtureLayer,
 )
 from skdeepgmm._torch_backend.deep_conv.layers.folding import Shape
+from skdeepgmm._torch_backend.deep_conv.layers.low_rank import with_factors
 from skdeepgmm._torch_backend.standardization import Standardization
 
 #: Names of a mixture's arrays by the layer's attributes.
@@ -69,11 +70,10 @@ def from_arrays(
         values["variances"] = values["variances"] / scale.square()
         if low_rank:
             values["factors"] = values["factors"] / scale[:, None]
-    weights, means, variances, *factors = (
-        value.to(dtype).contiguous() for value in values.values()
-    )
-    layer = LowRankMixtureLayer if low_rank else MixtureLayer
-    return layer(input_shape, shared, weights, means, variances, floor, *factors)
+    values = {name: value.to(dtype).contiguous() for name, value in values.items()}
+    weights, means, variances = (values[name] for name in NAMES)
+    plain = MixtureLayer(input_shape, shared, weights, means, variances, floor)
+    return with_factors(plain, values["factors"]) if low_rank else plain
 
 
 def noise_variances(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:

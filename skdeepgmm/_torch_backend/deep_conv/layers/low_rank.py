@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend import linalg
-from skdeepgmm._torch_backend.deep_conv.layers.folding import Shape
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import (
     ComponentMoments,
     Hidden,
@@ -68,7 +67,7 @@ class LowRankMoments(ComponentMoments):
     cross : Tensor of shape (n_sites, n_components, n_features, rank)
         Of q x z^T.
     spread : Tensor of shape (n_sites, n_components, rank, rank)
-        Of q z z^T, without the posterior covariance.
+        Of q z z^T, with the posterior covariance.
     factor : Tensor of shape (n_sites, n_components, rank)
         Of q z.
     """
@@ -121,11 +120,10 @@ class LowRankMixtureLayer(MixtureLayer):
         """Return the variances of the noise, not below the floor."""
         return self.variances.clamp_min(self.floor)
 
-    def factor_posterior(self) -> tuple[Tensor, Tensor]:
-        """Return W and L^-T of all components (``linalg.factor_whitener``)."""
-        whitener, lower, _ = linalg.factor_whitener(self.factors, self.noise())
-        eye = torch.eye(self.rank, dtype=lower.dtype, device=lower.device)
-        return whitener, linalg.solve_lower(lower, eye.expand_as(lower)).mT
+    def factor_root(self) -> Tensor:
+        """Return L^-T of all components, a root of cov(z | x)."""
+        _, lower, _ = linalg.factor_whitener(self.factors, self.noise())
+        return linalg.solve_lower(lower, _eye_like(lower)).mT
 
     def natural(self, tempered: bool = False) -> Natural:
         found = super().natural(tempered)
@@ -156,7 +154,7 @@ class LowRankMixtureLayer(MixtureLayer):
         if not isinstance(natural, LowRankNatural):
             return found, None
         scores = torch.baddbmm(natural.center, rows, natural.whitener, beta=-1.0)
-        scores = scores.unflatten(2, (self.n_components, self.rank))
+        scores = scores.reshape(*rows.shape[:2], self.n_components, self.rank)
         return found + 0.5 * scores.square().sum(3), scores
 
     def moments(
@@ -170,15 +168,16 @@ class LowRankMixtureLayer(MixtureLayer):
         found = component_moments(rows, square, weights, total)
         if scores is None:
             return found
-        root = self.factor_posterior()[1]
+        root = self.factor_root()
         weighted = scores * weights[..., None]
         cross = (rows.mT @ weighted.flatten(2)) / total
-        cross = cross.unflatten(2, (self.n_components, self.rank)).transpose(1, 2)
+        cross = cross.reshape(*cross.shape[:2], -1, self.rank).transpose(1, 2)
         spread = weighted.permute(0, 2, 3, 1) @ scores.transpose(1, 2) / total
         factor = root @ (weighted.sum(1) / total)[..., None]
+        eye = found.mass[..., None, None] * _eye_like(spread)
         return LowRankMoments(
             *(found.mass, found.first, found.second),
-            *(cross @ root.mT, root @ spread @ root.mT, factor[..., 0]),
+            *(cross @ root.mT, root @ (spread + eye) @ root.mT, factor[..., 0]),
         )
 
     def move(self, moments: ComponentMoments, lr: float) -> None:
@@ -190,8 +189,7 @@ class LowRankMixtureLayer(MixtureLayer):
         mean, batch_mean = moments.factor / safe, moments.first / safe
         between = (step * (1.0 - step)) * mean[:, :, None]
         inner = moments.spread / safe[..., None] - mean[..., None] * mean[:, :, None]
-        root = self.factor_posterior()[1]
-        spread = torch.lerp(_eye_like(inner), inner + root @ root.mT, step)
+        spread = torch.lerp(_eye_like(inner), inner, step)
         spread = spread + between * mean[..., None]
         cross = moments.cross / safe[..., None]
         cross = cross - batch_mean[..., None] * mean[:, :, None]
@@ -271,7 +269,7 @@ def known_posterior(
     """
     size = factors.shape[1]
     products = (factors[:, :, None] * scaled[:, None]).flatten(1)
-    inner = (seen @ products).unflatten(1, (size, size))
+    inner = (seen @ products).reshape(-1, size, size)
     eye = torch.eye(size, dtype=inner.dtype, device=inner.device)
     lower = torch.linalg.cholesky_ex(eye + inner)[0]
     white = linalg.solve_lower(lower, (diff @ scaled)[..., None])
@@ -283,11 +281,23 @@ def known_posterior(
 
 def low_rank(layer: MixtureLayer, rank: int, seed: int = 0) -> LowRankMixtureLayer:
     """Return a new mixture with factors, which do not learn yet."""
-    shape: Shape = layer.input_shape
-    factors = layer.means.new_zeros((*layer.means.shape, min(rank, shape[2])))
+    shape = (*layer.means.shape, min(rank, layer.input_shape[2]))
+    return with_factors(layer, layer.means.new_zeros(shape), seed)
+
+
+def with_factors(
+    layer: MixtureLayer, factors: Tensor, seed: int = 0
+) -> LowRankMixtureLayer:
+    """Return a diagonal mixture with factors, whose variances are the noise."""
     return LowRankMixtureLayer(
-        *(shape, layer.shared, layer.weights, layer.means, layer.variances),
-        *(layer.floor, factors, seed),
+        layer.input_shape,
+        layer.shared,
+        layer.weights,
+        layer.means,
+        layer.variances,
+        layer.floor,
+        factors,
+        seed,
     )
 
 
