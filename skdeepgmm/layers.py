@@ -9,7 +9,9 @@ from numbers import Integral
 
 __all__ = ["Folding", "Mixture", "Pooling", "preset"]
 
-#: Factors of a low-rank mixture, if not given.
+#: Covariances of a mixture's components, without and with factors.
+PLAIN, FACTORED = "diag", "low_rank"
+#: Number of factors, if not given.
 DEFAULT_RANK = 10
 
 
@@ -233,6 +235,8 @@ class Mixture:
     (11, 11, 49)
     >>> Mixture(36, covariance_type="low_rank")
     Mixture(36, covariance_type='low_rank', rank=10)
+    >>> Mixture(49).has_factors
+    False
     """
 
     n_components: int
@@ -254,19 +258,19 @@ class Mixture:
 
     def _check_covariance(self):
         """Raise unless covariance type and rank go together; set the default rank."""
-        if self.covariance_type not in ("diag", "low_rank"):
+        if self.covariance_type not in (PLAIN, FACTORED):
             raise ValueError(
-                "covariance_type of a Mixture layer must be 'diag' or 'low_rank', got "
-                f"{self.covariance_type!r}."
+                f"covariance_type of a Mixture layer must be {PLAIN!r} or "
+                f"{FACTORED!r}, got {self.covariance_type!r}."
             )
-        if self.rank is None and self.covariance_type == "low_rank":
+        if self.rank is None and self.covariance_type == FACTORED:
             object.__setattr__(self, "rank", DEFAULT_RANK)
         if self.rank is None:
             return
-        if self.covariance_type == "diag":
+        if self.covariance_type == PLAIN:
             raise ValueError(
                 f"rank={self.rank!r} of a Mixture layer needs "
-                "covariance_type='low_rank'; a diagonal covariance has no factors."
+                f"covariance_type={FACTORED!r}; a diagonal covariance has no factors."
             )
         whole = isinstance(self.rank, Integral) and not isinstance(self.rank, bool)
         if not whole or self.rank < 1:
@@ -274,6 +278,11 @@ class Mixture:
                 "rank of a Mixture layer must be a positive integer, got "
                 f"{self.rank!r}."
             )
+
+    @property
+    def has_factors(self):
+        """Whether the components are low-rank."""
+        return self.rank is not None
 
     def output_shape(self, input_shape):
         """Return the shape of what the layer makes of an input.
@@ -293,10 +302,12 @@ class Mixture:
     def __repr__(self):
         shared = "" if self.shared else ", shared=False"
         kind = ""
-        if self.covariance_type != "diag":
+        if self.has_factors:
             kind = f", covariance_type={self.covariance_type!r}, rank={self.rank}"
         return f"Mixture({self.n_components}{shared}{kind})"
 
+
+_FAMILIES = Mixture(100, covariance_type=FACTORED, rank=10)
 
 # The last Folding takes the whole grid, whatever the image's size.
 _PRESETS = {
@@ -320,10 +331,7 @@ _PRESETS = {
         *(Folding(3), Mixture(25), Pooling(2), Folding(3), Mixture(25), Pooling(2)),
         *(Folding(3), Mixture(25), Pooling(2), Folding(), Mixture(25)),
     ),
-    "L": (
-        *(Folding(8, 2), Mixture(49)),
-        *(Folding(), Mixture(100, covariance_type="low_rank", rank=10)),
-    ),
+    "L": (Folding(8, 2), Mixture(49), Folding(), _FAMILIES),
 }
 
 

@@ -248,7 +248,7 @@ def draws(name, model, X):
     if not isinstance(model, DeepConvGMM):
         yield name, model.sample(N_SAMPLES)[0]
         return
-    if model.layers_[-1].covariance_type == "low_rank":
+    if model.layers_[-1].has_factors:
         yield name, model.sample(N_SAMPLES)[0]
         for label, keywords in {
             ", temperature (0, 1)": {},

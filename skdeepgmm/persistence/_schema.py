@@ -209,7 +209,7 @@ def _check_mixture(arrays, layer, shape, model, where):
     sites = () if layer.shared else (shape[0] * shape[1],)
     values = (*sites, count, width)
     specs = {"weights": Shares((*sites, count)), "means": Array(values)}
-    if layer.covariance_type == "low_rank":
+    if layer.has_factors:
         specs["factors"] = Array((*values, min(layer.rank, width)))
         specs["noise_variance"] = Array(values, positive=True)
     else:
@@ -218,7 +218,7 @@ def _check_mixture(arrays, layer, shape, model, where):
         fail(where, f"arrays {sorted(specs)}", f"{sorted(arrays)}"[:200])
     for name, spec in specs.items():
         spec.check(arrays[name], f"{where}[{name!r}]", model)
-    if layer.covariance_type == "low_rank":
+    if layer.has_factors:
         _check_deep_factors(arrays, values, where)
 
 

@@ -144,7 +144,7 @@ def build(stack, shape, floors, generator, dtype):
             mixture = random_init(
                 input_shape, size, shared, next(floors), generator, dtype
             )
-            if layer.covariance_type == "low_rank":
+            if layer.has_factors:
                 mixture = low_rank(mixture, layer.rank, drawn_seed(generator))
             layers.append(mixture)
         else:

@@ -79,7 +79,7 @@ class ModelSpec:
         shapes = architecture.shapes(self.stack, self.shape)
         largest = max(math.prod(sizes) for sizes in shapes)
         for layer, (height, width, n_inputs) in zip(self.stack, shapes, strict=False):
-            if getattr(layer, "rank", None) is not None:
+            if isinstance(layer, Mixture) and layer.has_factors:
                 # Factor scores of all components, and factors of a chosen one.
                 values = layer.rank * max(layer.n_components, n_inputs)
                 largest = max(largest, height * width * values)
