@@ -79,8 +79,8 @@ for ax, (name, model) in zip(
     ax.set_title(f"{name}: accuracy {accuracy:.3f}")
 
 # %%
-# With all iterations, from the same file:
-for model in ("KMeans", "GANEMClusterer"):
+# With all iterations, from equal weights, from the same file:
+for model in ("KMeans", "GANEMClusterer init=uniform"):
     mean, deviation, n_seeds = measured[f"digits/digits/K=10/{model}/accuracy"]
     seconds = measured[f"digits/digits/K=10/{model}/cpu_seconds"][0]
-    print(f"{model:14} {mean:.3f} ± {deviation:.3f}, {n_seeds} seeds, {seconds:4.1f} s")
+    print(f"{model:27} {mean:.3f} ± {deviation:.3f}, {n_seeds} seeds, {seconds:4.1f} s")
