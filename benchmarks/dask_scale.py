@@ -342,7 +342,7 @@ def run_ranks(folder, arguments):
     rows.flush()
     spec = {"path": path, "mapped": True, "n_components": n_components}
     # As many iterations as a fit may take: what comes before them is not all.
-    n_iter = 20
+    n_iter = 10
     found = []
     for name in arguments.types:
         starts = _harness.start_values(np.random.default_rng(1), mixture, name)
@@ -396,7 +396,7 @@ def markdown(results):
             row["way"],
             f"{row['seconds']:.1f}",
             f"{row['lower_bounds'][-1]:.6f}",
-            f"{row['client_mb']:.0f}",
+            f"{row['client_mb']:.0f}" if "client_mb" in row else "",
             f"{row['worker_mb']:.0f}" if "worker_mb" in row else "",
         ]
         for row in results["fits"]
