@@ -10,7 +10,7 @@ DATA ?= $(SKDEEPGMM_DATA)
 ARGS ?=
 
 # What tests the source tree and not the package.
-SOURCE_TESTS := $(foreach name,architecture docstrings figures benchmarks release trust,--ignore tests/test_$(name).py)
+SOURCE_TESTS := $(foreach name,architecture docstrings figures benchmarks guide release trust,--ignore tests/test_$(name).py)
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 

@@ -97,8 +97,9 @@ def test_noise_of_single_codes_is_off_above_the_first_layer(fitted):
     for noise in ((0, 0), (1, 30)):  # of pixels, and of codes
         other = fitted.sample(30, noise=noise)[0]
         assert not np.array_equal(other, fitted.sample(30)[0])
+    wild = fitted.sample(30, temperature=(0, 30))[0]
     still = fitted.sample(30, temperature=0.0)[0]
-    assert not np.array_equal(plain, still)
+    assert not np.array_equal(wild, still)
     for bad in (-1.0, (1.0,), "much"):
         with pytest.raises(ValueError, match="noise must be"):
             fitted.sample(2, noise=bad)
