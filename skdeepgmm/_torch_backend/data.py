@@ -262,7 +262,7 @@ class ArraySource(Source):
     def _standardize(self, rows: Tensor) -> Tensor:
         if self.standardization is None:
             return rows.T.contiguous()
-        return self.standardization(rows).T.contiguous()
+        return self.standardization.columns(rows)
 
     def weight_of(self, index: slice | NDArray[np.int64]) -> Tensor | None:
         """Return the weights of rows, None when all are one."""

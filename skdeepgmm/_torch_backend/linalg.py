@@ -1,5 +1,7 @@
 """Linear algebra shared by the covariance classes."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -35,14 +37,32 @@ def triangle_products(x: Tensor, out: Tensor | None = None) -> Tensor:
     size, n_samples = x.shape
     if out is None:
         out = x.new_empty(size * (size + 1) // 2, n_samples)
-    n_whole, half = (size + 1) // 2, size // 2
-    around = torch.cat([x, x[:half]])
-    shifted = around.as_strided((n_whole, size, n_samples), (n_samples, n_samples, 1))
-    whole = out[: n_whole * size].view(n_whole, size, n_samples)
-    torch.mul(x, shifted, out=whole)
-    if size % 2 == 0:
-        torch.mul(x[:half], x[half:], out=out[n_whole * size :])
+    triangle_writer(x)(0, out)
     return out
+
+
+def triangle_writer(x: Tensor) -> Callable[[int, Tensor], None]:
+    """Return a function that writes some of the products of ``triangle_products``.
+
+    It takes the number of the first one, a multiple of the number of features, and
+    where to write as many as there is room for, (n_products, n_samples).
+    """
+    size, n_samples = x.shape
+    around = torch.cat([x, x[: size // 2]])
+    shape, strides = (size, n_samples), (n_samples, 1)
+
+    def write(first: int, out: Tensor) -> None:
+        shift = first // max(size, 1)
+        n_whole, rest = divmod(len(out), max(size, 1))
+        if n_whole:
+            whole = out[: n_whole * size].view(n_whole, *shape)
+            shifted = around[shift:].as_strided(whole.shape, (n_samples, *strides))
+            torch.mul(x, shifted, out=whole)
+        if rest:
+            start = shift + n_whole
+            torch.mul(x[:rest], around[start : start + rest], out=out[-rest:])
+
+    return write
 
 
 def pack_triangle(matrix: Tensor) -> Tensor:

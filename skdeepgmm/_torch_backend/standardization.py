@@ -41,6 +41,15 @@ class Standardization:
         shift, scale = self.repeated(values)
         return (values - shift) / scale
 
+    def columns(self, rows: Tensor) -> Tensor:
+        """Return rows in the units of the training, as columns in memory.
+
+        One pass over them, where a transposed copy would follow two more.
+        """
+        shift, scale = self.repeated(rows)
+        out = rows.new_empty(rows.shape[1], rows.shape[0])
+        return torch.sub(rows.T, shift[:, None], out=out).div_(scale[:, None])
+
     def inverse(self, values: Tensor) -> Tensor:
         """Return ``values`` of the training in the units of the data."""
         shift, scale = self.repeated(values)

@@ -1,8 +1,10 @@
 """Passes over blocks of rows on several threads, with the sums of one."""
 
+import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -10,6 +12,22 @@ import torch
 from skdeepgmm._torch_backend.device import one_thread
 
 T = TypeVar("T")
+
+#: Threads beside the caller's, kept for later passes: a new thread takes about as long
+#: as a small pass, because torch and its libraries prepare each one.
+_pools: dict[int, ThreadPoolExecutor] = {}
+_lock = Lock()
+
+
+def _forget() -> None:
+    """Begin without threads: they do not survive a fork, and a lock might be held."""
+    global _lock
+    _lock = Lock()
+    _pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 #: Runs of blocks that are summed one after the other: so many threads may work.
 MOST_RUNS = 32
@@ -72,8 +90,21 @@ def _work_together(
             # Empty by now, but for an error or Ctrl-C.
             pending.clear()
 
-    with ThreadPoolExecutor(n_threads - 1) as pool:
-        others = [pool.submit(work) for _ in range(n_threads - 1)]
+    pool = _pool_of(n_threads - 1)
+    others = [pool.submit(work) for _ in range(n_threads - 1)]
+    try:
         work()
-        for other in others:
-            other.result()
+    finally:
+        # What has not begun waits for the threads of another caller, and is done.
+        others = [other for other in others if not other.cancel()]
+        wait(others)
+    for other in others:
+        other.result()
+
+
+def _pool_of(n_threads: int) -> ThreadPoolExecutor:
+    """Return the pool of so many threads; they start when they are needed."""
+    with _lock:
+        if n_threads not in _pools:
+            _pools[n_threads] = ThreadPoolExecutor(n_threads, "skdeepgmm")
+        return _pools[n_threads]

@@ -1,5 +1,7 @@
 """Passes on several threads."""
 
+import multiprocessing
+import os
 import threading
 
 import numpy as np
@@ -53,12 +55,49 @@ def test_an_error_ends_the_work_and_threads_come_back(error, where):
         if run.start == where:
             raise error("here")
 
-    before = threading.active_count()
     with set_threads(2):
+        in_runs(numbers, 8)  # the threads stay
+        before = threading.active_count()
         with pytest.raises(error, match="here"):
             in_runs(lambda: function, 8)
         assert torch.get_num_threads() == 2
+        assert in_runs(numbers, 8) == in_runs(numbers, 8)
     assert threading.active_count() == before
+
+
+def test_a_pass_does_not_wait_for_that_of_another_caller():
+    """Whose threads are all taken: it does the work itself."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def hold(run):
+        started.set()
+        assert go_on.wait(20)
+
+    def slow():
+        with set_threads(2):
+            in_runs(lambda: hold, 2)
+
+    other = threading.Thread(target=slow)
+    other.start()
+    try:
+        assert started.wait(20)
+        with set_threads(2):
+            found = in_runs(numbers, 5)
+    finally:
+        go_on.set()
+        other.join()
+    assert [item for run, _ in found for item in run] == list(range(5))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_threads_of_its_own():
+    context = multiprocessing.get_context("fork")
+    with set_threads(2):
+        in_runs(numbers, 4)
+        child = context.Process(target=in_runs, args=(numbers, 4))
+        child.start()
+        child.join(30)
+    assert child.exitcode == 0
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

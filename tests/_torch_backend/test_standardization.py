@@ -31,6 +31,17 @@ def test_the_inverse_undoes_it(rows):
     torch.testing.assert_close(standardization.inverse(standardization(x)), x)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_columns_are_the_transposed_rows_to_the_bit(rows, dtype):
+    x = torch.from_numpy(rows).to(dtype)
+    units = from_moments(moments(rows))
+    for part in (x, x[:1], x[::3], x.T.contiguous().T):
+        found = units.columns(part)
+        assert found.is_contiguous()
+        assert found.dtype == dtype
+        assert torch.equal(found, units(part).T)
+
+
 def test_features_get_mean_zero_and_variance_one(rows):
     found = from_moments(moments(rows))(torch.from_numpy(rows)).numpy()
     np.testing.assert_allclose(found.mean(axis=0), 0.0, atol=1e-12)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -69,6 +70,11 @@ class MixtureDensity:
     @property
     def n_features(self) -> int:
         return self.means.shape[1]
+
+    @cached_property
+    def cancellation(self) -> float:
+        """What the natural form cancels (``Covariance.cancellation``)."""
+        return self.covariance.cancellation(self.means)
 
     def n_parameters(self) -> int:
         """Return the number of free parameters."""

@@ -8,7 +8,7 @@ cancellation stays below the tolerance of the arithmetic.
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial, reduce
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from skdeepgmm._torch_backend.data import ArraySource, Block
+from skdeepgmm._torch_backend.device import one_thread
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.covariances.base import MAX_CANCELLATION
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
@@ -50,6 +51,9 @@ class MomentKernel:
         self._buffer: Tensor | None = None
         self._ready: Block | None = None
         self._cached: tuple[Block | None, Tensor | None] = (None, None)
+        method = type(self.covariance).second_from_features
+        self._plain = method is Covariance.second_from_features
+        self._sums: tuple[Statistics | None, Tensor | None] = (None, None)
 
     def subset(self, index: Tensor) -> "MomentKernel":
         """Return the kernel of some components."""
@@ -61,11 +65,21 @@ class MomentKernel:
         block, cache = self._cached
         found._cached = block, None if cache is None else cache[index]
         found._buffer = found._ready = None
+        found._sums = None, None
         return found
 
     def empty_statistics(self) -> Statistics:
-        shape = self.covariance.second_shape(*self.center.shape)
-        return Statistics.zeros(self.center, shape)
+        """Return statistics of no data; all in one matrix where products add to it."""
+        if not self._plain:
+            shape = self.covariance.second_shape(*self.center.shape)
+            return Statistics.zeros(self.center, shape)
+        linear = 1 + self.n_features
+        sums = torch.zeros_like(self.natural, dtype=torch.float64)
+        parts = sums[:, 0], sums[:, 1:linear], sums[:, linear:]
+        nothing = sums.new_zeros(())
+        stats = Statistics(nothing, nothing, *parts, self.center)
+        self._sums = stats, sums
+        return stats
 
     def features_of(self, x: Tensor) -> Tensor:
         """Return the moment features of samples (n_features, n_samples)."""
@@ -85,7 +99,13 @@ class MomentKernel:
         self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
     ) -> None:
         features = self._features(block)
-        products = (resp @ features.T).double()
+        products = resp @ features.T
+        known_stats, sums = self._sums
+        if known_stats is stats and sums is not None:
+            sums += products
+            self._cached = None, None
+            return
+        products = products.double()
         linear = 1 + self.n_features
         stats.nk += products[:, 0]
         stats.first += products[:, 1:linear]
@@ -125,6 +145,62 @@ class MomentKernel:
         features[0] = 1.0
         features[1:linear] = x
         self.covariance.features(features[1:linear], features[linear:])
+
+
+class TiledKernel:
+    """Natural form where features are many: some at a time, which stay in the caches.
+
+    They are written twice, for the log-densities and for the statistics: that takes
+    less time than to read all of them again from further away.
+    """
+
+    def __init__(self, whole: MomentKernel) -> None:
+        self.covariance, self.dtype = whole.covariance, whole.dtype
+        self.cancellation_bound, self.center = whole.cancellation_bound, whole.center
+        self.tile = self.covariance.tile_features(whole.n_features)
+        natural, linear = whole.natural, 1 + whole.n_features
+        self.constant, self.linear = natural[:, :1], natural[:, 1:linear]
+        self.quadratic = torch.split(natural[:, linear:], self.tile, 1)
+        self._buffer: Tensor | None = None
+        self._ready: tuple[Block | None, Tensor | None] = (None, None)
+
+    def empty_statistics(self) -> Statistics:
+        shape = self.covariance.second_shape(*self.center.shape)
+        return Statistics.zeros(self.center, shape)
+
+    def log_joint(self, block: Block) -> Tensor:
+        x = self._x(block)
+        found = torch.addmm(self.constant, self.linear, x)
+        for coefficients, features in zip(self.quadratic, self._tiles(x), strict=True):
+            found.addmm_(coefficients, features)
+        return found
+
+    def accumulate(
+        self, stats: Statistics, block: Block, resp: Tensor, total: Tensor | None
+    ) -> None:
+        x = self._x(block)
+        stats.nk += resp.sum(1).double()
+        stats.first += resp @ x.T
+        parts = torch.split(stats.second, self.tile, 1)
+        for part, features in zip(parts, self._tiles(x), strict=True):
+            part += resp @ features.T
+
+    def _x(self, block: Block) -> Tensor:
+        known, x = self._ready
+        if known is not block or x is None:
+            x = block.x.to(self.dtype)
+            self._ready = block, x
+        return x
+
+    def _tiles(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the second-moment features; each is gone when the next one comes."""
+        write = self.covariance.feature_writer(x)
+        if self._buffer is None or self._buffer.shape[1] != x.shape[1]:
+            self._buffer = x.new_empty(self.tile, x.shape[1])
+        for number, coefficients in enumerate(self.quadratic):
+            features = self._buffer[: coefficients.shape[1]]
+            write(number * self.tile, features)
+            yield features
 
 
 class CenteredKernel:
@@ -167,7 +243,8 @@ class CenteredKernel:
         )
 
 
-AnyKernel = MomentKernel | CenteredKernel
+WholeKernel = MomentKernel | CenteredKernel
+AnyKernel = WholeKernel | TiledKernel
 
 
 def choose_kernel(
@@ -178,6 +255,24 @@ def choose_kernel(
     may_keep: bool = True,
 ) -> AnyKernel:
     """Return the fastest kernel that is accurate for ``mixture``.
+
+    Parameters as in :func:`choose_whole_kernel`.
+    """
+    kernel = choose_whole_kernel(mixture, dtype, n_samples, least_bound, may_keep)
+    tile = mixture.covariance.tile_features(mixture.n_features)
+    if isinstance(kernel, MomentKernel) and tile and not kernel.keep:
+        return TiledKernel(kernel)
+    return kernel
+
+
+def choose_whole_kernel(
+    mixture: MixtureDensity,
+    dtype: torch.dtype,
+    n_samples: int,
+    least_bound: float = 0.0,
+    may_keep: bool = True,
+) -> WholeKernel:
+    """Return the fastest accurate kernel among those that write features at once.
 
     Parameters
     ----------
@@ -194,7 +289,7 @@ def choose_kernel(
         Whether other passes over the same blocks may follow.
     """
     n_moments = mixture.covariance.n_moment_features(mixture.n_features)
-    cancellation = max(mixture.covariance.cancellation(mixture.means), least_bound)
+    cancellation = max(mixture.cancellation, least_bound)
     if n_moments > MAX_MOMENT_FEATURES:
         narrow = cancellation <= MAX_CANCELLATION[dtype]
         return CenteredKernel(mixture, dtype if narrow else torch.float64)
@@ -219,17 +314,23 @@ def normalize(log_joint: Tensor) -> Tensor:
     Tensor of shape (n_samples,)
     """
     peak = log_joint.amax(0)
+    if math.isfinite(float(peak.sum())):
+        return _normalize(log_joint, peak)
     unreached = ~torch.isfinite(peak)
-    safe = peak.masked_fill(unreached, 0.0)
-    resp = log_joint.sub_(safe).clamp_min_(LEAST_EXPONENT[log_joint.dtype]).exp_()
+    log_prob = _normalize(log_joint, peak.masked_fill(unreached, 0.0))
+    # A sample infinitely far from every component: equal shares, not 0 / 0.
+    log_joint[:, unreached] = 1.0 / len(log_joint)
+    log_prob[unreached] = peak[unreached]
+    return log_prob
+
+
+def _normalize(log_joint: Tensor, peak: Tensor) -> Tensor:
+    """Do as ``normalize``, given the finite largest values of all samples."""
+    least = LEAST_EXPONENT[log_joint.dtype]
+    resp = log_joint.sub_(peak).clamp_min_(least).exp_()
     norm = resp.sum(0)
     resp.div_(norm)
-    log_prob = norm.log_().add_(safe)
-    if bool(unreached.any()):
-        # A sample infinitely far from every component: equal shares, not 0 / 0.
-        resp[:, unreached] = 1.0 / len(resp)
-        log_prob[unreached] = peak[unreached]
-    return log_prob
+    return norm.log_().add_(peak)
 
 
 def e_step(
@@ -267,11 +368,13 @@ def _e_step_of_complete(
         mixture, source.dtype, source.n_samples, least_bound, source.keep
     )
 
+    if source.device.type != "cpu" or source.n_blocks == 1:
+        with one_thread(source.device.type == "cpu"):
+            return _e_step_of_blocks(kernel, source, range(source.n_blocks))
+
     def make() -> Callable[[range], Statistics]:
         return partial(_e_step_of_blocks, copy.copy(kernel), source)
 
-    if source.device.type != "cpu":
-        return make()(range(source.n_blocks))
     return reduce(Statistics.merge, in_runs(make, source.n_blocks))
 
 
@@ -279,9 +382,8 @@ def _e_step_of_blocks(
     kernel: AnyKernel, source: ArraySource, numbers: range
 ) -> Statistics:
     """Return the statistics of some blocks of complete samples."""
-    stats = replace(
-        kernel.empty_statistics(), cancellation_bound=kernel.cancellation_bound
-    )
+    stats = kernel.empty_statistics()
+    stats.cancellation_bound = kernel.cancellation_bound
     for number in numbers:
         add_block(kernel, stats, source.block(number))
     return stats
@@ -376,11 +478,11 @@ def add_responsibilities(
     kernel: AnyKernel, stats: Statistics, block: Block, resp: Tensor, log_prob: Tensor
 ) -> None:
     """Add a batch of known responsibilities; they are weighted in place."""
-    log_prob, total = log_prob.double(), None
+    total = None
     if block.weight is None:
-        stats.add(log_prob.sum(), float(block.n_samples))
+        stats.add(log_prob.sum(dtype=torch.float64), float(block.n_samples))
     else:
-        stats.add(block.weight @ log_prob, block.weight.sum())
+        stats.add(block.weight @ log_prob.double(), block.weight.sum())
         total = block.weight.to(resp.dtype)
         resp.mul_(total)
     kernel.accumulate(stats, block, resp, total)
@@ -441,6 +543,7 @@ def row_bytes(
     n_moments = covariance_class.n_moment_features(n_features)
     if n_moments > MAX_MOMENT_FEATURES:
         n_moments = 0
+    n_moments = covariance_class.tile_features(n_features) or n_moments
     values = (
         1 + 2 * n_features + n_moments + (3 + 2 * covariance_class.rank) * n_components
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import torch
@@ -90,7 +90,7 @@ class EMResult:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all of it as a tree of tensors."""
-        mixture = dict(vars(self.mixture))
+        mixture = {f.name: getattr(self.mixture, f.name) for f in fields(self.mixture)}
         mixture["covariance"] = dict(vars(self.mixture.covariance))
         return vars(self) | {"mixture": mixture, "events": dict(self.events)}
 
@@ -131,7 +131,7 @@ class ExactExpectation:
 
     def cancellation(self, mixture: MixtureDensity) -> float:
         """Return what statistics have to be accurate to for this mixture."""
-        return mixture.covariance.cancellation(mixture.means)
+        return mixture.cancellation
 
 
 EXACT = ExactExpectation()

@@ -106,7 +106,7 @@ def initial_mixture(
     first = covariance_class.initial_class or covariance_class
     stats = from_responsibilities(first, source, n_components, responsibilities)
     mixture, failed = maximize(first, stats, ridge)
-    needed = mixture.covariance.cancellation(mixture.means)
+    needed = mixture.cancellation
     if not needed <= MAX_CANCELLATION[torch.float64]:
         # Far components, or failed ones: again, about the means found.
         center = mixture.means

@@ -15,9 +15,9 @@ from skdeepgmm._torch_backend.data import Block
 from skdeepgmm._torch_backend.mixture.covariances.base import MAX_CANCELLATION
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import (
-    AnyKernel,
+    WholeKernel,
     add_responsibilities,
-    choose_kernel,
+    choose_whole_kernel,
 )
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
 
@@ -197,7 +197,7 @@ class PackedMoments:
 class SingleGroups:
     """Any kernel, one anchor at a time: factors, and the exact form."""
 
-    def __init__(self, kernel: AnyKernel, rows: Tensor) -> None:
+    def __init__(self, kernel: WholeKernel, rows: Tensor) -> None:
         self.kernel, self.rows = kernel, rows
         self.stats = kernel.empty_statistics()
 
@@ -270,5 +270,7 @@ def groups_of(
             return PackedMoments(mixture, rows, rows.dtype)
         if needed <= MOST_CANCELLATION or least_bound == math.inf:
             return PackedMoments(mixture, rows, torch.float64)
-    kernel = choose_kernel(mixture, rows.dtype, len(rows), least_bound, may_keep=False)
+    kernel = choose_whole_kernel(
+        mixture, rows.dtype, len(rows), least_bound, may_keep=False
+    )
     return SingleGroups(kernel, rows)

@@ -25,7 +25,7 @@ from skdeepgmm._torch_backend.data import ArraySource, Block
 from skdeepgmm._torch_backend.mixture.covariances import Covariance
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import (
-    choose_kernel,
+    choose_whole_kernel,
     normalize,
     statistics_of,
 )
@@ -207,7 +207,7 @@ class Truncation:
     def cancellation(self, mixture: MixtureDensity) -> float:
         """Return what statistics have to be accurate to for this mixture."""
         if mixture.covariance.rank:
-            return mixture.covariance.cancellation(mixture.means)
+            return mixture.cancellation
         return local_cancellation(mixture, self.neighbours)
 
     def settle(self, mixture: MixtureDensity) -> None:
@@ -258,7 +258,7 @@ class Truncation:
         index = index.to(self.rows.device)
         seen = self._visit(groups, index, self.anchors[index])
         step = max(1, DISTANCE_BYTES // (8 * mixture.n_components))
-        kernel = choose_kernel(mixture, self.rows.dtype, count, may_keep=False)
+        kernel = choose_whole_kernel(mixture, self.rows.dtype, count, may_keep=False)
         exact = [
             normalize(kernel.log_joint(Block(x.T.contiguous(), slice(0, 0), 0)))
             for x in torch.split(self.rows[seen.index], step)

@@ -12,8 +12,10 @@ from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import (
     CenteredKernel,
     MomentKernel,
+    TiledKernel,
     add_block,
     choose_kernel,
+    choose_whole_kernel,
     e_step,
     normalize,
     statistics_of,
@@ -347,6 +349,50 @@ def test_features_kept_in_one_type_are_not_used_in_the_other(rng):
         assert stats.mean_log_likelihood == pytest.approx(
             exact.mean_log_likelihood, rel=1e-5
         )
+
+
+WIDE = [("full", 46), ("full", 47), ("full", 130), ("diag", 129), ("diag", 1100)]
+
+
+@pytest.mark.parametrize(("name", "n_features"), WIDE)
+@pytest.mark.parametrize("weighted", [False, True])
+@dtypes
+def test_tiles_of_features_give_what_all_of_them_do(
+    rng, name, n_features, weighted, dtype
+):
+    mixture = random_mixture(name, rng, 3, n_features, spread=1.0)
+    assert mixture.covariance.tile_features(n_features) > 0
+    X = rng.normal(size=(40, n_features))
+    weight = rng.uniform(size=40) if weighted else None
+    moments = MomentKernel(mixture, dtype, keep=False)
+    kernels = TiledKernel(moments), moments
+    block = as_block(X, dtype, weight)
+    tiled, whole = (kernel.log_joint(block) for kernel in kernels)
+    error = 1e-11 if dtype == torch.float64 else 2e-3
+    torch.testing.assert_close(tiled, whole, rtol=error, atol=error)
+    found, expected = (run(kernel, X, dtype, weight) for kernel in kernels)
+    for part in ("nk", "first", "second", "log_likelihood", "total"):
+        ours, theirs = getattr(found, part), getattr(expected, part)
+        torch.testing.assert_close(ours, theirs, rtol=error, atol=40 * error)
+
+
+@pytest.mark.parametrize(("name", "n_features"), WIDE)
+def test_many_features_are_written_in_tiles_unless_they_are_kept(
+    rng, name, n_features, monkeypatch
+):
+    mixture = random_mixture(name, rng, 2, n_features, spread=0.1)
+    few = choose_kernel(mixture, torch.float64, 10)
+    assert isinstance(few, MomentKernel)
+    assert few.keep
+    monkeypatch.setattr(module, "FEATURE_CACHE_BYTES", 0)
+    assert isinstance(choose_kernel(mixture, torch.float64, 10), TiledKernel)
+    whole = choose_whole_kernel(mixture, torch.float64, 10)
+    assert isinstance(whole, MomentKernel)
+
+
+@pytest.mark.parametrize("name", ["full", "diag"])
+def test_few_features_are_written_at_once(name):
+    assert COVARIANCES[name].tile_features(16) == 0
 
 
 @types

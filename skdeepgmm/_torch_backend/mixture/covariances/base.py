@@ -38,6 +38,10 @@ MaskedStatistics = Callable[[Tensor], tuple[Tensor, Tensor]]
 #: Maps directions (n_components, n_features, width) to the product of every
 #: component's scatter matrix, sum r (x - mu)(x - mu)^T, with its directions.
 ScatterProduct = Callable[[Tensor], Tensor]
+#: Writes second-moment features from a first one on.
+FeatureWriter = Callable[[int, Tensor], None]
+#: About so many features of a batch lie in the caches of a processor's core.
+TILE_FEATURES = 512
 #: Temporaries of shape (n_components, n_features, n_samples) are cut to this size.
 CHUNK_BYTES = 8 * 2**20
 
@@ -344,6 +348,24 @@ class Covariance(ABC):
     @abstractmethod
     def features(x: Tensor, out: Tensor) -> None:
         """Write the second-moment features of ``x`` to ``out``."""
+
+    @classmethod
+    def tile_features(cls, n_features: int) -> int:
+        """Return how many features are written at a time where they are many.
+
+        0 where these are few, or products with them are not the whole: then all are
+        written at once.
+        """
+        return 0
+
+    @staticmethod
+    def feature_writer(x: Tensor) -> FeatureWriter:
+        """Return a function that writes a tile of the features.
+
+        Of classes with ``tile_features``; it takes the number of the first one, a
+        multiple of these, and where to write.
+        """
+        raise NotImplementedError
 
     def other_log_prob(
         self, x: Tensor, means: Tensor

@@ -9,6 +9,8 @@ from torch import Tensor
 from skdeepgmm._torch_backend.mixture.covariances.base import (
     LOG_2PI,
     MAX_CANCELLATION,
+    TILE_FEATURES,
+    FeatureWriter,
     MaskedStatistics,
     column_chunks,
     squared_norms,
@@ -21,6 +23,9 @@ from skdeepgmm._torch_backend.mixture.covariances.sgd_factor import (
     diagonal_moments,
 )
 from skdeepgmm._torch_backend.mixture.suffstats import Statistics
+
+#: With more features than this, squares are written apart from the features.
+WIDE = 128
 
 
 class DiagFactor(SGDFactor):
@@ -96,8 +101,8 @@ class DiagCovariance(CholeskyCovariance):
 
     @classmethod
     def from_values(cls, values: Tensor) -> tuple[Self, Tensor]:
-        positive = torch.isfinite(values) & (values > 0)
-        safe = torch.where(positive, values, torch.ones_like(values))
+        positive = (values > 0.0) & (values < torch.inf)
+        safe = torch.where(positive, values, 1.0)
         return cls(values, safe.rsqrt()), ~positive.reshape(len(values), -1).all(1)
 
     @classmethod
@@ -168,6 +173,18 @@ class DiagCovariance(CholeskyCovariance):
     @staticmethod
     def features(x: Tensor, out: Tensor) -> None:
         torch.mul(x, x, out=out)
+
+    @classmethod
+    def tile_features(cls, n_features: int) -> int:
+        return min(n_features, 2 * TILE_FEATURES) if n_features > WIDE else 0
+
+    @staticmethod
+    def feature_writer(x: Tensor) -> FeatureWriter:
+        def write(first: int, out: Tensor) -> None:
+            rows = x[first : first + len(out)]
+            torch.mul(rows, rows, out=out)
+
+        return write
 
     def second_about(self, x: Tensor, resp: Tensor, center: Tensor) -> Tensor:
         second = torch.zeros_like(center)

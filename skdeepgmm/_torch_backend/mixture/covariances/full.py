@@ -9,7 +9,9 @@ from torch import Tensor
 from skdeepgmm._torch_backend import linalg
 from skdeepgmm._torch_backend.mixture.covariances.base import (
     LOG_2PI,
+    TILE_FEATURES,
     Covariance,
+    FeatureWriter,
     MaskedStatistics,
     column_chunks,
     squared_norms,
@@ -192,6 +194,16 @@ class FullCovariance(MatrixCovariance):
     @staticmethod
     def features(x: Tensor, out: Tensor) -> None:
         linalg.triangle_products(x, out)
+
+    @classmethod
+    def tile_features(cls, n_features: int) -> int:
+        if cls.n_moment_features(n_features) <= 2 * TILE_FEATURES:
+            return 0
+        return max(1, TILE_FEATURES // n_features) * n_features
+
+    @staticmethod
+    def feature_writer(x: Tensor) -> FeatureWriter:
+        return linalg.triangle_writer(x)
 
     def second_about(self, x: Tensor, resp: Tensor, center: Tensor) -> Tensor:
         n_components, n_features = center.shape
