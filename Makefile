@@ -78,8 +78,9 @@ format: $(VENV)/.ready ## apply the formatter and the safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.ready ## time EM against scikit-learn on this machine
+bench: $(VENV)/.ready ## time EM, scores and samples against scikit-learn here
 	$(BIN)/python benchmarks/em_speed.py
+	$(BIN)/python benchmarks/curves.py
 
 papers: $(VENV)/.ready ## measure what the papers claim, where it is not yet; DATA=folder
 	SKDEEPGMM_DATA=$(DATA) OMP_NUM_THREADS=1 $(BIN)/python benchmarks/papers/reproduce.py $(ARGS)

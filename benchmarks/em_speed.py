@@ -47,17 +47,17 @@ class Case:
 
 
 CASES = [
-    Case("full-100k", "full", 100_000, 32, 16, 20, 3.0),
-    Case("diag-100k", "diag", 100_000, 32, 16, 100, 3.0),
-    Case("full-50k", "full", 50_000, 50, 50, 10, 3.0),
+    Case("full-100k", "full", 100_000, 32, 16, 10, 3.0),
+    Case("diag-100k", "diag", 100_000, 32, 16, 40, 3.0),
+    Case("full-50k", "full", 50_000, 50, 50, 5, 3.0),
     Case("full-20k", "full", 20_000, 128, 32, 5, 3.0),
-    Case("diag-60k", "diag", 60_000, 784, 50, 10, 3.0),
-    Case("full-10k", "full", 10_000, 8, 4, 100, 3.0),
-    Case("diag-10k", "diag", 10_000, 8, 4, 100, 3.0),
+    Case("diag-60k", "diag", 60_000, 784, 50, 5, 3.0),
+    Case("full-10k", "full", 10_000, 8, 4, 100, 1.0),
+    Case("diag-10k", "diag", 10_000, 8, 4, 100, 1.0),
     Case("full-1k", "full", 1_000, 4, 3, 200, 1.0),
     Case("diag-1k", "diag", 1_000, 4, 3, 200, 1.0),
-    Case("tied-100k", "tied", 100_000, 32, 16, 20),
-    Case("spherical-100k", "spherical", 100_000, 32, 16, 100),
+    Case("tied-100k", "tied", 100_000, 32, 16, 10),
+    Case("spherical-100k", "spherical", 100_000, 32, 16, 40),
 ]
 
 
