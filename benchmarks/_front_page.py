@@ -36,7 +36,7 @@ ROWS = (
         "{em_speed/full-100k/times faster|1} times as fast",
         "the fastest of scikit-learn's variants "
         "{em_speed/full-100k/best of scikit-learn|1} s",
-        "100,000 x 32, K = 16, 20 iterations, 2 CPU cores",
+        "100,000 x 32, K = 16, 10 iterations, 2 CPU cores",
     ),
     (
         "Full covariances from files on two processes, start included, until as good "
