@@ -224,7 +224,7 @@ def truncated(
     mixture: MixtureDensity, source: ArraySource, n_candidates: int
 ) -> tuple[Truncation, MixtureDensity]:
     """Return the candidates of all samples, and the mixture in their units."""
-    units = source.use_units(mixture.standardization())
+    units = source.use_units(mixture.typical_units())
     mixture = mixture.standardized(units)
     rows, generator = all_rows(source), new_generator(0)
     found = Truncation.about(mixture, rows, n_candidates, generator)
