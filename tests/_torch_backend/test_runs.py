@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -120,3 +121,24 @@ def test_fits_do_not_depend_on_the_number_of_threads(rng, monkeypatch, dtype, ke
         np.testing.assert_array_equal(other.means_, fits[0].means_)
         np.testing.assert_array_equal(other.covariances_, fits[0].covariances_)
         assert other.lower_bound_ == fits[0].lower_bound_
+
+
+def test_new_threads_of_the_program_see_its_number():
+    """However late the others end, which have set one for themselves."""
+    main, seen = threading.get_ident(), []
+    barrier = threading.Barrier(2, timeout=20)
+
+    def function(run):
+        barrier.wait()
+        if threading.get_ident() != main:
+            time.sleep(0.02)
+
+    for _ in range(5):
+        with set_threads(2):
+            in_runs(lambda: function, 2)
+            other = threading.Thread(
+                target=lambda: seen.append(torch.get_num_threads())
+            )
+            other.start()
+            other.join()
+    assert seen == [2] * 5
