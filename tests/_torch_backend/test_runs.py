@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from skdeepgmm import GaussianMixture
+from skdeepgmm._torch_backend import threads as threads_module
+from skdeepgmm._torch_backend.device import one_thread
 from skdeepgmm._torch_backend.threads import MOST_RUNS, in_runs
 from tests.test_threads import threads as set_threads
 
@@ -123,22 +125,30 @@ def test_fits_do_not_depend_on_the_number_of_threads(rng, monkeypatch, dtype, ke
         assert other.lower_bound_ == fits[0].lower_bound_
 
 
-def test_new_threads_of_the_program_see_its_number():
-    """However late the others end, which have set one for themselves."""
-    main, seen = threading.get_ident(), []
+def test_new_threads_of_the_program_see_its_number(monkeypatch):
+    """Also where the last to end has begun when this one had one thread for itself."""
+    main, inside = threading.get_ident(), threading.Event()
     barrier = threading.Barrier(2, timeout=20)
+
+    def late():
+        if threading.get_ident() != main:
+            inside.wait(20)
+        return one_thread()
+
+    def make():
+        inside.set()
+        return function
 
     def function(run):
         barrier.wait()
         if threading.get_ident() != main:
-            time.sleep(0.02)
+            time.sleep(0.1)
 
-    for _ in range(5):
-        with set_threads(2):
-            in_runs(lambda: function, 2)
-            other = threading.Thread(
-                target=lambda: seen.append(torch.get_num_threads())
-            )
-            other.start()
-            other.join()
-    assert seen == [2] * 5
+    monkeypatch.setattr(threads_module, "one_thread", late)
+    seen = []
+    with set_threads(2):
+        in_runs(make, 2)
+        other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+    assert seen == [2]
