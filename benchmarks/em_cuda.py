@@ -180,6 +180,7 @@ def seconds_of_theirs(case, device, repeat):
             name: torch.as_tensor(value, dtype=X.dtype, device=device)
             for name, value in start_values(case, means).items()
         },
+        init_params="random",  # not used, but the default is refused
         max_iter=case.n_iter,
         tol=0.0,
         random_state=0,
