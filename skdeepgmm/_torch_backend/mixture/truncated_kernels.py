@@ -328,10 +328,11 @@ def groups_of(
     """Return the fastest accurate way to see the rows."""
     n_moments = mixture.covariance.n_moment_features(mixture.n_features)
     if not mixture.covariance.rank and n_moments <= MAX_MOMENT_FEATURES:
-        needed = max(local_cancellation(mixture, neighbours), least_bound)
-        if needed <= MAX_CANCELLATION[rows.dtype]:
+        own = local_cancellation(mixture, neighbours)
+        if max(own, least_bound) <= MAX_CANCELLATION[rows.dtype]:
             return PackedMoments(mixture, rows, rows.dtype)
-        if needed <= MOST_CANCELLATION or least_bound == math.inf:
+        wanted = own if least_bound == math.inf else max(own, least_bound)
+        if wanted <= MOST_CANCELLATION:
             return PackedMoments(mixture, rows, torch.float64)
     kernel = choose_whole_kernel(
         mixture, rows.dtype, len(rows), least_bound, may_keep=False

@@ -169,8 +169,20 @@ class Truncation:
         weight: Tensor | None = None,
     ) -> "Truncation":
         """Return the candidates of samples by the distances of means."""
-        anchors = nearest(rows, mixture.means, typical_scale(mixture))[:, 0]
         neighbours = nearest_neighbours(mixture, n_candidates)
+        return cls.of(mixture, rows, neighbours, generator, weight)
+
+    @classmethod
+    def of(
+        cls,
+        mixture: MixtureDensity,
+        rows: Tensor,
+        neighbours: Tensor,
+        generator: torch.Generator,
+        weight: Tensor | None = None,
+    ) -> "Truncation":
+        """Return the candidates of samples, those of the nearest component each."""
+        anchors = nearest(rows, mixture.means, typical_scale(mixture))[:, 0]
         return cls(rows, anchors, neighbours, generator, weight)
 
     def state_dict(self) -> dict[str, Any]:

@@ -235,7 +235,9 @@ def test_what_would_cancel_even_so_takes_the_exact_form(rng):
     )
     rows = mixture.means.clone()
     neighbours = nearest_neighbours(tight, 2)
-    assert isinstance(groups_of(tight, neighbours, rows), SingleGroups)
+    for least_bound in (0.0, math.inf):
+        groups = groups_of(tight, neighbours, rows, least_bound)
+        assert isinstance(groups, SingleGroups)
     assert groups_of(mixture, neighbours, rows.float()).dtype == torch.float32
     wide = groups_of(mixture, neighbours, rows.float(), math.inf)
     assert wide.dtype == torch.float64
