@@ -96,8 +96,7 @@ def _work_together(
     with one_thread():
         try:
             pool = _pool_of(n_threads - 1)
-            for _ in range(n_threads - 1):
-                others.append(pool.submit(work))
+            others.extend(pool.submit(work) for _ in range(n_threads - 1))
             work()
         finally:
             pending.clear()

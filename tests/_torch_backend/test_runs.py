@@ -145,6 +145,7 @@ def test_new_threads_of_the_program_see_its_number(monkeypatch):
             time.sleep(0.1)
 
     monkeypatch.setattr(threads_module, "one_thread", late)
+    monkeypatch.setattr(threads_module, "_pools", {})
     seen = []
     with set_threads(2):
         in_runs(make, 2)

@@ -106,6 +106,28 @@ def test_colour_leaves_grey_images_alone():
     assert torch.equal(ImageChanges(colour=0.4)(X, new_generator(0)), X)
 
 
+def test_colour_scales_differences_of_channels_and_moves_each():
+    X = 0.4 + 0.1 * images(RGB)
+    made = ImageChanges(colour=0.4)(X, new_generator(0))
+    factors = []
+    for one, other in ((0, 1), (1, 2)):
+        before, after = X[:, one] - X[:, other], made[:, one] - made[:, other]
+        centered = [v - v.mean((1, 2), keepdim=True) for v in (before, after)]
+        factor = (centered[0] * centered[1]).sum((1, 2)) / centered[0].square().sum(
+            (1, 2)
+        )
+        torch.testing.assert_close(centered[1], factor[:, None, None] * centered[0])
+        factors.append(factor)
+    torch.testing.assert_close(*factors)
+    assert 0.6 <= factors[0].min() < 0.7
+    assert 1.3 < factors[0].max() <= 1.4
+    # What has no colour only moves, by a tenth of the range at most.
+    grey = X[:, :1].expand(-1, 3, -1, -1)
+    moved = ImageChanges(colour=0.4)(grey, new_generator(0)) - grey
+    assert moved.std((2, 3)).max() < 1e-6
+    assert 0.08 < moved.abs().max() <= 0.1 + 1e-6
+
+
 def test_a_share_is_inverted():
     X = images(GREY, 1000, -1.0, 1.0)
     made = ImageChanges(-1.0, 1.0, invert=0.3)(X, new_generator(0))
@@ -129,6 +151,13 @@ def test_polarity():
     assert not polarity_varies(ground)
     ground[:5] = 1.0 - ground[:5]
     assert polarity_varies(ground)
+    # All four sides are rim.
+    for side in range(4):
+        edge = torch.zeros(10, 1, 16, 16)
+        edge[..., :4] = 1.0
+        edge = edge.rot90(side, (2, 3))
+        edge[:5] = ground[5:]
+        assert polarity_varies(edge)
 
 
 @pytest.mark.cuda
