@@ -3,19 +3,21 @@
 One script for all that needs the device, in under eight minutes: seconds of one
 E-step with its statistics for every covariance type, and of whole fits from given
 start values (tol=0), the largest relative difference of float32 means to float64 ones,
-10 million rows, and the same fits by scikit-learn's array API on the same GPU. Times
-are medians of three, the device synchronised around them. Without a GPU it says so and
-ends, unless another device is asked for; results of a CPU are shown, not kept.
+10 million rows, and the same fits by scikit-learn's array API on the same GPU, in a
+process of its own. Times are medians of three, the device synchronised around them;
+what was measured is kept after every case. Without a GPU it says so and ends, unless
+another device is asked for; results of a CPU are shown, not kept.
 
     python benchmarks/em_cuda.py [--device cuda] [--quick] [--repeat 3]
 """
 
 import argparse
+import json
 import statistics
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import _harness
@@ -63,7 +65,7 @@ def quick(case):
 
 
 def data(case, device, dtype=torch.float32):
-    """Return samples, and means and weights to begin with, made on the device."""
+    """Return samples, and means to begin with, made on the device."""
     generator = torch.Generator(device=device).manual_seed(0)
     shape = case.n_components, case.n_features
     means = 1.5 * torch.randn(shape, generator=generator, device=device)
@@ -76,13 +78,32 @@ def data(case, device, dtype=torch.float32):
     return X.to(dtype), start.double().cpu().numpy()
 
 
-def estimator(case, start, device, **settings):
-    """Return our estimator with given means and broad covariances."""
+def start_values(case, means):
+    """Return parameters to begin with, by name: variances of one about these means.
+
+    Single samples have no spread: E-steps would begin in the exact form. For low rank,
+    which has no precisions, they are of random responsibilities.
+    """
+    size, n_features = means.shape
+    precisions = {
+        "full": lambda: np.tile(np.eye(n_features), (size, 1, 1)),
+        "tied": lambda: np.eye(n_features),
+        "diag": lambda: np.ones((size, n_features)),
+        "spherical": lambda: np.ones(size),
+    }
+    found = {"weights_init": np.full(size, 1.0 / size), "means_init": means}
+    if case.covariance_type in precisions:
+        found["precisions_init"] = precisions[case.covariance_type]()
+    return found
+
+
+def estimator(case, means, device, **settings):
+    """Return our estimator with given parameters to begin with."""
     return GaussianMixture(
         case.n_components,
         covariance_type=case.covariance_type,
-        means_init=start,
-        init_params="random_from_data",
+        init_params="random",
+        **start_values(case, means),
         **{"max_iter": case.n_iter, "tol": 0.0, "random_state": 0} | settings,
         device=device,
     )
@@ -133,18 +154,33 @@ def fit_seconds(case, device, repeat):
 
 
 def peer_seconds(case, device, repeat):
-    """Return the seconds of scikit-learn's array API on the device, None without."""
+    """Return the seconds of scikit-learn on the device, None without.
+
+    In a fresh process: SciPy reads at import whether it is to take tensors.
+    """
+    if case.covariance_type == "low_rank":
+        return None
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    spec = {"case": asdict(case), "device": device, "repeat": repeat}
+    found = _harness.run_worker(__file__, spec)
+    return found.get("seconds", found.get("error"))
+
+
+def seconds_of_theirs(case, device, repeat):
+    """Return the seconds of a fit by scikit-learn's array API."""
     import sklearn
     from sklearn.mixture import GaussianMixture as Theirs
 
-    if case.covariance_type == "low_rank":
-        return None
-    X, start = data(case, device)
+    X, means = data(case, device)
     theirs = Theirs(
         case.n_components,
         covariance_type=case.covariance_type,
-        means_init=torch.as_tensor(start, dtype=X.dtype, device=device),
-        init_params="random_from_data",
+        **{
+            name: torch.as_tensor(value, dtype=X.dtype, device=device)
+            for name, value in start_values(case, means).items()
+        },
+        init_params="random",  # not used, but the default is refused
         max_iter=case.n_iter,
         tol=0.0,
         random_state=0,
@@ -153,12 +189,19 @@ def peer_seconds(case, device, repeat):
         return seconds_of(lambda: theirs.fit(X), device, repeat)
 
 
+def work(spec):
+    """Return what a process measures of the peer."""
+    case = Case(**spec["case"])
+    arguments = case, spec["device"], spec["repeat"]
+    return {"seconds": attempt(seconds_of_theirs, *arguments)}
+
+
 def attempt(function, *arguments):
     """Return the result of a measurement, or what it failed with."""
     try:
         return function(*arguments)
     except Exception as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        return f"{type(error).__name__}: {str(error)[:200]!r}"
 
 
 def rows(device, repeat, is_quick):
@@ -205,18 +248,24 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--out", type=Path, default=_harness.RESULTS)
+    parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.worker:
+        with _harness.worker_output() as stdout:
+            print(json.dumps(work(args.worker)), file=stdout)
+        return
     is_cuda = args.device.startswith("cuda")
     if is_cuda and not torch.cuda.is_available():
         sys.exit("No GPU here: nothing is measured. --device cpu --quick tries it.")
     warnings.simplefilter("ignore")
-    found = list(rows(args.device, args.repeat, args.quick))
-    description = _harness.machine(args.device)
-    if is_cuda and not args.quick:
-        data = {"machine": description, "results": found}
-        _harness.write_results(args.out, "em_cuda", report(found, description), data)
-    else:
-        print(report(found, description))
+    found, description = [], _harness.machine(args.device)
+    for row in rows(args.device, args.repeat, args.quick):
+        found.append(row)
+        text = report(found, description)
+        if is_cuda and not args.quick:
+            kept = {"machine": description, "results": found}
+            _harness.write_results(args.out, "em_cuda", text, kept)
+    print(text)
 
 
 if __name__ == "__main__":

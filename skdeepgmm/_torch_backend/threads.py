@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
 from typing import TypeVar
 
@@ -90,14 +90,19 @@ def _work_together(
             # Empty by now, but for an error or Ctrl-C.
             pending.clear()
 
-    pool = _pool_of(n_threads - 1)
-    others = [pool.submit(work) for _ in range(n_threads - 1)]
-    try:
-        work()
-    finally:
-        # What has not begun waits for the threads of another caller, and is done.
-        others = [other for other in others if not other.cancel()]
-        wait(others)
+    others: list[Future[None]] = []
+    # Around all: threads to come take the number that was set last, and it is to be the
+    # one that comes back here, not what one of the others began with.
+    with one_thread():
+        try:
+            pool = _pool_of(n_threads - 1)
+            others.extend(pool.submit(work) for _ in range(n_threads - 1))
+            work()
+        finally:
+            pending.clear()
+            # What has not begun waits for the threads of another caller, and is done.
+            others = [other for other in others if not other.cancel()]
+            wait(others)
     for other in others:
         other.result()
 

@@ -3,12 +3,15 @@
 import multiprocessing
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
 import torch
 
 from skdeepgmm import GaussianMixture
+from skdeepgmm._torch_backend import threads as threads_module
+from skdeepgmm._torch_backend.device import one_thread
 from skdeepgmm._torch_backend.threads import MOST_RUNS, in_runs
 from tests.test_threads import threads as set_threads
 
@@ -120,3 +123,33 @@ def test_fits_do_not_depend_on_the_number_of_threads(rng, monkeypatch, dtype, ke
         np.testing.assert_array_equal(other.means_, fits[0].means_)
         np.testing.assert_array_equal(other.covariances_, fits[0].covariances_)
         assert other.lower_bound_ == fits[0].lower_bound_
+
+
+def test_new_threads_of_the_program_see_its_number(monkeypatch):
+    """Also where the last to end has begun when this one had one thread for itself."""
+    main, inside = threading.get_ident(), threading.Event()
+    barrier = threading.Barrier(2, timeout=20)
+
+    def late():
+        if threading.get_ident() != main:
+            inside.wait(20)
+        return one_thread()
+
+    def make():
+        inside.set()
+        return function
+
+    def function(run):
+        barrier.wait()
+        if threading.get_ident() != main:
+            time.sleep(0.1)
+
+    monkeypatch.setattr(threads_module, "one_thread", late)
+    monkeypatch.setattr(threads_module, "_pools", {})
+    seen = []
+    with set_threads(2):
+        in_runs(make, 2)
+        other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+    assert seen == [2]

@@ -197,7 +197,7 @@ class ConsistencyTrainer(Generic[ModuleT]):
         known, guessed = logits[: len(images)], logits[len(images) :]
         losses = {"known": F.cross_entropy(known, wanted), "sure": share}
         losses["guessed"] = (
-            F.cross_entropy(guessed, found, reduction="sum") / config.n_unlabelled
+            F.cross_entropy(guessed, found, reduction="sum") / self.batches.size
         )
         self.optimizer.zero_grad()
         weight = self.targets.weight(progress)

@@ -132,6 +132,19 @@ class MixtureDensity:
             variance = variance.mean().expand_as(variance)
         return Standardization(mean, variance.sqrt())
 
+    def typical_units(self) -> Standardization:
+        """Return means and standard deviations of components, the weighted medians.
+
+        A component far from all others does not move them.
+        """
+        variances = self.covariance.variances().expand_as(self.means)
+        shift, variance = (
+            _weighted_median(values, self.weights) for values in (self.means, variances)
+        )
+        if self.covariance.isotropic:
+            variance = variance.mean().expand_as(variance)
+        return Standardization(shift, variance.sqrt())
+
     def expected_statistics(self, ridge: Tensor) -> Statistics:
         """Return the statistics of one sample of mass 1, about the means."""
         shape = self.covariance.second_shape(*self.means.shape)
@@ -177,6 +190,13 @@ class MixtureDensity:
             torch.tensor(counts, device=device),
         )
         return torch.cat(parts), labels
+
+
+def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the medians of rows that count as their weights, (n_features,)."""
+    ordered, order = values.sort(dim=0)
+    below = weights[order].cumsum(0) < 0.5 * weights.sum()
+    return ordered.gather(0, below.sum(0, keepdim=True))[0]
 
 
 def n_parameters(

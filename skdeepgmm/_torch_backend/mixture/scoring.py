@@ -13,11 +13,17 @@ from skdeepgmm._torch_backend.convert import ArrayLike2D, rows_to_tensor, torch_
 from skdeepgmm._torch_backend.data import ArraySource, Pattern, default_batch_size
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import MIXED_BYTES, normalize
-from skdeepgmm._torch_backend.mixture.truncation import Truncation, all_rows
+from skdeepgmm._torch_backend.mixture.truncation import (
+    Truncation,
+    nearest_neighbours,
+)
 from skdeepgmm._torch_backend.rng import new_generator
 from skdeepgmm._torch_backend.source import Source
 
 Rows: TypeAlias = slice | NDArray[np.int64]
+
+#: Memory of the samples whose candidates are sought together.
+TOGETHER_BYTES = 256 * 2**20
 
 
 def scoring_source(
@@ -222,14 +228,19 @@ def _conditionals_of_pattern(
 
 def truncated(
     mixture: MixtureDensity, source: ArraySource, n_candidates: int
-) -> tuple[Truncation, MixtureDensity]:
-    """Return the candidates of all samples, and the mixture in their units."""
-    units = source.use_units(mixture.standardization())
-    mixture = mixture.standardized(units)
-    rows, generator = all_rows(source), new_generator(0)
-    found = Truncation.about(mixture, rows, n_candidates, generator)
-    found.settle(mixture)
-    return found, mixture
+) -> Iterator[tuple[slice, Truncation, MixtureDensity]]:
+    """Yield samples, their candidates, and the mixture in their units."""
+    n_bytes = source.n_features * torch.finfo(source.dtype).bits // 8
+    size = max(1, TOGETHER_BYTES // n_bytes)
+    parts = ArraySource(source.X, source.device, size, keep=False, complete=True)
+    mixture = mixture.standardized(parts.use_units(mixture.typical_units()))
+    neighbours, generator = nearest_neighbours(mixture, n_candidates), new_generator(0)
+    for block in parts.blocks():
+        rows = block.x.T.contiguous()
+        found = Truncation.of(mixture, rows, neighbours, generator)
+        found.settle(mixture)
+        assert isinstance(block.index, slice)
+        yield block.index, found, mixture
 
 
 def truncated_predict(
@@ -241,8 +252,10 @@ def truncated_predict(
     """Do as ``predict``, among few candidates of each sample."""
     if source.has_missing:
         return predict(mixture, source, dtype)
-    found, standardized = truncated(mixture, source, n_candidates)
-    return found.labels(standardized)
+    out = torch.empty(source.n_samples, dtype=torch.int64, device=source.device)
+    for rows, found, standardized in truncated(mixture, source, n_candidates):
+        out[rows] = found.labels(standardized)
+    return out
 
 
 def truncated_predict_proba(
@@ -254,5 +267,8 @@ def truncated_predict_proba(
     """Do as ``predict_proba``, among few candidates of each sample."""
     if source.has_missing:
         return predict_proba(mixture, source, dtype)
-    found, standardized = truncated(mixture, source, n_candidates)
-    return found.posterior(standardized).to(dtype)
+    shape = (source.n_samples, mixture.n_components)
+    out = torch.empty(shape, dtype=dtype, device=source.device)
+    for rows, found, standardized in truncated(mixture, source, n_candidates):
+        out[rows] = found.posterior(standardized).to(dtype)
+    return out

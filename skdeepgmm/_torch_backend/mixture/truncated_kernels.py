@@ -5,8 +5,9 @@ are packed: padded to the same number and computed by one batched product.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from skdeepgmm._torch_backend.data import Block
 from skdeepgmm._torch_backend.mixture.covariances.base import MAX_CANCELLATION
 from skdeepgmm._torch_backend.mixture.density import MixtureDensity
 from skdeepgmm._torch_backend.mixture.e_step import (
+    MAX_MOMENT_FEATURES,
     WholeKernel,
     add_responsibilities,
     choose_whole_kernel,
@@ -75,13 +77,76 @@ def packs_of(labels: Tensor, most_anchors: int) -> Iterator[Pack]:
         first = last
 
 
+class Shift(Protocol):
+    """B of quadratic features f: f(y + c) = f(y) + B(c, y) + f(c), one c an anchor."""
+
+    def coefficients(self, quadratic: Tensor) -> Tensor:
+        """Return the coefficients of y in <quadratic, B(c, y)>, (..., n_features)."""
+
+    def products(self, linear: Tensor) -> Tensor:
+        """Return B(c, linear), (n_anchors, n_rows, n_moment_features)."""
+
+
+class SquareShift:
+    """Of squares of the features, of their sum, or of nothing: B(c, y) = 2 c y.
+
+    Parameters
+    ----------
+    center : Tensor of shape (n_anchors, n_features)
+    n_moments : int
+        Number of second-moment features.
+    """
+
+    def __init__(self, center: Tensor, n_moments: int) -> None:
+        self.twice, self.n_moments = 2.0 * center[:, None], n_moments
+
+    def coefficients(self, quadratic: Tensor) -> Tensor:
+        """Return the coefficients of y in <quadratic, B(c, y)>, (..., n_features)."""
+        if not self.n_moments:
+            return torch.zeros_like(self.twice)
+        return quadratic * self.twice
+
+    def products(self, linear: Tensor) -> Tensor:
+        """Return B(c, linear), (n_anchors, n_rows, n_moment_features)."""
+        found = linear * self.twice
+        if self.n_moments == 1:
+            return found.sum(-1, keepdim=True)
+        return found[..., : self.n_moments]
+
+
+class MatrixShift:
+    """Of any quadratic features, B(c, .) as matrices.
+
+    Parameters
+    ----------
+    center : Tensor of shape (n_anchors, n_features)
+    features : callable
+        Second-moment features of rows.
+    """
+
+    def __init__(self, center: Tensor, features: Callable[[Tensor], Tensor]) -> None:
+        n_features = center.shape[1]
+        units = torch.eye(n_features, dtype=center.dtype, device=center.device)
+        both = features((center[:, None] + units).flatten(0, 1))
+        both = both.reshape(*center.shape, -1)
+        self.cross = (both - features(center)[:, None] - features(units)).mT
+
+    def coefficients(self, quadratic: Tensor) -> Tensor:
+        """Return the coefficients of y in <quadratic, B(c, y)>, (..., n_features)."""
+        return torch.bmm(quadratic, self.cross)
+
+    def products(self, linear: Tensor) -> Tensor:
+        """Return B(c, linear), (n_anchors, n_rows, n_moment_features)."""
+        return torch.bmm(linear, self.cross.mT)
+
+
 class PackedMoments:
     """The natural form about each anchor's mean, one batched product a pack.
 
     Thousands of components are tight beside the spread of the data, where products of
     x would cancel; those of x - c, c the anchor's mean, do not. Second-moment features
-    f are quadratic, f(y + c) = f(y) + B(c, y) + f(c), so that both coefficients and
-    statistics go from one centre to the other by the matrix B(c, .).
+    are quadratic, so that both coefficients and statistics go from one centre to the
+    other by a ``Shift``.
 
     Parameters
     ----------
@@ -100,6 +165,7 @@ class PackedMoments:
         self.natural = covariance.natural(mixture.means, mixture.weights.log())
         self.linear = slice(1, 1 + mixture.n_features)
         self.products = torch.zeros_like(self.natural)
+        self.n_moments = covariance.n_moment_features(mixture.n_features)
         zero = torch.zeros_like(mixture.means)
         self.stats = Statistics.zeros(zero, covariance.second_shape(*zero.shape))
         exact = dtype == torch.float64
@@ -107,7 +173,11 @@ class PackedMoments:
 
     def most_anchors(self, n_candidates: int) -> int:
         """Return how many anchors a pack may have."""
-        return max(1, PACK_VALUES // (n_candidates * self.natural.shape[1]))
+        n_features = self.mixture.n_features
+        n_rows = n_candidates
+        if self.n_moments > n_features:
+            n_rows = max(n_candidates, n_features)
+        return max(1, PACK_VALUES // (n_rows * self.natural.shape[1]))
 
     def load(self, pack: Pack, index: Tensor) -> None:
         """Read the samples of a pack, whose numbers are ``index``."""
@@ -117,14 +187,15 @@ class PackedMoments:
             center = torch.zeros_like(center)
         rows = self.rows[self.index].to(self.dtype) - center.to(self.dtype)[:, None]
         self.features = self._features(rows.flatten(0, 1).T)
-        self._load_centers(center)
+        self.at_center = self._features(center.T).T[..., None]
+        self.shift = self._shift(center)
 
     def log_joint(self, candidates: Tensor) -> Tensor:
         """Return log-densities of (n_anchors, n_candidates), candidates first."""
         natural = self.natural[candidates]
         quadratic = natural[..., self.linear.stop :]
         natural[..., :1] = torch.bmm(natural, self.at_center)
-        natural[..., self.linear] += torch.bmm(quadratic, self.cross)
+        natural[..., self.linear] += self.shift.coefficients(quadratic)
         product = torch.bmm(natural.to(self.dtype), self._stacked())
         mixture = self.mixture
         other, _ = mixture.covariance.other_log_prob(self._x(), mixture.means)
@@ -141,7 +212,7 @@ class PackedMoments:
         resp = (resp * weight).permute(1, 0, 2)
         products = torch.bmm(resp, self._stacked().mT).double()
         nk, stop = products[..., :1], self.linear.stop
-        products[..., stop:] += torch.bmm(products[..., self.linear], self.cross.mT)
+        products[..., stop:] += self.shift.products(products[..., self.linear])
         products[..., 1:] += nk * self.at_center.mT[..., 1:]
         where = candidates.flatten()
         self.products.index_add_(0, where, products.flatten(0, 1))
@@ -161,20 +232,11 @@ class PackedMoments:
             )
         return replace(stats, cancellation_bound=self.bound)
 
-    def _load_centers(self, center: Tensor) -> None:
-        """Compute [1, c, f(c)] of every anchor, and B(c, .) as matrices."""
-        n_anchors, n_features = center.shape
-        units = torch.eye(n_features, dtype=center.dtype, device=center.device)
-        points = (center[:, None] + units).flatten(0, 1)
-        features = self._features(torch.cat([center, units, points]).T)
-        own, unit, both = torch.split(
-            features, [n_anchors, n_features, len(points)], dim=1
-        )
+    def _shift(self, center: Tensor) -> Shift:
+        if self.n_moments <= self.mixture.n_features:
+            return SquareShift(center, self.n_moments)
         stop = self.linear.stop
-        both = both[stop:].reshape(-1, n_anchors, n_features)
-        cross = both - own[stop:, :, None] - unit[stop:, None]
-        self.cross = cross.permute(1, 0, 2)
-        self.at_center = own.T[..., None]
+        return MatrixShift(center, lambda rows: self._features(rows.T)[stop:].T)
 
     def _features(self, x: Tensor) -> Tensor:
         """Return [1, x, f(x)] of samples (n_features, n_samples)."""
@@ -264,11 +326,13 @@ def groups_of(
     least_bound: float = 0.0,
 ) -> AnyGroups:
     """Return the fastest accurate way to see the rows."""
-    if not mixture.covariance.rank:
-        needed = max(local_cancellation(mixture, neighbours), least_bound)
-        if needed <= MAX_CANCELLATION[rows.dtype]:
+    n_moments = mixture.covariance.n_moment_features(mixture.n_features)
+    if not mixture.covariance.rank and n_moments <= MAX_MOMENT_FEATURES:
+        own = local_cancellation(mixture, neighbours)
+        if max(own, least_bound) <= MAX_CANCELLATION[rows.dtype]:
             return PackedMoments(mixture, rows, rows.dtype)
-        if needed <= MOST_CANCELLATION or least_bound == math.inf:
+        wanted = own if least_bound == math.inf else max(own, least_bound)
+        if wanted <= MOST_CANCELLATION:
             return PackedMoments(mixture, rows, torch.float64)
     kernel = choose_whole_kernel(
         mixture, rows.dtype, len(rows), least_bound, may_keep=False

@@ -169,8 +169,20 @@ class Truncation:
         weight: Tensor | None = None,
     ) -> "Truncation":
         """Return the candidates of samples by the distances of means."""
-        anchors = nearest(rows, mixture.means, typical_scale(mixture))[:, 0]
         neighbours = nearest_neighbours(mixture, n_candidates)
+        return cls.of(mixture, rows, neighbours, generator, weight)
+
+    @classmethod
+    def of(
+        cls,
+        mixture: MixtureDensity,
+        rows: Tensor,
+        neighbours: Tensor,
+        generator: torch.Generator,
+        weight: Tensor | None = None,
+    ) -> "Truncation":
+        """Return the candidates of samples, those of the nearest component each."""
+        anchors = nearest(rows, mixture.means, typical_scale(mixture))[:, 0]
         return cls(rows, anchors, neighbours, generator, weight)
 
     def state_dict(self) -> dict[str, Any]:
@@ -251,11 +263,14 @@ class Truncation:
     def gap(self, mixture: MixtureDensity, count: int = GAP_ROWS) -> float:
         """Return the exact bound minus the truncated one, in nats per sample.
 
-        The mean over at most ``count`` random samples.
+        The mean over at most ``count`` random samples that have weight.
         """
         groups = groups_of(mixture, self.neighbours, self.rows)
-        index = torch.randperm(len(self.rows), generator=self.generator)[:count]
-        index = index.to(self.rows.device)
+        index = self._everyone()
+        if self.weight is not None:
+            index = index[self.weight > 0.0]
+        order = torch.randperm(len(index), generator=self.generator)[:count]
+        index = index[order.to(index.device)]
         seen = self._visit(groups, index, self.anchors[index])
         step = max(1, DISTANCE_BYTES // (8 * mixture.n_components))
         kernel = choose_whole_kernel(mixture, self.rows.dtype, count, may_keep=False)
@@ -348,7 +363,10 @@ class Truncation:
         mass[:, 0] = torch.inf  # itself
         kept = mass.topk(count, dim=1).indices
         where = kept.T[..., None].expand(count, *pack.places.shape)
-        before, after = resp[:count].sum(0).log(), resp.gather(0, where).sum(0).log()
+        # What underflows counts as too much before, and rules the change out after it.
+        tiny = torch.finfo(resp.dtype).tiny
+        before = resp[:count].sum(0).clamp_min(tiny).log()
+        after = resp.gather(0, where).sum(0).log()
         gain = torch.where(pack.valid, after.double() - before.double(), 0.0).sum(1)
         better = (gain > 0.0)[:, None]
         kept = torch.where(better, kept, torch.arange(count, device=kept.device))

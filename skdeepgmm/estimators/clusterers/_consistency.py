@@ -148,7 +148,8 @@ def config_of(asked, rows):
     """Return the ConsistencyConfig for images in the range of the networks."""
     settings = settings_of(asked)
     changes = changes_of(settings, rows)
-    return ConsistencyConfig(*changes, **settings)
+    weight = float(settings.pop("weight", 1.0))
+    return ConsistencyConfig(*changes, weight=weight, **settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +197,7 @@ def learned(estimator, make, rows, init_resp, labels, random_state):
             lambda: make(seed), rows, known, estimator.n_clusters, config, seed
         )
     else:
+        init_resp = with_labels(init_resp, labels)
         resp = convert.float64_tensor(init_resp, rows.device).float()
         targets = initial_targets(resp)
         trainer = ConsistencyTrainer(make(seed), rows, targets, config, seed)
@@ -208,6 +210,14 @@ def learned(estimator, make, rows, init_resp, labels, random_state):
 def has_every_cluster(estimator, labels):
     """Tell whether there are labelled samples of every cluster."""
     return label_counts(labels, estimator.n_clusters).min() > 0
+
+
+def with_labels(resp, labels):
+    """Return responsibilities, certain where a label is known."""
+    if labels is None:
+        return resp
+    known = (labels >= 0)[:, None]
+    return np.where(known, np.eye(resp.shape[1])[labels], resp)
 
 
 def to_tree(found):

@@ -57,13 +57,13 @@ def _mixture(features, n_clusters, random_state):
     from skdeepgmm import GaussianMixture
 
     directions = normalize(features - features.mean(axis=0))
-    n_components = min(N_COMPONENTS, *directions.shape)
-    components = PCA(n_components, random_state=random_state).fit_transform(directions)
+    pca = PCA(min(N_COMPONENTS, *directions.shape), random_state=random_state)
     mixture = GaussianMixture(
         n_clusters, n_init=10, random_state=random_state, device="cpu"
     )
-    # It would warn of parameters that are not the user's; what becomes of such
+    # They would warn of parameters that are not the user's; what becomes of such
     # clusters is reported after the fit.
     with warnings.catch_warnings(), part_of_another():
         warnings.simplefilter("ignore")
+        components = pca.fit_transform(directions)
         return mixture.fit(components).predict_proba(components)

@@ -232,8 +232,8 @@ class EMFit:
             save = partial(self._save_if_due, result, guard, expectation)
         with self.interruption:
             fit_em(self.source, *settings, save, expectation=expectation)
-            if self.rows is not None:
-                result.gap = expectation.gap(result.mixture)
+        if self.rows is not None:
+            result.gap = expectation.gap(result.mixture)
 
     # Checkpoints -----------------------------------------------------------------
 

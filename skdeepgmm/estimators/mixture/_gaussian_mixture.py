@@ -473,6 +473,7 @@ default='kmeans'
                 mass = self._count(X, sample_weight, fresh=False)
                 mixture, bound = run.online_step(self._step_size(mass))
                 self._set_mixture(mixture, convert.torch_dtype(self.means_))
+                vars(self).pop("truncation_gap_", None)
                 self.lower_bound_ = bound
                 self.lower_bounds_ = [*self.lower_bounds_, bound]
                 self.n_iter_ += 1

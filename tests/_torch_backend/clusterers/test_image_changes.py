@@ -87,6 +87,30 @@ def test_left_stays_left_by_default(make):
     assert (made[..., :16].mean((1, 2, 3)) > made[..., 16:].mean((1, 2, 3))).all()
 
 
+def test_rotation_keeps_distances_in_pixels():
+    """Also in images that are no squares: a spot stays round, and where it was."""
+    height, width = 24, 36
+    down, across = torch.meshgrid(
+        torch.arange(height) - (height - 1) / 2,
+        torch.arange(width) - (width - 1) / 2,
+        indexing="ij",
+    )
+    spot = torch.exp(-((across - 6.0).square() + down.square()) / (2 * 1.5**2))
+    X = spot.expand(50, 1, -1, -1)
+    made = ImageChanges(rotation=25.0)(X, new_generator(0))[:, 0]
+    mass = made.sum((1, 2))
+    x, y = ((made * place).sum((1, 2)) / mass for place in (across, down))
+    torch.testing.assert_close(
+        torch.hypot(x, y), torch.full((50,), 6.0), rtol=0.02, atol=0
+    )
+    assert y.abs().max() > 2.0
+    spread = [
+        (made * (place - center[:, None, None]).square()).sum((1, 2)) / mass
+        for place, center in ((across, x), (down, y))
+    ]
+    torch.testing.assert_close(*spread, rtol=0.15, atol=0)
+
+
 def test_contrast_and_brightness_are_about_the_mean():
     X = 0.4 + 0.1 * images(GREY)
     mean = X.mean((1, 2, 3))
@@ -99,11 +123,37 @@ def test_contrast_and_brightness_are_about_the_mean():
     offset = brightness.mean((1, 2, 3)) - mean
     torch.testing.assert_close(brightness - offset[:, None, None, None], X)
     assert 0.15 < offset.abs().max() <= 0.2 + 1e-6
+    # A share of the range.
+    wide = ImageChanges(-1.0, 1.0, brightness=0.2)(X, new_generator(0))
+    torch.testing.assert_close(wide.mean((1, 2, 3)) - mean, 2.0 * offset)
 
 
 def test_colour_leaves_grey_images_alone():
     X = images(GREY)
     assert torch.equal(ImageChanges(colour=0.4)(X, new_generator(0)), X)
+
+
+def test_colour_scales_differences_of_channels_and_moves_each():
+    X = 0.1 * images(RGB)
+    change = ImageChanges(-1.0, 1.0, colour=0.4)
+    made = change(X, new_generator(0))
+    factors = []
+    for one, other in ((0, 1), (1, 2)):
+        before, after = X[:, one] - X[:, other], made[:, one] - made[:, other]
+        centered = [v - v.mean((1, 2), keepdim=True) for v in (before, after)]
+        factor = (centered[0] * centered[1]).sum((1, 2)) / centered[0].square().sum(
+            (1, 2)
+        )
+        torch.testing.assert_close(centered[1], factor[:, None, None] * centered[0])
+        factors.append(factor)
+    torch.testing.assert_close(*factors)
+    assert 0.6 <= factors[0].min() < 0.7
+    assert 1.3 < factors[0].max() <= 1.4
+    # What has no colour only moves, by a tenth of the range at most.
+    grey = X[:, :1].expand(-1, 3, -1, -1)
+    moved = change(grey, new_generator(0)) - grey
+    assert moved.std((2, 3)).max() < 1e-6
+    assert 0.17 < moved.abs().max() <= 0.2 + 1e-6
 
 
 def test_a_share_is_inverted():
@@ -129,6 +179,19 @@ def test_polarity():
     assert not polarity_varies(ground)
     ground[:5] = 1.0 - ground[:5]
     assert polarity_varies(ground)
+    # Means are compared, however close.
+    ground[:5], ground[5:] = 1.0, 1.2
+    ground[:5, :, 4:12, 4:12], ground[5:, :, 4:12, 4:12] = 1.2, 1.0
+    assert polarity_varies(ground)
+    # All four sides are rim.
+    ground = torch.zeros(10, 1, 16, 16)
+    ground[:, :, 5:11, 5:11] = 1.0
+    for side in range(4):
+        edge = torch.zeros(10, 1, 16, 16)
+        edge[..., :4] = 1.0
+        edge = edge.rot90(side, (2, 3))
+        edge[:5] = ground[5:]
+        assert polarity_varies(edge)
 
 
 @pytest.mark.cuda

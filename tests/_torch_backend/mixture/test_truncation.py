@@ -16,8 +16,12 @@ from skdeepgmm._torch_backend.mixture.init import (
 )
 from skdeepgmm._torch_backend.mixture.truncated_kernels import (
     MOST_ROWS,
+    PACK_VALUES,
+    MatrixShift,
+    Pack,
     PackedMoments,
     SingleGroups,
+    SquareShift,
     groups_of,
     packs_of,
 )
@@ -157,7 +161,43 @@ def test_the_gap_is_the_difference_to_the_exact_bound(X, rng):
     assert truncation.gap(mixture) == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_gap_is_of_samples_that_have_weight(X, rng):
+    mixture = random_mixture("full", rng, N_COMPONENTS, N_FEATURES, spread=2.0)
+    weight = torch.zeros(len(X), dtype=torch.float64)
+    weight[:5] = 2.0
+    found = candidates(mixture, X, 3, weight).gap(mixture, count=5)
+    expected = candidates(mixture, X[:5], 3).gap(mixture)
+    assert expected > 1e-3
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
 # Precision -----------------------------------------------------------------------
+
+
+def test_gains_that_underflow_do_not_outweigh_losses():
+    """One sample that only a new neighbour explains, 100 that need the old one."""
+    kinds = [([-80.0, 0.0, -80.0], 100), ([-5.0, -90.0, 0.0], 101)]
+    kinds.append(([-200.0, -200.0, 0.0], 1))
+    columns = torch.cat([torch.tensor([kind]).repeat(n, 1) for kind, n in kinds])
+    n_samples = len(columns)
+
+    class Groups:
+        def log_joint(self, candidates):
+            assert candidates.tolist() == [[0, 1, 2]]
+            return columns.T[:, None].clone()
+
+    truncation = Truncation(
+        torch.zeros(n_samples, 1),
+        torch.zeros(n_samples, dtype=torch.int64),
+        torch.tensor([[0, 1], [1, 0], [2, 0]]),
+        new_generator(0),
+    )
+    places = torch.arange(n_samples)[None]
+    pack = Pack(torch.tensor([0]), places, torch.ones_like(places, dtype=torch.bool))
+    seen, best = truncation._search(Groups(), pack, torch.tensor([[2]]))
+    assert truncation.neighbours[0].tolist() == [0, 1]
+    torch.testing.assert_close(seen[:, 0].T, columns[:, :2])
+    assert torch.equal(best[0], columns.argmax(1))
 
 
 @pytest.mark.parametrize("name", ["full", "diag", "spherical"])
@@ -195,10 +235,46 @@ def test_what_would_cancel_even_so_takes_the_exact_form(rng):
     )
     rows = mixture.means.clone()
     neighbours = nearest_neighbours(tight, 2)
-    assert isinstance(groups_of(tight, neighbours, rows), SingleGroups)
+    for least_bound in (0.0, math.inf):
+        groups = groups_of(tight, neighbours, rows, least_bound)
+        assert isinstance(groups, SingleGroups)
     assert groups_of(mixture, neighbours, rows.float()).dtype == torch.float32
     wide = groups_of(mixture, neighbours, rows.float(), math.inf)
     assert wide.dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("n_features", [1, 4])
+def test_features_about_another_centre(name, n_features, rng):
+    """f(y + c) = f(y) + B(c, y) + f(c), and B gives coefficients as well."""
+    mixture = random_mixture(name, rng, 3, n_features)
+    groups = PackedMoments(mixture, torch.zeros(1, n_features), torch.float64)
+    first = 1 + n_features
+    center, y = (torch.from_numpy(rng.normal(size=(5, n_features))) for _ in "cy")
+    moved, own, at = (groups._features(v.T)[first:].T for v in (y + center, y, center))
+    shift = groups._shift(center)
+    found = shift.products(y[:, None])
+    torch.testing.assert_close(found[:, 0], moved - own - at)
+    quadratic = torch.from_numpy(rng.normal(size=(5, 2, groups.n_moments)))
+    linear = shift.coefficients(quadratic).expand(5, 2, n_features)
+    torch.testing.assert_close((linear @ y[..., None]), quadratic @ found.mT)
+
+
+def test_many_features_need_no_large_matrices(rng):
+    full = random_mixture("full", rng, 3, 50)
+    groups = PackedMoments(full, torch.zeros(1, 50), torch.float64)
+    n_anchors = groups.most_anchors(4)
+    shift = groups._shift(torch.zeros(n_anchors, 50))
+    assert isinstance(shift, MatrixShift)
+    assert n_anchors > 1
+    assert shift.cross.numel() <= PACK_VALUES
+    diag = random_mixture("diag", rng, 3, 50)
+    groups = PackedMoments(diag, torch.zeros(1, 50), torch.float64)
+    assert isinstance(groups._shift(diag.means), SquareShift)
+    # Here exact EM does without second-moment features as well.
+    wide = random_mixture("full", rng, 3, 200)
+    neighbours = nearest_neighbours(wide, 2)
+    assert isinstance(groups_of(wide, neighbours, wide.means), SingleGroups)
 
 
 # Parts ---------------------------------------------------------------------------

@@ -209,6 +209,37 @@ def test_vectors_have_no_changes(construct, photos):
         with_labels(construct).fit(X.reshape(60, -1)[:, :9], few)
 
 
+def test_networks_of_photographs_are_for_images(photos):
+    for construct in (gan_em, minmax_em):
+        with pytest.raises(ValueError, match=r"networks=.photo. needs images of at le"):
+            construct(networks="photo").fit(photos[0].reshape(60, -1)[:, :9])
+
+
+@both
+def test_wrong_initial_responsibilities_are_told_even_so(construct, photos):
+    X, _, few = photos
+    with pytest.raises(ValueError, match="init has the shape"):
+        with_labels(construct, init=np.ones((3, 2))).fit(X, few)
+
+
+@both
+def test_labels_of_some_clusters_are_targets(construct, photos, monkeypatch):
+    """Where a cluster has none, initial responsibilities are; labels know better."""
+    X, y, _ = photos
+    targets = []
+    plain = _consistency.initial_targets
+
+    def initial_targets(resp):
+        targets.append(resp)
+        return plain(resp)
+
+    monkeypatch.setattr(_consistency, "initial_targets", initial_targets)
+    few = np.where(np.arange(60) < 9, np.where(y == 0, 0, -1), -1)
+    with_labels(construct, init=np.eye(2)[1 - y]).fit(X, few)
+    (resp,) = (found.argmax(1).numpy() for found in targets)
+    np.testing.assert_array_equal(resp, np.where(few == 0, 0, 1 - y))
+
+
 def test_targets_need_a_beginning(photos):
     with pytest.raises(ValueError, match="labels of every cluster or initial clusters"):
         gan_em(consistency=SHORT).fit(photos[0])
@@ -237,6 +268,7 @@ def test_changes_follow_the_images(photos):
     assert _consistency.config_of("auto", colours).strong.invert == 0.0
     assert _consistency.config_of({"invert": 0.2}, bright).strong.invert == 0.2
     assert _consistency.config_of(0.5, bright).weight == 0.5
+    assert type(_consistency.config_of(np.float32(0.5), bright).weight) is float
 
 
 # Without labels ------------------------------------------------------------------
@@ -253,6 +285,17 @@ def test_self_supervised_start(construct, photos, monkeypatch):
     again = construct(**params, consistency=SHORT).fit(X)
     np.testing.assert_array_equal(again.predict_proba(X), sharpened.predict_proba(X))
     assert construct(**params, consistency=None).fit(X).consistency_ is None
+
+
+@both
+def test_self_supervised_start_on_equal_images(construct, photos, monkeypatch):
+    """There is nothing to be found, and nothing to warn of but that."""
+    monkeypatch.setattr(_self_supervised, "N_STEPS", 1)
+    model = construct(init="self-supervised", consistency=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        resp = model.fit(np.full_like(photos[0], 0.5)).predict_proba(photos[0])
+    np.testing.assert_allclose(resp.sum(axis=1), 1.0, atol=1e-5)
 
 
 @both

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from skdeepgmm import GaussianMixture, load, save
+from skdeepgmm._torch_backend.mixture import scoring
 from skdeepgmm.estimators.mixture._init_params import _shares, initial_centers
-from tests.estimators.iterative import At, assert_same, fail, learned
+from tests.estimators.iterative import At, assert_same, ctrl_c, fail, learned
 from tests.oracles import ALL_TYPES
 
 pytestmark = [
@@ -62,6 +63,19 @@ def test_the_gap_is_told_and_forgotten(X):
     assert not hasattr(gm.set_params(truncation=None).fit(X), "truncation_gap_")
 
 
+def test_ctrl_c_leaves_the_gap_of_what_was_learned(X):
+    settings = SETTINGS | {"tol": 0.0}
+    cut = GaussianMixture(**settings, max_iter=9).set_callbacks(At(3, ctrl_c)).fit(X)
+    whole = GaussianMixture(**settings, max_iter=3).fit(X)
+    assert_same(learned(cut), learned(whole))
+    assert cut.truncation_gap_ > 0.0
+
+
+def test_a_chunk_later_there_is_no_gap(X):
+    gm = GaussianMixture(**SETTINGS, max_iter=2).fit(X).set_params(truncation=None)
+    assert not hasattr(gm.partial_fit(X), "truncation_gap_")
+
+
 def test_labels_and_posteriors(X):
     gm = GaussianMixture(**SETTINGS).fit(X)
     labels, resp = gm.predict(X), gm.predict_proba(X)
@@ -82,6 +96,43 @@ def test_labels_of_single_samples_and_of_incomplete_ones(X):
     holes = X[:20].copy()
     holes[3, 0] = np.nan
     assert (gm.predict(holes) == expected).sum() >= 19
+
+
+def test_labels_of_parts_are_those_of_the_whole(X, monkeypatch):
+    """Data larger than memory are read part by part."""
+    gm = GaussianMixture(**SETTINGS).fit(X)
+    expected = gm.predict(X), gm.predict_proba(X)
+    monkeypatch.setattr(scoring, "TOGETHER_BYTES", 400 * X[0].nbytes)
+    sizes, plain = [], scoring.Truncation.settle
+
+    def settle(self, mixture):
+        sizes.append(len(self.rows))
+        plain(self, mixture)
+
+    monkeypatch.setattr(scoring.Truncation, "settle", settle)
+    np.testing.assert_array_equal(gm.predict(X), expected[0])
+    np.testing.assert_allclose(gm.predict_proba(X), expected[1], atol=1e-12)
+    assert sizes == [400, 400, 400, 300] * 2
+
+
+@pytest.mark.parametrize("covariance_type", ALL_TYPES)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_labels_beside_a_component_far_away(covariance_type, dtype, X):
+    """Its mean and variance are no units for all others."""
+    gm = GaussianMixture(**SETTINGS, covariance_type=covariance_type, rank=2)
+    far = np.concatenate([X, np.full((1, 4), 1e10)]).astype(dtype)
+    labels = gm.fit(far).predict(far)
+    assert labels[-1] not in labels[:-1]
+    assert (labels == gm.set_params(truncation=None).predict(far)).mean() > 0.95
+
+
+@pytest.mark.parametrize("covariance_type", ALL_TYPES)
+def test_bounds_beside_a_sample_far_away(covariance_type, X):
+    """A covariance that it has widened to 1e24 is seen in the exact form."""
+    settings = SETTINGS | {"covariance_type": covariance_type, "rank": 2}
+    far = np.concatenate([X, np.eye(1, 4) * 1e12]).astype(np.float32)
+    gm = GaussianMixture(**settings, max_iter=4, tol=0.0).fit(far)
+    assert max(gm.lower_bounds_) < 0.0
 
 
 def test_sample_weights_count(X):

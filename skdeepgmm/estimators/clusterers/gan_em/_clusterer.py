@@ -258,7 +258,8 @@ shape (n_samples, n_clusters), default='auto'
 
     *Collapse.* A run is repeated from another initialization, at most twice and with a
     warning, if after 40 % of the iterations 'n_effective' is below
-    1 + (n_clusters - 1) / 5.
+    1 + (n_clusters - 1) / 5. With ``consistency`` it is not: another run would have the
+    same clusters.
 
     *Recipe settings*, with the values of "fast":
 

@@ -151,8 +151,11 @@ class Restart:
 
 
 def is_collapsed(state, config, n_clusters):
-    """Tell whether nearly all samples are in one cluster, late enough to say so."""
-    if state.epoch < max(JUDGED_AT * config.n_iter, config.hold + 1):
+    """Tell whether nearly all samples are in one cluster, late enough to say so.
+
+    A trained E-net would say the same in every run: clusters may be that uneven.
+    """
+    if config.fixed or state.epoch < max(JUDGED_AT * config.n_iter, config.hold + 1):
         return False
     # One cluster alone has an effective number of exactly one.
     used, others = state.history[-1]["n_effective"] - 1.0, n_clusters - 1

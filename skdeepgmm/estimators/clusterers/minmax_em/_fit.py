@@ -77,7 +77,8 @@ class MinMaxEMFit(ClustererFit):
 
     def _initial(self):
         """Return how the fit is initialised, and its initial responsibilities."""
-        if self.config.fixed and has_every_cluster(self.estimator, self.labels):
+        by_labels = self.config.fixed and has_every_cluster(self.estimator, self.labels)
+        if by_labels and isinstance(self.estimator.init, str):
             return "labels", None
         return init_of(
             self.estimator,

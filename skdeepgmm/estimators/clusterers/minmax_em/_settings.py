@@ -8,7 +8,11 @@ from skdeepgmm._torch_backend.clusterers.augmentation import Augmentation
 from skdeepgmm._torch_backend.clusterers.minmax_em.losses import ADVERSARIES
 from skdeepgmm._torch_backend.clusterers.minmax_em.networks import Architecture
 from skdeepgmm._torch_backend.clusterers.minmax_em.trainer import MinMaxEMConfig
-from skdeepgmm._torch_backend.clusterers.networks import is_image, is_large_image
+from skdeepgmm._torch_backend.clusterers.networks import (
+    SMALLEST_SIDE,
+    is_image,
+    is_large_image,
+)
 from skdeepgmm._torch_backend.clusterers.preprocessing import network_shape
 from skdeepgmm.estimators.clusterers._settings import checked_affine
 
@@ -47,12 +51,23 @@ def architecture_of(estimator, image_shape, n_features, consistent=False):
         (height, width, channels).
     consistent : bool
         Whether the encoder is trained by consistency on real images.
+
+    Raises
+    ------
+    ValueError
+        If ``networks`` is that of photographs and the data are no images.
     """
-    table = estimator.networks
+    shape, table = network_shape(image_shape, n_features), estimator.networks
     if table == "auto":
         table = "photo" if consistent else "small"
+    if table == "photo" and not is_image(shape):
+        raise ValueError(
+            f"networks='photo' needs images of at least {SMALLEST_SIDE} x "
+            f"{SMALLEST_SIDE} pixels, but image_shape is {image_shape}. Set "
+            "image_shape, or networks='auto'."
+        )
     return Architecture(
-        network_shape(image_shape, n_features),
+        shape,
         estimator.n_clusters,
         # Fewer features than latent dimensions could not be inverted.
         estimator.latent_dim or min(estimator.n_clusters, n_features),

@@ -1,6 +1,7 @@
 """Course of a fit of GANEMClusterer: restarts, reruns, interruption, callbacks."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -272,6 +273,8 @@ def test_what_counts_as_collapsed(n_clusters, sizes, expected):
     state = TrainingState([{"n_effective": np.exp(entropy)}] * 2)
     config = GANEMConfig(Recipe(), n_iter=2)
     assert is_collapsed(state, config, n_clusters) == expected
+    # Another run would have the same clusters.
+    assert not is_collapsed(state, replace(config, fixed=True), n_clusters)
 
 
 class Watcher:
