@@ -344,6 +344,7 @@ class Mixture:
         return f"Mixture({self.n_components}{shared}{kind})"
 
 
+_SHAPED = Mixture(49, covariance_type=FACTORED, rank=8, output=FULL_OUTPUT)
 _FAMILIES = Mixture(100, covariance_type=FACTORED, rank=10)
 
 # The last Folding takes the whole grid, whatever the image's size.
@@ -368,7 +369,7 @@ _PRESETS = {
         *(Folding(3), Mixture(25), Pooling(2), Folding(3), Mixture(25), Pooling(2)),
         *(Folding(3), Mixture(25), Pooling(2), Folding(), Mixture(25)),
     ),
-    "L": (Folding(8, 2), Mixture(49), Folding(), _FAMILIES),
+    "L": (Folding(8, 2), _SHAPED, Folding(), _FAMILIES),
 }
 
 
@@ -379,8 +380,8 @@ def preset(name):
     ----------
     name : {'A', 'B', 'C', 'D', 'E', 'F', 'G', 'L'}
         'A' is a flat mixture, 'B' and 'C' have two mixtures, 'D' and 'E' three, 'F' and
-        'G' four. 'L' is 'B' with a low-rank top of 100 components and 10 factors, whose
-        samples vary as images do.
+        'G' four. 'L' is 'B' for samples: its patches have 8 factors, which are passed
+        up, and its low-rank top has 100 components with 10 factors.
 
     Returns
     -------
@@ -398,6 +399,8 @@ def preset(name):
     >>> from skdeepgmm.layers import preset
     >>> preset("B")
     [Folding(8, stride=2), Mixture(49), Folding(), Mixture(36)]
+    >>> preset("L")[1].output
+    'responsibilities+factors'
     """
     if not isinstance(name, str) or name not in _PRESETS:
         raise ValueError(
