@@ -58,8 +58,8 @@ SamplesDisplay.from_estimator(model, sample_params=settings, **drawn)
 # Flat, deep, and deep with factors
 # ---------------------------------
 # Two rows each: a flat diagonal mixture of 60 components, the stack from above, and one
-# with low-rank layers. Its patches pass up how they are shaped, and a component of its top
-# is a family of digits.
+# with low-rank layers. Its patches pass up how they are shaped, and a component of its
+# top is a family of digits.
 shaped = Mixture(
     25, covariance_type="low_rank", rank=4, output="responsibilities+factors"
 )
