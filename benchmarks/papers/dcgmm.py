@@ -47,6 +47,23 @@ KEYS = ("part", "data", "model", "case", "seed")
 N_SAMPLES = 10_000
 #: Images whose codes k-means is fitted to.
 N_CODES = 4_000
+#: Options of ``sample`` by label. A model whose last row is there is done.
+PLAIN_DRAWS = {
+    ", temperature (0, 0.5)": {"temperature": (0, 0.5)},
+    ", temperature 0.1": {"temperature": 0.1},
+    ", temperature 0.1, top 2": {"temperature": 0.1, "top_s": 2},
+    ", temperature 0.1, sharpened": {"temperature": 0.1, "sharpening": True},
+    ", temperature 0.1, sharpened for the top": {
+        "temperature": 0.1,
+        "sharpening": {"layer": -1},
+    },
+    "": {},
+}
+FACTORED_DRAWS = {
+    ", temperature (0, 1)": {"temperature": (0, 1)},
+    ", temperature (0, 1), with noise": {"temperature": (0, 1), "noise": 1.0},
+    "": {},
+}
 
 
 def images(name, n_rows=None):
@@ -247,7 +264,10 @@ def measure_sampling(args, data, records, seed):
         start = time.process_time()
         model, _ = fitted(model, X)
         seconds = time.process_time() - start
-        for label, drawn in draws(name, model, X):
+        for label, draw in draws(name, model, X).items():
+            if names | {"model": label} in records:
+                continue
+            drawn = draw()
             figures = sample_figures(X, drawn, features, seed)
             if isinstance(model, DeepConvGMM):
                 scores = model.score_samples_per_layer(drawn).mean(axis=0)
@@ -258,36 +278,21 @@ def measure_sampling(args, data, records, seed):
 
 
 def draws(name, model, X):
-    """Yield (label, drawn images) of every way to sample a model.
+    """Return all ways to draw images from a model, by label; the plainest comes last.
 
     The way down from the patches of training images is what their layer allows.
     """
     if not isinstance(model, DeepConvGMM):
-        yield name, model.sample(N_SAMPLES)[0]
-        return
-    if model.layers_[-1].has_factors:
-        still = {"temperature": (0, 1)}
-        for label, keywords in {
-            ", temperature (0, 1)": still,
-            "": {},
-            ", temperature (0, 1), with noise": still | {"noise": 1.0},
-        }.items():
-            yield name + label, model.sample(N_SAMPLES, **keywords)[0]
-        rows = model.sample_variants(X[:N_SAMPLES], 0, temperature=0)
-        yield f"{name}, codes of training images", rows
-        return
-    for label, keywords in {
-        "": {},
-        ", temperature (0, 0.5)": {"temperature": (0, 0.5)},
-        ", temperature 0.1": {"temperature": 0.1},
-        ", temperature 0.1, top 2": {"temperature": 0.1, "top_s": 2},
-        ", temperature 0.1, sharpened": {"temperature": 0.1, "sharpening": True},
-        ", temperature 0.1, sharpened for the top": {
-            "temperature": 0.1,
-            "sharpening": {"layer": -1},
-        },
-    }.items():
-        yield name + label, model.sample(N_SAMPLES, **keywords)[0]
+        return {name: lambda: model.sample(N_SAMPLES)[0]}
+    factored = model.layers_[-1].has_factors
+    found = {
+        name + label: lambda keywords=keywords: model.sample(N_SAMPLES, **keywords)[0]
+        for label, keywords in (FACTORED_DRAWS if factored else PLAIN_DRAWS).items()
+    }
+    if not factored:
+        return found
+    codes = partial(model.sample_variants, X[:N_SAMPLES], 0, temperature=0)
+    return {f"{name}, codes of training images": codes, **found}
 
 
 def measure_inpainting(args, data, records, seed):
