@@ -13,6 +13,8 @@ __all__ = ["Folding", "Mixture", "Pooling", "preset"]
 PLAIN, FACTORED = "diag", "low_rank"
 #: Number of factors, if not given.
 DEFAULT_RANK = 10
+#: What a mixture gives to the layers above.
+PLAIN_OUTPUT, FULL_OUTPUT = "responsibilities", "responsibilities+factors"
 
 
 def _sizes(layer, name):
@@ -209,7 +211,8 @@ class Pooling:
 class Mixture:
     """A Gaussian mixture of the channels at every position.
 
-    Its output are the responsibilities, one channel a component.
+    Its output are the responsibilities, one channel a component, and, if wanted, the
+    posterior means of its factors.
 
     Parameters
     ----------
@@ -223,6 +226,11 @@ class Mixture:
         images instead of one.
     rank : int, default=None
         Number of factors of 'low_rank', at most the number of channels; None means 10.
+    output : str, default='responsibilities'
+        What the layers above see: 'responsibilities' or 'responsibilities+factors'.
+        The second adds the posterior means of the factors of 'low_rank', one channel
+        a factor: how a patch is shaped, beside which kind it is. On the way down the
+        layers above then give both. Not for the top, and not before a Pooling.
 
     See Also
     --------
@@ -237,12 +245,18 @@ class Mixture:
     Mixture(36, covariance_type='low_rank', rank=10)
     >>> Mixture(49).has_factors
     False
+    >>> fine = Mixture(
+    ...     49, covariance_type="low_rank", rank=4, output="responsibilities+factors"
+    ... )
+    >>> fine.output_shape((11, 11, 64))
+    (11, 11, 53)
     """
 
     n_components: int
     shared: bool = True
     covariance_type: str = "diag"
     rank: int | None = None
+    output: str = PLAIN_OUTPUT
 
     def __post_init__(self):
         count = self.n_components
@@ -255,6 +269,7 @@ class Mixture:
         if not isinstance(self.shared, bool):
             raise ValueError(f"shared must be True or False, got {self.shared!r}.")
         self._check_covariance()
+        self._check_output()
 
     def _check_covariance(self):
         """Raise unless covariance type and rank go together; set the default rank."""
@@ -279,10 +294,28 @@ class Mixture:
                 f"{self.rank!r}."
             )
 
+    def _check_output(self):
+        """Raise unless the output is one that the covariance type has."""
+        if self.output not in (PLAIN_OUTPUT, FULL_OUTPUT):
+            raise ValueError(
+                f"output of a Mixture layer must be {PLAIN_OUTPUT!r} or "
+                f"{FULL_OUTPUT!r}, got {self.output!r}."
+            )
+        if self.passes_factors and not self.has_factors:
+            raise ValueError(
+                f"output={self.output!r} of a Mixture layer needs "
+                f"covariance_type={FACTORED!r}; a diagonal covariance has no factors."
+            )
+
     @property
     def has_factors(self):
         """Whether the components are low-rank."""
         return self.rank is not None
+
+    @property
+    def passes_factors(self):
+        """Whether the layers above see the factors too."""
+        return self.output == FULL_OUTPUT
 
     def output_shape(self, input_shape):
         """Return the shape of what the layer makes of an input.
@@ -295,18 +328,23 @@ class Mixture:
         Returns
         -------
         output_shape : tuple of int
-            (height, width, n_components).
+            (height, width, n_components), with the factors as further channels where
+            ``output`` has them.
         """
-        return (*input_shape[:2], int(self.n_components))
+        n_factors = min(self.rank, input_shape[2]) if self.passes_factors else 0
+        return (*input_shape[:2], int(self.n_components) + int(n_factors))
 
     def __repr__(self):
         shared = "" if self.shared else ", shared=False"
         kind = ""
         if self.has_factors:
             kind = f", covariance_type={self.covariance_type!r}, rank={self.rank}"
+        if self.passes_factors:
+            kind += f", output={self.output!r}"
         return f"Mixture({self.n_components}{shared}{kind})"
 
 
+_SHAPED = Mixture(49, covariance_type=FACTORED, rank=8, output=FULL_OUTPUT)
 _FAMILIES = Mixture(100, covariance_type=FACTORED, rank=10)
 
 # The last Folding takes the whole grid, whatever the image's size.
@@ -331,7 +369,7 @@ _PRESETS = {
         *(Folding(3), Mixture(25), Pooling(2), Folding(3), Mixture(25), Pooling(2)),
         *(Folding(3), Mixture(25), Pooling(2), Folding(), Mixture(25)),
     ),
-    "L": (Folding(8, 2), Mixture(49), Folding(), _FAMILIES),
+    "L": (Folding(8, 2), _SHAPED, Folding(), _FAMILIES),
 }
 
 
@@ -342,8 +380,8 @@ def preset(name):
     ----------
     name : {'A', 'B', 'C', 'D', 'E', 'F', 'G', 'L'}
         'A' is a flat mixture, 'B' and 'C' have two mixtures, 'D' and 'E' three, 'F' and
-        'G' four. 'L' is 'B' with a low-rank top of 100 components and 10 factors, whose
-        samples vary as images do.
+        'G' four. 'L' is 'B' for samples: its patches have 8 factors, which are passed
+        up, and its low-rank top has 100 components with 10 factors.
 
     Returns
     -------
@@ -361,6 +399,8 @@ def preset(name):
     >>> from skdeepgmm.layers import preset
     >>> preset("B")
     [Folding(8, stride=2), Mixture(49), Folding(), Mixture(36)]
+    >>> preset("L")[1].output
+    'responsibilities+factors'
     """
     if not isinstance(name, str) or name not in _PRESETS:
         raise ValueError(
@@ -368,3 +408,22 @@ def preset(name):
             f"of layers, got {name!r}."
         )
     return list(_PRESETS[name])
+
+
+def _check_passed_factors(layers):
+    """Raise where factors are passed up to no mixture, or through a pooling."""
+    passing = None
+    for layer in layers:
+        if isinstance(layer, Pooling) and passing is not None:
+            raise ValueError(
+                f"{layer!r} takes the largest values, but {passing!r} below it passes "
+                "factors, whose sign counts. Use a Folding with a larger stride "
+                f"instead, or output={PLAIN_OUTPUT!r}."
+            )
+        if isinstance(layer, Mixture):
+            passing = layer if layer.passes_factors else None
+    if passing is not None:
+        raise ValueError(
+            f"{passing!r} is the top: no layer above sees its factors. Use "
+            f"output={PLAIN_OUTPUT!r}; they are drawn all the same."
+        )

@@ -72,6 +72,11 @@ def test_preset_returns_a_list_of_its_own():
             Mixture(7, False, "low_rank", 3),
             "Mixture(7, shared=False, covariance_type='low_rank', rank=3)",
         ),
+        (
+            Mixture(7, True, "low_rank", 3, "responsibilities+factors"),
+            "Mixture(7, covariance_type='low_rank', rank=3, "
+            "output='responsibilities+factors')",
+        ),
     ],
 )
 def test_representation_builds_the_layer_again(layer, text):
@@ -103,6 +108,11 @@ def test_equal_sizes_are_equal_however_given():
         (lambda: Mixture(3, rank=2), "rank=2 .* needs covariance_type='low_rank'"),
         (lambda: Mixture(3, True, "low_rank", 0), "rank of a Mixture layer"),
         (lambda: Mixture(3, True, "low_rank", 2.5), "rank of a Mixture layer"),
+        (lambda: Mixture(3, output="factors"), "output of a Mixture layer must be"),
+        (
+            lambda: Mixture(3, output="responsibilities+factors"),
+            "needs covariance_type='low_rank'; a diagonal",
+        ),
         (lambda: preset("H"), "preset A, B"),
     ],
 )
@@ -122,3 +132,10 @@ def test_bad_settings_are_named(make, match):
 def test_layers_that_do_not_fit_name_the_sizes(layer, match):
     with pytest.raises(ValueError, match=match):
         layer.output_shape((8, 10, 1))
+
+
+def test_passed_factors_are_further_channels():
+    layer = Mixture(7, True, "low_rank", 5, "responsibilities+factors")
+    assert layer.output_shape((4, 4, 64)) == (4, 4, 12)
+    assert layer.output_shape((4, 4, 3)) == (4, 4, 10)  # no more factors than values
+    assert Mixture(7, True, "low_rank", 5).output_shape((4, 4, 64)) == (4, 4, 7)

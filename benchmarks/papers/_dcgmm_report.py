@@ -69,6 +69,7 @@ COLUMNS = {
         ("gradient energy", "gradient_energy", 4),
         ("first layer's score", "first_score", 2),
         ("top layer's score", "top_score", 1),
+        ("CPU seconds of the fit", "seconds", 0),
     ],
     "inpainting": [("PSNR of the filled half, dB", "psnr", 2)],
 }

@@ -39,13 +39,31 @@ from skdeepgmm.metrics import ndb_score, psnr, purity
 
 FETCH = {"mnist": fetch_mnist, "fashion": fetch_fashion_mnist}
 SHAPE = (28, 28)
-TOP = {"B": 36, "C": 36, "E": 25}
-#: About as many numbers as preset B: 49 (2 x 64 + 1) + 36 (2 x 5,929 + 1).
-EQUAL_PARAMETERS = 276
+TOP = {"B": 36, "C": 36, "E": 25, "L": 100}
+#: About as many numbers as preset B: 49 (2 x 64 + 1) + 36 (2 x 5,929 + 1), diagonal and
+#: with 10 factors (12 x 784 + 1 numbers a component).
+EQUAL_PARAMETERS, EQUAL_LOW_RANK = 276, 46
 KEYS = ("part", "data", "model", "case", "seed")
 N_SAMPLES = 10_000
 #: Images whose codes k-means is fitted to.
 N_CODES = 4_000
+#: Options of ``sample`` by label. A model whose last row is there is done.
+PLAIN_DRAWS = {
+    ", temperature (0, 0.5)": {"temperature": (0, 0.5)},
+    ", temperature 0.1": {"temperature": 0.1},
+    ", temperature 0.1, top 2": {"temperature": 0.1, "top_s": 2},
+    ", temperature 0.1, sharpened": {"temperature": 0.1, "sharpening": True},
+    ", temperature 0.1, sharpened for the top": {
+        "temperature": 0.1,
+        "sharpening": {"layer": -1},
+    },
+    "": {},
+}
+FACTORED_DRAWS = {
+    ", temperature (0, 1)": {"temperature": (0, 1)},
+    ", temperature (0, 1), with noise": {"temperature": (0, 1), "noise": 1.0},
+    "": {},
+}
 
 
 def images(name, n_rows=None):
@@ -74,6 +92,17 @@ def flat_em(n_components, seed):
     """Return the flat mixture by EM; the floor keeps constant pixels harmless."""
     return GaussianMixture(
         n_components, covariance_type="diag", reg_covar=1e-3, random_state=seed
+    )
+
+
+def flat_low_rank(n_components, seed):
+    """Return the flat mixture of factor analysers by EM, with the factors of L."""
+    return GaussianMixture(
+        n_components,
+        covariance_type="low_rank",
+        rank=10,
+        reg_covar=1e-3,
+        random_state=seed,
     )
 
 
@@ -205,6 +234,8 @@ def sampling_models(args, seed):
     yield "SGDGaussianMixture, K = 36", flat_sgd(36, seed)
     for k in (36, EQUAL_PARAMETERS):
         yield f"GaussianMixture, K = {k}", flat_em(k, seed)
+    for k in (EQUAL_LOW_RANK, TOP["L"]):
+        yield f"GaussianMixture, low rank, K = {k}", flat_low_rank(k, seed)
 
 
 def sample_figures(X, drawn, features, seed):
@@ -230,51 +261,38 @@ def measure_sampling(args, data, records, seed):
     for name, model in sampling_models(args, seed):
         if names | {"model": name} in records:
             continue
+        start = time.process_time()
         model, _ = fitted(model, X)
-        for label, drawn in draws(name, model, X):
+        seconds = time.process_time() - start
+        for label, draw in draws(name, model, X).items():
+            if names | {"model": label} in records:
+                continue
+            drawn = draw()
             figures = sample_figures(X, drawn, features, seed)
             if isinstance(model, DeepConvGMM):
                 scores = model.score_samples_per_layer(drawn).mean(axis=0)
                 figures["first_score"], figures["top_score"] = scores
-            records.add(names | {"model": label}, **figures, n_train=len(X))
+            figures |= {"seconds": seconds, "n_train": len(X)}
+            records.add(names | {"model": label}, **figures)
             save_pictures(args, f"{data}_{label}", drawn)
 
 
 def draws(name, model, X):
-    """Yield (label, drawn images) of every way to sample a model.
+    """Return all ways to draw images from a model, by label; the plainest comes last.
 
     The way down from the patches of training images is what their layer allows.
     """
     if not isinstance(model, DeepConvGMM):
-        yield name, model.sample(N_SAMPLES)[0]
-        return
-    if model.layers_[-1].has_factors:
-        yield name, model.sample(N_SAMPLES)[0]
-        for label, keywords in {
-            ", temperature (0, 1)": {},
-            ", temperature (0, 1), sharpened": {"sharpening": True},
-            ", temperature (0, 1), with noise": {"noise": 1.0},
-            ", temperature (0, 1), top 2": {"top_s": 2},
-        }.items():
-            yield (
-                name + label,
-                model.sample(N_SAMPLES, temperature=(0, 1), **keywords)[0],
-            )
-        rows = model.sample_variants(X[:N_SAMPLES], 0, temperature=0)
-        yield f"{name}, codes of training images", rows
-        return
-    for label, keywords in {
-        "": {},
-        ", temperature (0, 0.5)": {"temperature": (0, 0.5)},
-        ", temperature 0.1": {"temperature": 0.1},
-        ", temperature 0.1, top 2": {"temperature": 0.1, "top_s": 2},
-        ", temperature 0.1, sharpened": {"temperature": 0.1, "sharpening": True},
-        ", temperature 0.1, sharpened for the top": {
-            "temperature": 0.1,
-            "sharpening": {"layer": -1},
-        },
-    }.items():
-        yield name + label, model.sample(N_SAMPLES, **keywords)[0]
+        return {name: lambda: model.sample(N_SAMPLES)[0]}
+    factored = model.layers_[-1].has_factors
+    found = {
+        name + label: lambda keywords=keywords: model.sample(N_SAMPLES, **keywords)[0]
+        for label, keywords in (FACTORED_DRAWS if factored else PLAIN_DRAWS).items()
+    }
+    if not factored:
+        return found
+    codes = partial(model.sample_variants, X[:N_SAMPLES], 0, temperature=0)
+    return {f"{name}, codes of training images": codes, **found}
 
 
 def measure_inpainting(args, data, records, seed):
@@ -386,7 +404,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--data", nargs="+", choices=FETCH, default=list(FETCH))
-    parser.add_argument("--presets", nargs="+", choices=TOP, default=list(TOP))
+    parser.add_argument("--presets", nargs="+", choices=TOP, default=["B", "C", "E"])
     parser.add_argument("--digits", nargs="+", type=int, default=list(range(10)))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--rows", type=int, help="training images; default all")

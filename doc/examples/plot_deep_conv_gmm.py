@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from skdeepgmm import DeepConvGMM
+from skdeepgmm import DeepConvGMM, GaussianMixture
 from skdeepgmm.layers import Folding, Mixture
 from skdeepgmm.plotting import LayersDisplay, SamplesDisplay
 
@@ -53,6 +53,34 @@ SamplesDisplay.from_estimator(model, **drawn)
 # variety of arrangements. Sharpening moves overlapping patches to where they agree.
 settings = {"temperature": (0, 1), "sharpening": True}
 SamplesDisplay.from_estimator(model, sample_params=settings, **drawn)
+
+# %%
+# Flat, deep, and deep with factors
+# ---------------------------------
+# Two rows each: a flat diagonal mixture of 60 components, the stack from above, and one
+# with low-rank layers. Its patches pass up how they are shaped, and a component of its
+# top is a family of digits.
+shaped = Mixture(
+    25, covariance_type="low_rank", rank=4, output="responsibilities+factors"
+)
+families = Mixture(30, covariance_type="low_rank", rank=4)
+factored = DeepConvGMM(
+    layers=[Folding(4), shaped, Folding(), families],
+    image_shape=(8, 8),
+    max_iter=30,
+    random_state=0,
+).fit(X_train)
+flat = GaussianMixture(60, covariance_type="diag", reg_covar=0.1, random_state=0).fit(
+    X_train
+)
+rows = [
+    flat.sample(32)[0],
+    model.sample(32, temperature=(0, 1))[0],
+    factored.sample(32, temperature=(0, 1))[0],
+]
+display = SamplesDisplay(np.vstack(rows), image_shape=(8, 8))
+display.plot(n_columns=16, vmin=0, vmax=16, cmap="gray_r")
+display.ax_.set_title("flat, deep, deep with factors")
 
 # %%
 # Variants and missing parts

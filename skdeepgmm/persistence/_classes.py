@@ -21,7 +21,7 @@ REGISTRY = {
 #: Plain values that describe the stack of a deep mixture.
 LAYERS = (Folding, Pooling, Mixture)
 #: Fields of layers that older files lack.
-LATER_FIELDS = {"covariance_type", "rank"}
+LATER_FIELDS = {"covariance_type", "rank", "output"}
 
 
 def is_registered(cls):

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
 
-from skdeepgmm.layers import Mixture
+from skdeepgmm.layers import Mixture, _check_passed_factors
 from skdeepgmm.persistence._classes import is_registered
 from skdeepgmm.persistence._networks import architecture, expected_weights
 from skdeepgmm.persistence._specs import Array, Model, Shares, fail, kind_of
@@ -174,6 +174,10 @@ def _check_deep(state, model, where):
         shape = layer.output_shape(shape)
     if shape[:2] != (1, 1) or not isinstance(layer, Mixture):
         fail(f"{where}.layers_", "a Mixture of the whole image at the top", repr(layer))
+    try:
+        _check_passed_factors(state["layers_"])
+    except ValueError as error:
+        fail(f"{where}.layers_", "layers in an order that works", str(error))
     if number != len(mixtures) or model.sizes["K"] != shape[2]:
         found = f"{len(mixtures)} with {model.sizes['K']} components at the top"
         fail(f"{where}.mixtures_", f"{number} of {state['layers_']}"[:200], found)

@@ -55,6 +55,7 @@ def from_arrays(
     floor: float,
     device: torch.device,
     dtype: torch.dtype,
+    passes_factors: bool = False,
 ) -> MixtureLayer:
     """Return the mixture of :func:`to_arrays`."""
     low_rank = "factors" in arrays
@@ -73,7 +74,10 @@ def from_arrays(
     values = {name: value.to(dtype).contiguous() for name, value in values.items()}
     weights, means, variances = (values[name] for name in NAMES)
     plain = MixtureLayer(input_shape, shared, weights, means, variances, floor)
-    return with_factors(plain, values["factors"]) if low_rank else plain
+    if not low_rank:
+        return plain
+    factors = values["factors"]
+    return with_factors(plain, factors, passes_factors=passes_factors)
 
 
 def noise_variances(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:

@@ -72,7 +72,9 @@ class Network:
         precision: Tensor | None = None
         for layer in reversed(self.layers):
             if isinstance(layer, MixtureLayer):
-                resp, precision = layer.expect(as_distribution(resp))
+                prob, z = layer.parts(resp)
+                found = layer.expect(as_distribution(prob), layer.given(z))
+                resp, precision = found
             else:
                 resp, precision = invert(layer, resp, precision), None
         return resp
@@ -223,7 +225,7 @@ class Learner:
             layer.open_factors()
         natural = layer.natural(tempered=not free)
         log_joint, scores = layer.log_joint(natural, rows, square)
-        out = layer.grid(torch.softmax(log_joint, 2))
+        out = layer.output(torch.softmax(log_joint, 2), scores)
         thin = self._thin(layer, rows)
         rows, square, log_joint = rows[:, thin], square[:, thin], log_joint[:, thin]
         scores = None if scores is None else scores[:, thin]

@@ -114,12 +114,13 @@ def descend(
     for index in range(place, -1, -1):
         layer = network.layers[index]
         if isinstance(layer, MixtureLayer):
+            prob, z = layer.parts(signal)
             if peak is not None and how.top_s != 1:
-                signal = as_peaked(as_distribution(signal), peak)
-            components = choose(signal, how.top_s, generator)
+                prob = as_peaked(as_distribution(prob), peak)
+            components = choose(prob, how.top_s, generator)
             number = network.places.index(index)
-            signal, precision = draw(layer, components, how, number, generator)
-            peak = peak_of(layer, components)
+            signal, precision = draw(layer, components, z, how, number, generator)
+            peak = peak_of(network, number, components)
             continue
         signal, precision = invert(layer, signal, precision), None
         if isinstance(layer, FoldingLayer) and how.sharpening is not None:
@@ -130,37 +131,46 @@ def descend(
 def draw(
     layer: MixtureLayer,
     components: Tensor,
+    z: Tensor | None,
     how: Descent,
     number: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Return draws of chosen components of mixture ``number``, and precisions.
 
-    Factors are drawn whole: they move all values of a position together.
+    Factors come from the layers above or are drawn, whole: they move all values of a
+    position together.
     """
     shape, like = tuple(components.shape), layer.means
     noise = normal((*shape, layer.input_shape[2]), like, generator)
     temperature = how.temperatures[number]
     if not isinstance(layer, LowRankMixtureLayer):
         return layer.draw(components, temperature, noise)
-    z = normal((*shape, layer.rank), like, generator)
+    if z is None:
+        z = temperature * normal((*shape, layer.rank), like, generator)
     drawn, precision = layer.draw(components, temperature * how.noises[number], noise)
-    return drawn + temperature * layer.factor_rows(components, z), precision
+    return drawn + layer.factor_rows(components, z), precision
 
 
-def peak_of(layer: MixtureLayer, components: Tensor) -> Tensor | None:
-    """Return how peaked real inputs of chosen components are, (n,).
+def peak_of(network: Network, number: int, components: Tensor) -> Tensor | None:
+    """Return how peaked real inputs of components of a mixture are, (n,).
 
     That is E |x|^2 over |E x|_1, for responsibilities the mean over positions of
     sum_k r_k^2: 1 where one component has all, 1 / K where all are alike. None for
-    diagonal mixtures.
+    diagonal mixtures, and for the first one.
     """
-    if not isinstance(layer, LowRankMixtureLayer):
+    layer = network.mixtures[number]
+    if number == 0 or not isinstance(layer, LowRankMixtureLayer):
         return None
+    below = network.mixtures[number - 1]
+    channel = torch.arange(layer.input_shape[2], device=components.device)
+    kept = channel % below.output_shape[2] < below.n_components
     second = layer.means.square() + layer.noise() + layer.factors.square().sum(3)
     site = layer.sites(components)
-    first = layer.means.clamp_min(0.0).sum(2)[site, components].mean((1, 2))
-    return second.sum(2)[site, components].mean((1, 2)) / first.clamp_min(1e-30)
+    first = layer.means[..., kept].clamp_min(0.0).sum(2)[site, components].mean((1, 2))
+    return second[..., kept].sum(2)[site, components].mean((1, 2)) / first.clamp_min(
+        1e-30
+    )
 
 
 def as_peaked(prob: Tensor, peak: Tensor) -> Tensor:
@@ -295,9 +305,9 @@ def expected(network: Network, x: Tensor, known: Tensor) -> Tensor:
     for layer in network.layers:
         if isinstance(layer, MixtureLayer):
             found = layer.marginal(signal, seen * share_of(layer, n_below))
-            n_below = layer.n_components
+            n_below = layer.output_shape[2]
             evidence.append(found)
-            signal = torch.softmax(found[0], -1)
+            signal = layer.joined(torch.softmax(found[0], -1), found[1])
             share = seen.mean(-1, keepdim=True)
             seen = share.expand_as(signal)
         else:
@@ -310,7 +320,7 @@ def share_of(layer: MixtureLayer, n_below: int) -> float:
     """Return the exponent of a mixture's evidence about what is unknown.
 
     Its factors are far from independent. Above another mixture of ``n_below``
-    components, evidence is averaged over the positions that a patch holds.
+    channels, evidence is averaged over the positions that a patch holds.
     """
     if n_below:
         return n_below / layer.input_shape[2]
@@ -322,14 +332,18 @@ def down(network: Network, evidence: list[Evidence | None]) -> Tensor:
     """Return expected images, combining evidence with the signal from above."""
     signal: Tensor | None = None
     precision: Tensor | None = None
+    certainty: Tensor | None = None
     for layer, found in zip(reversed(network.layers), reversed(evidence), strict=True):
         if not isinstance(layer, MixtureLayer):
             assert signal is not None
+            certainty = None if precision is None else invert(layer, precision, None)
             signal, precision = invert(layer, signal, precision), None
             continue
         assert found is not None
         log_joint, hidden = found
         if signal is not None:
+            signal, z = layer.parts(signal)
+            hidden = told(layer, hidden, z, certainty)
             # ``log_joint`` holds the mixture's weights; the signal takes their place.
             log_weights = layer.weights.clamp_min(1e-30).log()
             prior = as_distribution(signal).clamp_min(1e-6).log()
@@ -338,3 +352,20 @@ def down(network: Network, evidence: list[Evidence | None]) -> Tensor:
         signal, precision = layer.expect(torch.softmax(log_joint, -1), hidden)
     assert signal is not None
     return signal
+
+
+def told(
+    layer: MixtureLayer,
+    hidden: Hidden | None,
+    z: Tensor | None,
+    certainty: Tensor | None,
+) -> Hidden | None:
+    """Return the posterior of factors for which a signal ``z`` from above is the prior.
+
+    ``certainty`` are the precisions of that signal, None for those of the factors.
+    """
+    if z is None or hidden is None:
+        return hidden
+    precision = torch.ones_like(z) if certainty is None else layer.parts(certainty)[1]
+    assert precision is not None
+    return hidden.updated(layer.rows(z), layer.rows(precision))

@@ -11,7 +11,13 @@ from skdeepgmm._torch_backend.deep_conv.layers.low_rank import low_rank
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_init
 from skdeepgmm._torch_backend.deep_conv.network import Network
 from skdeepgmm._torch_backend.rng import drawn_seed
-from skdeepgmm.layers import Folding, Mixture, Pooling, preset
+from skdeepgmm.layers import (
+    Folding,
+    Mixture,
+    Pooling,
+    _check_passed_factors,
+    preset,
+)
 
 #: Top components that ``layers="auto"`` takes for images and for vectors.
 AUTO_IMAGE_COMPONENTS, AUTO_VECTOR_COMPONENTS = 36, 5
@@ -65,6 +71,7 @@ def _check_stack(layers):
         raise ValueError(
             f"The last of the layers must be a Mixture, got {layers[-1]!r}."
         )
+    _check_passed_factors(layers)
     for layer in layers[:-1]:
         if isinstance(layer, Mixture) and layer.n_components < 2:
             raise ValueError(
@@ -145,7 +152,8 @@ def build(stack, shape, floors, generator, dtype):
                 input_shape, size, shared, next(floors), generator, dtype
             )
             if layer.has_factors:
-                mixture = low_rank(mixture, layer.rank, drawn_seed(generator))
+                seed = drawn_seed(generator)
+                mixture = low_rank(mixture, layer.rank, seed, layer.passes_factors)
             layers.append(mixture)
         else:
             layers.append(_geometry(layer, input_shape))
@@ -178,7 +186,8 @@ def from_attributes(stack, shape, mixtures, floors, standardization, device, dty
         scaling, floor = (None, floors[1]) if number else (standardization, floors[0])
         layers.append(
             fitted.from_arrays(
-                *(arrays, scaling, input_shape, layer.shared, floor, device, dtype)
+                *(arrays, scaling, input_shape, layer.shared, floor, device, dtype),
+                layer.passes_factors,
             )
         )
         number += 1

@@ -102,6 +102,8 @@ class DeepGenerationMixin:
     ):
         """Draw a variant of each image: the same responsibilities, drawn anew.
 
+        Factors that a layer passes up are kept with its responsibilities.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)

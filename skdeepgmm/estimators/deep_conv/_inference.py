@@ -84,7 +84,7 @@ class DeepInferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return self._output(resp, X, convert.torch_dtype(X))
 
     def transform(self, X, layer=-1):
-        """Compute the responsibilities of a mixture at all of its positions.
+        """Compute the output of a mixture at all of its positions.
 
         Parameters
         ----------
@@ -96,8 +96,9 @@ class DeepInferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Returns
         -------
-        resp : ndarray of shape (n_samples, n_positions * n_components)
-            Rows in the order (height, width, component).
+        codes : ndarray of shape (n_samples, n_positions * n_channels)
+            Responsibilities, in the order (height, width, component). A layer with
+            ``output="responsibilities+factors"`` has its factors after the components.
 
         Raises
         ------

@@ -3,11 +3,7 @@
 import torch
 
 from skdeepgmm._torch_backend import annealing
-from skdeepgmm._torch_backend.deep_conv.layers import (
-    FoldingLayer,
-    MixtureLayer,
-    PoolingLayer,
-)
+from skdeepgmm._torch_backend.deep_conv.layers import FoldingLayer, PoolingLayer
 from skdeepgmm._torch_backend.deep_conv.layers.low_rank import low_rank
 from skdeepgmm._torch_backend.deep_conv.layers.mixture import random_init
 from skdeepgmm._torch_backend.deep_conv.network import Learner, Network
@@ -17,20 +13,19 @@ from skdeepgmm._torch_backend.rng import new_generator
 SHAPE = (6, 6, 1)
 
 
-def network(dtype=torch.float64, pooling=False, rank=None):
+def network(dtype=torch.float64, pooling=False, rank=None, passes=False):
     generator = new_generator(0)
     layers = [FoldingLayer(SHAPE, (3, 3), (1, 1))]
     layers.append(random_init(layers[-1].output_shape, 5, True, 0.1, generator, dtype))
+    if rank is not None:
+        layers[-1] = low_rank(layers[-1], rank, passes_factors=passes)
     if pooling:
         layers.append(PoolingLayer(layers[-1].output_shape, (2, 2), (2, 2)))
     grid = layers[-1].output_shape
     layers.append(FoldingLayer(grid, grid[:2], (1, 1)))
     layers.append(random_init(layers[-1].output_shape, 4, True, 0.01, generator, dtype))
     if rank is not None:
-        layers = [
-            low_rank(layer, rank) if isinstance(layer, MixtureLayer) else layer
-            for layer in layers
-        ]
+        layers[-1] = low_rank(layers[-1], rank)
     return Network(layers)
 
 

@@ -13,19 +13,21 @@ from tests._torch_backend.deep_conv.problems import (
     trained,
 )
 
+KINDS = [{}, {"rank": 2}, {"rank": 2, "passes": True}]
 
-@pytest.mark.parametrize("rank", [None, 2])
-def test_a_layer_learns_the_same_whatever_happens_above(rank):
-    together, x = learner(rank=rank), pictures()
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_learns_the_same_whatever_happens_above(kind):
+    together, x = learner(**kind), pictures()
     alone = learner(
         [RunPlan(0.3, 60, annealing.schedule(5, 0.4)), RunPlan(0.3, 60, begin=0.99)],
-        rank=rank,
+        **kind,
     )
     for _ in range(45):
         together.step((x, None))
         alone.step((x, None))
     first, second = together.mixtures[0], alone.mixtures[0]
-    assert rank is None or first.has_factors
+    assert not kind or first.has_factors
     torch.testing.assert_close(parameters(first), parameters(second), rtol=0, atol=0)
 
 
@@ -53,9 +55,9 @@ def test_annealed_objectives_bound_the_likelihood_and_training_raises_it():
     assert found[-1]["log_likelihood_1"] > found[10]["log_likelihood_1"] + 1.0
 
 
-@pytest.mark.parametrize("pooling, rank", [(False, None), (True, None), (False, 2)])
-def test_the_top_finds_the_four_kinds_of_pictures(pooling, rank):
-    found = trained(pooling=pooling, rank=rank)
+@pytest.mark.parametrize("kind", [*KINDS, {"pooling": True}])
+def test_the_top_finds_the_four_kinds_of_pictures(kind):
+    found = trained(**kind)
     labels = found.up_to(pictures(), len(found.layers)).flatten(1).argmax(1)
     kinds = 2 * (torch.arange(60) // 2 % 2) + torch.arange(60) % 2
     pairs = set(zip(labels.tolist(), kinds.tolist(), strict=True))
@@ -87,9 +89,9 @@ def test_heavy_images_move_a_layer_all_the_way_and_no_farther():
         torch.testing.assert_close(parameters(first), parameters(second))
 
 
-@pytest.mark.parametrize("rank", [None, 2])
-def test_a_restored_learner_repeats_its_steps(rank):
-    model, x = learner(rank=rank), pictures()
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_restored_learner_repeats_its_steps(kind):
+    model, x = learner(**kind), pictures()
     for _ in range(50):
         model.step((x, None))
     state = {

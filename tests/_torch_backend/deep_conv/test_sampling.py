@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from skdeepgmm._torch_backend.deep_conv.network import as_distribution
 from skdeepgmm._torch_backend.deep_conv.sampling import (
     Descent,
     Sharpening,
@@ -113,14 +114,54 @@ def test_signals_become_as_peaked_as_asked_and_keep_their_order():
     torch.testing.assert_close(as_peaked(prob[1:2], peak[1:2]), found[1:2])
 
 
-def test_the_peak_is_that_of_what_a_component_has_seen():
-    found, x = trained(rank=2), pictures()
+@pytest.mark.parametrize("passes", [False, True])
+def test_the_peak_is_that_of_what_a_component_has_seen(passes):
+    found, x = trained(rank=2, passes=passes), pictures()
     top = found.layers[-1]
     codes = found.up_to(x, found.places[1])  # rows of a patch of 4 x 4 codes
     labels = top.forward(codes).argmax(-1)
-    seen = codes.square().sum(-1) / codes.sum(-1)
+    resp = codes.unflatten(-1, (16, -1))[..., :5].flatten(-2)
+    seen = resp.square().sum(-1) / resp.sum(-1)
     for k in range(4):
-        (peak,) = peak_of(top, torch.full((1, 1, 1), k))
+        (peak,) = peak_of(found, 1, torch.full((1, 1, 1), k))
         expected = seen[labels == k].mean()
         torch.testing.assert_close(peak, expected, rtol=0.1, atol=0)
-    assert peak_of(trained().layers[-1], torch.zeros(1, 1, 1, dtype=int)) is None
+    nothing = torch.zeros(1, 1, 1, dtype=int)
+    assert peak_of(trained(), 1, nothing) is None
+    assert peak_of(found, 0, nothing) is None
+
+
+def test_passed_factors_shape_the_patches_on_the_way_down():
+    found, x = trained(rank=2, passes=True), pictures(8)
+    layer = found.mixtures[0]
+    signal = found.up_to(x, 2)
+    drawn = descend(found, signal, 1, Descent((0.0,) * 2, (0.0,) * 2), new_generator(0))
+    choice, z = layer.parts(signal)
+    choice = choice.argmax(-1)
+    mean, std = layer.at(choice)
+    patches = mean + layer.factor_rows(choice, z)
+    expected = found.layers[0].inverse(patches, std.square().reciprocal())
+    torch.testing.assert_close(drawn, expected)
+    plain = found.layers[0].inverse(mean, std.square().reciprocal())
+    assert (drawn - x).square().mean() < 0.9 * (plain - x).square().mean()
+
+
+def test_factors_of_hidden_patches_come_from_above():
+    found, x = trained(rank=2, passes=True), pictures(4)
+    layer, top = found.mixtures
+    nothing = layer.marginal(*(torch.zeros_like(found.up_to(x, 1)),) * 2)
+    codes = found.up_to(x, 3)
+    evidence = [None, nothing, None, top.marginal(codes, torch.ones_like(codes))]
+    signal = torch.softmax(evidence[3][0], -1)
+    above, _ = top.expect(signal, evidence[3][1])
+    prob, z = layer.parts(found.layers[2].inverse(above))
+    prob = as_distribution(prob).clamp_min(1e-6)
+    expected, precision = layer.expect(
+        prob / prob.sum(-1, keepdim=True), layer.given(z)
+    )
+    told = down(found, evidence)
+    patches, _ = layer.expect(prob / prob.sum(-1, keepdim=True))
+    # The means are those that the top says, the weights of overlaps nearly so.
+    near = found.layers[0].inverse(expected, precision)
+    far = found.layers[0].inverse(patches)
+    assert (told - near).abs().mean() < 0.2 * (told - far).abs().mean()

@@ -5,7 +5,7 @@ import pytest
 
 import skdeepgmm
 from skdeepgmm import DeepConvGMM, GaussianMixture
-from skdeepgmm.layers import Folding, Mixture
+from skdeepgmm.layers import Folding, Mixture, Pooling
 from tests.estimators.deep_conv.problems import SHAPE, make
 
 
@@ -169,3 +169,72 @@ def test_ordinary_images_are_never_left_out(pictures):
         assert model.scale_[0] == pytest.approx(bright.std(), rel=1e-6)
     many = np.where(np.arange(200)[:, None, None] < 20, 1e4, X)
     assert make(max_iter=2).fit(many).scale_[0] == pytest.approx(many.std(), rel=1e-6)
+
+
+# Factors passed up -------------------------------------------------------------------
+
+FULL = "responsibilities+factors"
+PASSING = [Folding(3), Mixture(6, True, "low_rank", 2, FULL), Folding(), low(4)]
+
+
+@pytest.fixture(scope="module")
+def passing(pictures):
+    return make(layers=PASSING).fit(pictures[0])
+
+
+def test_the_layer_above_learns_responsibilities_and_factors(passing, pictures):
+    X, _ = pictures
+    assert passing.mixtures_[1]["means"].shape == (4, 4 * 6 * 8)
+    codes = passing.transform(X, layer=0).reshape(len(X), 4 * 6, 8)
+    np.testing.assert_allclose(codes[..., :6].sum(axis=2), 1.0, rtol=1e-5)
+    # A standard normal that a patch tells in part.
+    assert np.abs(codes[..., 6:].mean(axis=(0, 1))).max() < 0.3
+    assert 0.01 < codes[..., 6:].var() < 1.2
+    assert passing.predict_proba(X).shape == passing.transform(X).shape == (len(X), 4)
+    assert np.isfinite(passing.score_samples_per_layer(X)).all()
+
+
+def test_factors_bring_variants_of_patches_nearer_to_the_image(
+    passing, fitted, pictures
+):
+    X = pictures[0].reshape(len(pictures[0]), -1)
+    error = {}
+    for name, model in (("factors", passing), ("responsibilities", fitted)):
+        same = model.sample_variants(X, layer=0, temperature=0)
+        error[name] = np.square(same - X).mean()
+    assert error["factors"] < 0.9 * error["responsibilities"]
+
+
+def test_passed_factors_go_all_ways(passing, pictures, tmp_path):
+    X, _ = pictures
+    drawn, labels = passing.sample(40, temperature=(0, 0.5))
+    assert np.mean(passing.predict(drawn) == labels) > 0.9
+    assert np.isfinite(passing.sample(5, top_s=None, sharpening=True)[0]).all()
+    assert passing.sample_variants(X[:5], sharpening={"layer": -1}).shape == (5, 48)
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[:3, :4] = True
+    filled = passing.inpaint(np.where(mask, np.nan, X), mask).reshape(X.shape)
+    error = np.square(filled - X)[:, mask].mean()
+    assert error < 0.5 * np.square(X.mean(axis=0) - X)[:, mask].mean()
+    skdeepgmm.save(passing, tmp_path / "model.safetensors")
+    loaded = skdeepgmm.load(tmp_path / "model.safetensors")
+    assert loaded.layers_ == PASSING
+    for method in ("score_samples", "predict_proba"):
+        found = getattr(loaded, method)(X)
+        np.testing.assert_array_equal(found, getattr(passing, method)(X))
+    np.testing.assert_array_equal(loaded.means_, passing.means_)
+    loaded.partial_fit(X[:100])
+    assert loaded.mixtures_[1]["factors"].shape == (4, 192, 2)
+
+
+@pytest.mark.parametrize(
+    "layers, match",
+    [
+        ([Folding(), PASSING[1]], "is the top: no layer above sees its factors"),
+        ([*PASSING[:2], Pooling(2), Folding(), low(4)], "whose sign counts"),
+        ([*PASSING[:2], Folding(2), Pooling(2), Folding(), low(4)], "Pooling"),
+    ],
+)
+def test_factors_without_a_use_are_refused(layers, match, pictures):
+    with pytest.raises(ValueError, match=match):
+        make(layers=layers).fit(pictures[0])

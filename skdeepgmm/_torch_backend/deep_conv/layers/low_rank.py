@@ -88,10 +88,13 @@ class LowRankMixtureLayer(MixtureLayer):
     seed : int
         Of the first factors: a layer's own, so that it learns the same whatever the
         layers above draw.
+    passes_factors : bool
+        Whether the output has the posterior means of the factors.
     """
 
     factors: Tensor
     seed: int = 0
+    passes_factors: bool = False
 
     names: ClassVar[tuple[str, ...]] = (*MixtureLayer.names, "factors")
 
@@ -100,15 +103,25 @@ class LowRankMixtureLayer(MixtureLayer):
         return self.factors.shape[3]
 
     @property
+    def n_passed(self) -> int:
+        return self.rank if self.passes_factors else 0
+
+    @property
     def has_factors(self) -> bool:
         """Whether factors have begun to learn: those of all components at once."""
         return bool(self.factors[0, 0].any())
 
     def open_factors(self) -> None:
-        """Give components without factors small random ones, of the same variance."""
+        """Give components without factors small random ones, of the same variance.
+
+        Where the factors are passed up, all components begin with the same directions
+        and keep near them, so that a factor means much the same in each of them.
+        """
         if self.has_factors:
             return
         shape, generator = self.factors.shape, new_generator(self.seed)
+        if self.passes_factors:
+            shape = torch.Size((1, 1, *shape[2:]))
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
         share = (INITIAL_FACTORS / math.sqrt(self.rank)) * noise.to(self.factors)
         # At most half of a variance leaves the noise.
@@ -222,6 +235,36 @@ class LowRankMixtureLayer(MixtureLayer):
         factors = self.factors[self.sites(components), components]
         return (factors @ z[..., None])[..., 0]
 
+    def output(self, resp: Tensor, scores: Tensor | None) -> Tensor:
+        if not self.passes_factors:
+            return super().output(resp, scores)
+        found = [resp, self.mean_factors(resp, scores)]
+        return self.grid(torch.cat(found, 2))
+
+    def mean_factors(self, resp: Tensor, scores: Tensor | None) -> Tensor:
+        """Return E[z | x] = sum_k r_k E[z | x, k], (n_sites, n_rows, rank)."""
+        if scores is None:
+            return resp.new_zeros((*resp.shape[:2], self.rank))
+        root = self.factor_root().mT.flatten(1, 2)
+        return (scores * resp[..., None]).flatten(2) @ root
+
+    def joined(self, resp: Tensor, hidden: Hidden | None) -> Tensor:
+        if not self.passes_factors or hidden is None:
+            return resp
+        mean = (self.rows(resp)[..., None] * hidden.means).sum(2)
+        return torch.cat([resp, self.grid(mean)], -1)
+
+    def parts(self, signal: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not self.passes_factors:
+            return signal, None
+        return signal[..., : self.n_components], signal[..., self.n_components :]
+
+    def given(self, z: Tensor | None) -> Hidden | None:
+        if z is None:
+            return None
+        means = self.rows(z)[:, :, None].expand(-1, -1, self.n_components, -1)
+        return Hidden(means, means.new_zeros(()).expand_as(means))
+
     def marginal(self, x: Tensor, known: Tensor) -> tuple[Tensor, Hidden | None]:
         found, _ = super().marginal(x, known)
         rows, seen = self.rows(x), self.rows(known)
@@ -279,14 +322,17 @@ def known_posterior(
     return mean, inverse.square().sum(1), gain
 
 
-def low_rank(layer: MixtureLayer, rank: int, seed: int = 0) -> LowRankMixtureLayer:
+def low_rank(
+    layer: MixtureLayer, rank: int, seed: int = 0, passes_factors: bool = False
+) -> LowRankMixtureLayer:
     """Return a new mixture with factors, which do not learn yet."""
     shape = (*layer.means.shape, min(rank, layer.input_shape[2]))
-    return with_factors(layer, layer.means.new_zeros(shape), seed)
+    factors = layer.means.new_zeros(shape)
+    return with_factors(layer, factors, seed, passes_factors)
 
 
 def with_factors(
-    layer: MixtureLayer, factors: Tensor, seed: int = 0
+    layer: MixtureLayer, factors: Tensor, seed: int = 0, passes_factors: bool = False
 ) -> LowRankMixtureLayer:
     """Return a diagonal mixture with factors, whose variances are the noise."""
     return LowRankMixtureLayer(
@@ -298,6 +344,7 @@ def with_factors(
         layer.floor,
         factors,
         seed,
+        passes_factors,
     )
 
 

@@ -79,6 +79,19 @@ class Hidden:
     means: Tensor
     variances: Tensor
 
+    def updated(self, mean: Tensor, precision: Tensor) -> "Hidden":
+        """Return the posterior with another prior than N(0, I), factor by factor.
+
+        Parameters
+        ----------
+        mean, precision : Tensor of shape (n_sites, n_rows, rank)
+            Of the new prior, the same for all components.
+        """
+        own = self.variances.clamp_min(1e-12).reciprocal()
+        whole = (own - 1.0).clamp_min(0.0) + precision[:, :, None]
+        told = own * self.means + (precision * mean)[:, :, None]
+        return Hidden(told / whole, whole.reciprocal())
+
 
 @dataclass
 class MixtureLayer:
@@ -116,8 +129,13 @@ class MixtureLayer:
         return self.weights.shape[0]
 
     @property
+    def n_passed(self) -> int:
+        """Number of factors that the layers above see beside the responsibilities."""
+        return 0
+
+    @property
     def output_shape(self) -> Shape:
-        return (*self.input_shape[:2], self.n_components)
+        return (*self.input_shape[:2], self.n_components + self.n_passed)
 
     def to(self, device: torch.device) -> None:
         """Move the parameters to a device."""
@@ -178,10 +196,29 @@ class MixtureLayer:
         """Let factors, if there are any, begin to learn."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the responsibilities (n, height, width, K) of (n, h, w, D)."""
+        """Return the output (n, height, width, channels) of (n, h, w, D)."""
         rows = self.rows(x)
-        log_joint, _ = self.log_joint(self.natural(), rows, rows.square())
-        return self.grid(torch.softmax(log_joint, 2))
+        log_joint, scores = self.log_joint(self.natural(), rows, rows.square())
+        return self.output(torch.softmax(log_joint, 2), scores)
+
+    def output(self, resp: Tensor, scores: Tensor | None) -> Tensor:
+        """Return what the layers above see, for rows of responsibilities.
+
+        ``scores`` are those of ``log_joint``.
+        """
+        return self.grid(resp)
+
+    def joined(self, resp: Tensor, hidden: Hidden | None) -> Tensor:
+        """Return the output for responsibilities (n, h, w, K) and a posterior."""
+        return resp
+
+    def parts(self, signal: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what a signal from above says of the components and of factors."""
+        return signal, None
+
+    def given(self, z: Tensor | None) -> Hidden | None:
+        """Return the posterior of factors that the layers above have chosen."""
+        return None
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-densities of the positions, (n, height, width), float64."""

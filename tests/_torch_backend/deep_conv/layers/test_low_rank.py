@@ -216,3 +216,91 @@ def test_a_split_shares_the_factors():
     torch.testing.assert_close(
         layer.factors[0, (owner + 1) % 3], layer.factors[0, owner]
     )
+
+
+# Factors for the layers above ------------------------------------------------------
+
+
+def passing(**settings):
+    layer = factored(**settings)
+    layer.passes_factors = True
+    return layer
+
+
+def dense_factors(layer, x):
+    """E[z | x, k] = A^T Sigma^-1 (x - mu), (n, height, width, K, rank)."""
+    height, width, _ = layer.input_shape
+    out = np.empty((len(x), height, width, layer.n_components, layer.rank))
+    for i, j, k in np.ndindex(*out.shape[1:4]):
+        site = 0 if layer.shared else i * width + j
+        diff = x[:, i, j].numpy() - layer.means[site, k].numpy()
+        factors = layer.factors[site, k].numpy()
+        out[:, i, j, k] = diff @ np.linalg.solve(dense(layer, site, k), factors)
+    return out
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_passed_factors_are_the_posterior_means_of_dense_covariances(shared):
+    layer = passing(shared=shared)
+    x = images(layer.input_shape, n=5)
+    found = layer.forward(x)
+    assert found.shape[1:] == layer.output_shape
+    resp, z = layer.parts(found)
+    torch.testing.assert_close(resp, factored(shared).forward(x), rtol=0, atol=0)
+    expected = (resp.numpy()[..., None] * dense_factors(layer, x)).sum(-2)
+    np.testing.assert_allclose(z, expected, rtol=0, atol=1e-8)
+    # The same of the way up that knows all of x, for filling.
+    log_joint, hidden = layer.marginal(x, torch.ones_like(x))
+    torch.testing.assert_close(
+        layer.joined(torch.softmax(log_joint, -1), hidden), found
+    )
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_codes_of_certain_components_decode_to_the_posterior_mean(shared):
+    layer = passing(shared=shared)
+    layer.weights = torch.zeros_like(layer.weights)
+    layer.weights[:, 1] = 1.0
+    x = images(layer.input_shape, n=5)
+    resp, z = layer.parts(layer.forward(x))
+    mean, precision = layer.expect(resp, layer.given(z))
+    chosen = torch.ones(5, *layer.input_shape[:2], dtype=torch.int64)
+    means, stds = layer.at(chosen)
+    factors = torch.from_numpy(dense_factors(layer, x)[..., 1, :])
+    expected = means + layer.factor_rows(chosen, factors)
+    torch.testing.assert_close(mean, expected, rtol=0, atol=1e-8)
+    torch.testing.assert_close(precision, stds.square().reciprocal())
+
+
+def test_factors_to_be_passed_begin_alike_and_as_zeros():
+    layer = low_rank(mixture(True), 3, passes_factors=True)
+    x = images(layer.input_shape, n=5)
+    assert not layer.parts(layer.forward(x))[1].any()
+    before = layer.variances.clone()
+    layer.open_factors()
+    share = layer.factors / before.sqrt()[..., None]
+    torch.testing.assert_close(share, share[:, :1].expand_as(share))
+    whole = layer.variances + layer.factors.square().sum(3)
+    torch.testing.assert_close(whole, before)
+    assert layer.parts(layer.forward(x))[1].any()
+
+
+def test_a_prior_from_above_replaces_that_of_the_factors():
+    layer = factored(rank=1)
+    x = images(layer.input_shape, n=5)
+    known = torch.zeros_like(x)
+    known[..., [0, 2]] = 1.0
+    _, hidden = layer.marginal(torch.where(known > 0, x, 0.0), known)
+    prior = torch.rand(2, 1, 5 * 6, 1, generator=new_generator(0), dtype=x.dtype)
+    mean, precision = prior[0] - 0.5, prior[1] + 0.5
+    found = hidden.updated(mean, precision)
+    rows = layer.rows(x)[0][:, [0, 2]]
+    for k in range(3):
+        a, d = layer.factors[0, k, [0, 2], 0], layer.noise()[0, k, [0, 2]]
+        whole = precision[0] + (a * a / d).sum()
+        diff = rows - layer.means[0, k, [0, 2]]
+        expected = (
+            (diff * a / d).sum(1, keepdim=True) + precision[0] * mean[0]
+        ) / whole
+        torch.testing.assert_close(found.means[0, :, k], expected)
+        torch.testing.assert_close(found.variances[0, :, k], 1.0 / whole)
