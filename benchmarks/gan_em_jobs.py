@@ -50,7 +50,7 @@ def measure(spec):
 
 
 def ideal(share, n_starts=3, n_jobs=2):
-    """Return the wall time with jobs of whole starts each, as a share of that of one."""
+    """Return the wall time with jobs of whole starts, as a share of that of one."""
     rounds = math.ceil(n_starts / n_jobs)
     return (rounds * share + 1 - share) / (n_starts * share + 1 - share)
 
