@@ -243,8 +243,8 @@ class Mixture:
     (11, 11, 49)
     >>> Mixture(36, covariance_type="low_rank")
     Mixture(36, covariance_type='low_rank', rank=10)
-    >>> Mixture(49).has_factors
-    False
+    >>> Mixture(49).has_factors, Mixture(49).passes_factors
+    (False, False)
     >>> fine = Mixture(
     ...     49, covariance_type="low_rank", rank=4, output="responsibilities+factors"
     ... )
