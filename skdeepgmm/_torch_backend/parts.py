@@ -7,7 +7,7 @@ them, the survey, tells.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -320,7 +320,8 @@ def mapped(value: T, function: Callable[[Any], Any]) -> T:
     if isinstance(value, tuple):
         found = tuple(mapped(part, function) for part in value)
     elif is_dataclass(value) and not isinstance(value, type):
-        parts = {name: mapped(part, function) for name, part in vars(value).items()}
+        names = [field.name for field in fields(value)]
+        parts = {name: mapped(getattr(value, name), function) for name in names}
         found = replace(value, **parts)
     else:
         found = function(value)
