@@ -177,6 +177,7 @@ def markdown(results):
         f"{_harness.machine_line(results['machine'])}\n",
         f"{__doc__.split('    python')[0].split(chr(10) * 2, 1)[1].strip()}\n",
         "![Seconds of an iteration](curves.png)\n",
+        *([f"{results['note']}\n"] if "note" in results else []),
         f"Milliseconds, medians of {results['repeat']}. The last column: how many "
         "times less than scikit-learn's better form the better of ours takes.\n",
     ]
