@@ -76,16 +76,9 @@ class MomentKernel:
         linear = 1 + self.n_features
         sums = torch.zeros_like(self.natural, dtype=torch.float64)
         parts = sums[:, 0], sums[:, 1:linear], sums[:, linear:]
-        nothing = sums.new_zeros(())
-        stats = Statistics(nothing, nothing, *parts, self.center)
+        stats = Statistics(sums.new_zeros(()), sums.new_zeros(()), *parts, self.center)
         self._sums = stats, sums
         return stats
-
-    def features_of(self, x: Tensor) -> Tensor:
-        """Return the moment features of samples (n_features, n_samples)."""
-        features = x.new_empty(self.natural.shape[1], x.shape[1], dtype=self.dtype)
-        self._write(x, features)
-        return features
 
     def log_joint(self, block: Block) -> Tensor:
         features = self._features(block)
@@ -220,9 +213,6 @@ class CenteredKernel:
         found = copy.copy(self)
         found.mixture, found.center = self.mixture.subset(index), self.center[index]
         return found
-
-    def features_of(self, x: Tensor) -> None:
-        """Return None: there are no moment features."""
 
     def empty_statistics(self) -> Statistics:
         shape = self.mixture.covariance.second_shape(*self.center.shape)
@@ -543,7 +533,8 @@ def row_bytes(
     n_moments = covariance_class.n_moment_features(n_features)
     if n_moments > MAX_MOMENT_FEATURES:
         n_moments = 0
-    n_moments = covariance_class.tile_features(n_features) or n_moments
+    elif tile := covariance_class.tile_features(n_features):
+        n_moments = tile
     values = (
         1 + 2 * n_features + n_moments + (3 + 2 * covariance_class.rank) * n_components
     )

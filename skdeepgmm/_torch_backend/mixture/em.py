@@ -406,7 +406,9 @@ def fit_em(
         bound = stats.mean_log_likelihood
         # In one go: Ctrl-C must not find half of it.
         vars(result).update(
-            mixture=mixture, nk=stats.nk, lower_bounds=[*result.lower_bounds, bound]
+            mixture=mixture,
+            nk=stats.nk.clone(),
+            lower_bounds=[*result.lower_bounds, bound],
         )
         result.stopped = source.agreed(on_iteration(result.n_iter, bound, mixture))
         result.converged = not moved and abs(bound - previous) < config.tol
